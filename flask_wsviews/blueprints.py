@@ -1,0 +1,78 @@
+"""A blueprint with WebSocket rules beside its ordinary ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import flask
+from flask.blueprints import BlueprintSetupState
+
+from .views import websocket_view
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+#: Where an extension registers itself with its application.
+EXTENSION = "wsviews"
+
+#: What makes a Flask rule a WebSocket rule.
+RULE_OPTIONS: dict[str, Any] = {
+    "websocket": True,
+    "methods": ["GET"],
+    "provide_automatic_options": False,
+}
+
+
+class Blueprint(flask.Blueprint):
+    """A :class:`flask.Blueprint` that also takes WebSocket rules::
+
+        bp = Blueprint("chat", __name__, url_prefix="/chat")
+
+        @bp.websocket("/<room>")
+        class Chat(WebSocketView):
+            ...
+
+    Register it on the application as usual, before or after ``WebSocket(app)``.
+    """
+
+    def websocket(self, rule: str, **options: Any) -> Callable[[T], T]:
+        """Decorate a function or a :class:`WebSocketView` class to serve *rule*.
+
+        :param rule: the URL rule, with variables as in any Flask rule.
+        :param options: see :meth:`add_websocket_rule`.
+        """
+
+        def decorator(target: T) -> T:
+            endpoint = options.pop("endpoint", None)
+            self.add_websocket_rule(rule, endpoint, target, **options)
+            return target
+
+        return decorator
+
+    def add_websocket_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Register a WebSocket rule.
+
+        :param rule: the URL rule.
+        :param endpoint: the endpoint's name; by default that of the function or class.
+        :param view_func: a function, a :class:`WebSocketView` class, or its ``as_view()``.
+        :param options: of the :class:`werkzeug.routing.Rule`; for functions also ``decorators``,
+            ``allowed_origins`` and ``subprotocols``, which a class has as attributes.
+        :raises RegistrationError: if *view_func* can't serve a WebSocket.
+        """
+        known = self.__dict__.setdefault("_websocket_views", {})
+        endpoint, view = websocket_view(view_func, endpoint, options, known)
+        known[endpoint] = view
+        self.add_url_rule(rule, endpoint, view, **{**options, **RULE_OPTIONS})
+        self.record(_check_on_extension)
+
+
+def _check_on_extension(state: BlueprintSetupState) -> None:
+    extension = state.app.extensions.get(EXTENSION)
+    if extension is not None:
+        extension.check_views(state.app)

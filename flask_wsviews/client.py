@@ -1,0 +1,217 @@
+"""The client object that hooks and function routes hold: one WebSocket, seen from the server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.datastructures import Headers
+
+from .connection import State
+from .exceptions import ConnectionClosed
+from .typing import Environ, Message, Sendable
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .engines import Driver
+
+
+class WebSocketClient:
+    """One WebSocket connection.
+
+    :param environ: the handshake's WSGI environment; it stays valid after the handshake.
+    :param fd: the socket's descriptor, -1 before the 101.
+    :param timeout: seconds that the closing handshake may take.
+
+    The application gets it from the package; it isn't made by hand.
+    """
+
+    #: The application that serves it.
+    app: Flask
+
+    def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
+        self.environ = environ
+        self.timeout = timeout
+        #: A unique name of this connection.
+        self.id = str(uuid.uuid4())
+        #: Headers to add to the 101; ``on_handshake`` may fill them.
+        self.response_headers = Headers()
+        self._fd = fd
+        self._driver: Driver | None = None
+        self._offered: tuple[str, ...] = ()
+        self._subprotocol: str | None = None
+
+    def __repr__(self) -> str:
+        state = "open" if self.connected else "not open"
+        return f"<{type(self).__name__} {self.environ.get('PATH_INFO')} {self.id} {state}>"
+
+    # -- receiving ------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Wait for the next message.
+
+        :param timeout: seconds to wait, ``None`` for as long as it takes.
+        :returns: text as ``str``, binary as ``bytes``; ``None`` once the connection is closed.
+        :raises TimeoutError: if no message came within *timeout*.
+        """
+        return self._opened().receive(timeout)
+
+    def recv(self, timeout: float | None = None) -> Message | None:
+        """The same as :meth:`receive`."""
+        return self.receive(timeout)
+
+    def recv_nb(self) -> Message | None:
+        """The next message without waiting for it.
+
+        :returns: ``""`` if none is there, ``None`` once the connection is closed.
+        """
+        driver = self._opened()
+        message = driver.receive_nowait()
+        if message is None and driver.connection.state is not State.CLOSED:
+            return ""
+        return message
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages up to the end of the connection."""
+        while (message := self.receive()) is not None:
+            yield message
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def send(self, message: Sendable, binary: bool | None = None) -> None:
+        """Send a message; any thread or greenlet of the worker may.
+
+        In a hook of this very connection it waits while a slow client has to catch up. Elsewhere
+        it never waits: a client with more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to catch up is
+        closed with 1008.
+
+        :param message: ``str`` goes out as text, ``bytes`` and the like as binary.
+        :param binary: force one or the other; text and bytes are converted as UTF-8.
+        :raises ConnectionClosed: if the connection is closed.
+        :raises TypeError: if *message* is neither text nor bytes.
+        """
+        driver = self._opened()
+        if binary is not None and driver.connection.state is State.OPEN:
+            message = _as_bytes(message) if binary else _as_text(message)
+        driver.send(message)
+
+    def send_binary(self, message: Sendable) -> None:
+        """Send a binary message; ``str`` is encoded as UTF-8."""
+        self.send(message, binary=True)
+
+    def send_json(self, value: Any) -> None:
+        """Send *value* as text, written by the application's JSON provider.
+
+        :raises TypeError: if the provider can't write it.
+        """
+        self.send(self.app.json.dumps(value))
+
+    def send_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
+        """Send text out of a uWSGI sharedarea.
+
+        :param id: number of the sharedarea.
+        :param pos: where the text begins, in bytes.
+        :param len: its length in bytes, 0 for all that follows.
+        :raises UnicodeDecodeError: if it isn't UTF-8.
+        """
+        self.send(_read_sharedarea(id, pos, len), binary=False)
+
+    def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
+        """Send bytes out of a uWSGI sharedarea; see :meth:`send_from_sharedarea`."""
+        self.send(_read_sharedarea(id, pos, len), binary=True)
+
+    # -- closing --------------------------------------------------------------------------------
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection. Nothing that arrives from now on is handled.
+
+        :param code: close code for the client: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+        :param reason: at most 123 bytes as UTF-8 (RFC 6455 5.5).
+        :raises ValueError: if one of them can't be sent.
+        """
+        self._opened().close(code, reason)
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent."""
+        return self._driver is not None and self._driver.connection.state is State.OPEN
+
+    @property
+    def close_code(self) -> int | None:
+        """How the connection ended, ``None`` as long as it hasn't.
+
+        The code of the client's close frame; 1005 if that had none. Where no close frame came: the
+        code that went out because the client broke the protocol or a limit, else 1006.
+        """
+        return None if self._driver is None else self._driver.connection.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason that belongs to :attr:`close_code`."""
+        return None if self._driver is None else self._driver.connection.close_reason
+
+    # -- the handshake --------------------------------------------------------------------------
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor, -1 while there is none."""
+        return self._fd if self._driver is None else self._driver.fd
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol in use; ``on_handshake`` may choose one that the client offers.
+
+        :raises ValueError: on setting one that the client doesn't offer (RFC 6455 4.2.2).
+        :raises RuntimeError: on setting it after the handshake.
+        """
+        return self._subprotocol
+
+    @subprotocol.setter
+    def subprotocol(self, name: str | None) -> None:
+        if self._driver is not None:
+            raise RuntimeError("the subprotocol is chosen before the 101: in on_handshake()")
+        if name is not None and name not in self._offered:
+            offers = ", ".join(self._offered) or "none"
+            raise ValueError(f"the client doesn't offer the subprotocol {name!r}, but {offers}")
+        self._subprotocol = name
+
+    @property
+    def offered_subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, in its order of preference."""
+        return self._offered
+
+    def _opened(self) -> Driver:
+        if self._driver is None:
+            raise RuntimeError("the WebSocket isn't open yet: talk to the client from on_connect()")
+        return self._driver
+
+    def _closed_by_itself(self, error: ConnectionClosed) -> bool:
+        """Whether *error* tells of the end of this connection and not of another one."""
+        driver = self._driver
+        return driver is not None and driver.connection.state is not State.OPEN
+
+
+class GeventWebSocketClient(WebSocketClient):
+    """The client of :class:`~flask_wsviews.GeventWebSocket`: waiting lets other greenlets run."""
+
+
+def _as_bytes(message: Sendable) -> Sendable:
+    return message.encode() if isinstance(message, str) else message
+
+
+def _as_text(message: Sendable) -> str:
+    return message if isinstance(message, str) else str(bytes(message), "utf-8")
+
+
+def _read_sharedarea(area: int, position: int, length: int) -> bytes:
+    try:
+        import uwsgi
+    except ImportError:
+        raise RuntimeError("sharedareas exist under uWSGI only, with --sharedarea") from None
+    if length:
+        data: bytes = uwsgi.sharedarea_read(area, position, length)
+    else:
+        data = uwsgi.sharedarea_read(area, position)
+    return data

@@ -1,0 +1,139 @@
+"""The ``WSVIEWS_*`` configuration: defaults, units and checks, as one frozen object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from .exceptions import ConfigError
+
+PREFIX = "WSVIEWS_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be configured. Each field is the key ``WSVIEWS_`` plus its name in capitals.
+
+    :param max_message_size: largest message taken from a client, in bytes after reassembly and
+        decompression; a larger one closes the connection with 1009. ``None`` for no limit.
+    :param max_fragments: most frames one message may be split into (1009 beyond).
+    :param max_receive_buffer: bytes of messages that wait for a busy hook before reading pauses.
+    :param max_send_buffer: bytes that may wait for a slow client. A view's own ``send()`` waits
+        until there is room; a ``send()`` from elsewhere never waits, and beyond the limit the
+        slow client is closed with 1008.
+    :param ping_interval: seconds without a sign of life after which a Ping goes out.
+        ``None`` turns keepalive off.
+    :param ping_timeout: seconds that the peer has to answer a Ping.
+    :param close_timeout: seconds that the closing handshake may take.
+    :param allowed_origins: origins such as ``"https://example.org"`` that may connect besides the
+        application's own, or ``"*"`` for all.
+    :param compression: whether to negotiate permessage-deflate (RFC 7692).
+    :param monkey_patch: whether :class:`~flask_wsviews.GeventWebSocket` monkey-patches the
+        standard library when it finds itself in uWSGI's gevent loop.
+    """
+
+    max_message_size: int | None = 1024 * 1024
+    max_fragments: int = 16 * 1024
+    max_receive_buffer: int = 256 * 1024
+    max_send_buffer: int = 1024 * 1024
+    ping_interval: float | None = 25.0
+    ping_timeout: float = 20.0
+    close_timeout: float = 5.0
+    allowed_origins: frozenset[str] | str = frozenset()
+    compression: bool = False
+    monkey_patch: bool = True
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], **defaults: Any) -> Settings:
+        """Read the ``WSVIEWS_*`` keys of *mapping*, such as ``app.config``.
+
+        :param defaults: field values to use where *mapping* has no key.
+        :raises ConfigError: for a key that doesn't exist or a value that can't be used.
+        """
+        known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        values = dict(defaults)
+        for key, value in mapping.items():
+            if not key.startswith(PREFIX):
+                continue
+            if key not in known:
+                raise ConfigError(f"there is no setting {key}; known are {', '.join(known)}")
+            values[known[key]] = value
+        return cls(**{name: CHECKS[name](PREFIX + name.upper(), v) for name, v in values.items()})
+
+
+def origins(key: str, value: Any) -> frozenset[str] | str:
+    """Check a list of origins and bring it into the form that browsers send (RFC 6454 6.2).
+
+    :raises ConfigError: if it is neither a list of origins nor ``"*"``.
+    """
+    if value == "*":
+        return "*"
+    if value is None:
+        return frozenset()
+    if isinstance(value, str):
+        raise ConfigError(f'{key} is a list of origins or "*", not {value!r}')
+    if "*" in value:
+        return "*"
+    return frozenset(_origin(key, entry) for entry in value)
+
+
+def normal_origin(origin: str) -> str | None:
+    """Return *origin* in lower case without a default port, or ``None`` if it isn't one."""
+    try:
+        parts = urlsplit(origin.strip())
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment:
+        return None
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme.lower(), parts.scheme.lower())
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port is None or port == {"http": 80, "https": 443}.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{port}"
+
+
+def _origin(key: str, value: Any) -> str:
+    if value == "null":
+        return "null"
+    normal = normal_origin(value) if isinstance(value, str) else None
+    if normal is None:
+        raise ConfigError(f'{key}: {value!r} is no origin; write it as "https://example.org"')
+    return normal
+
+
+def _number(
+    kind: type[int] | type[float], least: float, unit: str, *, optional: bool = False
+) -> Callable[[str, Any], Any]:
+    def check(key: str, value: Any) -> Any:
+        if value is None and optional:
+            return None
+        is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+        if not is_number or value < least:
+            ending = ", or None" if optional else ""
+            raise ConfigError(f"{key} is a number of {unit} from {least:g} on{ending}: {value!r}")
+        return value
+
+    return check
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} is True or False, not {value!r}")
+    return value
+
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "max_message_size": _number(int, 1, "bytes", optional=True),
+    "max_fragments": _number(int, 1, "frames"),
+    "max_receive_buffer": _number(int, 1, "bytes"),
+    "max_send_buffer": _number(int, 1, "bytes"),
+    "ping_interval": _number(float, 0.01, "seconds", optional=True),
+    "ping_timeout": _number(float, 0.01, "seconds"),
+    "close_timeout": _number(float, 0.01, "seconds"),
+    "allowed_origins": origins,
+    "compression": _flag,
+    "monkey_patch": _flag,
+}

@@ -1,0 +1,510 @@
+"""A WebSocket connection without I/O: bytes in, messages out, and the other way round.
+
+Frames are read and written by ``websockets``. Everything that belongs to a connection and not to
+a frame is here: reassembly, UTF-8, limits, the closing handshake, keepalive, and the buffers whose
+bounds an engine obeys. An engine passes the time in and asks :attr:`Connection.next_deadline` when
+to call :meth:`Connection.tick`; nothing here knows a clock, a socket or a thread.
+"""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections import deque
+from collections.abc import Generator, Sequence
+from enum import Enum
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.extensions import Extension
+from websockets.frames import Close, Frame, Opcode
+
+from .config import Settings
+from .exceptions import ConnectionClosed, check_close
+from .typing import Message, Sendable
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the wheel for this platform has no compiled part
+    from websockets.utils import apply_mask
+
+NO_STATUS = 1005
+ABNORMAL = 1006
+
+# How long a peer that has sent its close frame waits for ours while a hook is still at work on
+# what came before. A reply that is ready within it arrives; no browser waits longer than this.
+CLOSE_GRACE = 1.0
+
+# Control frames are limited by RFC 6455 5.5, whatever is left of the message limit.
+MAX_CONTROL_PAYLOAD = 125
+
+# Small frames that wait are joined into writes of about this size, in bytes.
+WRITE_SIZE = 64 * 1024
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class State(Enum):
+    """Where a connection stands (RFC 6455 7.1)."""
+
+    OPEN = "open"
+    CLOSING = "closing"  # our close frame is out, the peer's has not come
+    CLOSED = "closed"
+
+
+class Connection:
+    """One server-side WebSocket connection, from the 101 to the end.
+
+    :param settings: limits and times.
+    :param now: the engine's monotonic clock, in seconds.
+    :param preface: bytes that go out before any frame: the handshake's response.
+    :param extensions: what was negotiated, in the order of the response.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        now: float,
+        *,
+        preface: bytes = b"",
+        extensions: Sequence[Extension] = (),
+    ) -> None:
+        self.settings = settings
+        self.state = State.OPEN
+        #: Whether it was given up on, so that there is nothing to wait for.
+        self.aborted = False
+        self._extensions = list(extensions)
+        # What came in: bytes of an unfinished frame, of an unfinished message, whole messages.
+        self._buffer = bytearray()
+        self._frame_reads: list[bytes] = []
+        self._checked = 0
+        self._parser: Generator[None, None, Frame] | None = None
+        self._opcode: Opcode | None = None
+        self._pieces: list[str | bytes] = []
+        self._decoder = _utf8_decoder()
+        self._message_size = 0
+        self._fragments = 0
+        self._inbox: deque[Message] = deque()
+        self._inbox_size = 0
+        self._listening = True
+        self._ending: _Ending | None = None
+        # What goes out.
+        self._outbox: deque[bytes | memoryview] = deque()
+        self._stalled = False
+        self.send_backlog = 0
+        self._queue(preface)
+        # How it ended, and when.
+        self._received_close: Close | None = None
+        self._failure: Close | None = None
+        self._close_deadline = 0.0
+        # Keepalive.
+        self._heard = now
+        self._pinged: float | None = None
+        self._start_frame()
+
+    # -- what the peer sent ---------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take bytes from the peer. What follows a close frame or an error is ignored.
+
+        Nothing is raised: a violation ends the connection with the code that RFC 6455 7.4.1 has
+        for it, once the messages ahead of it have been taken by :meth:`next_message`.
+        """
+        self._heard = now
+        self._pinged = None
+        if not self._listening:
+            return
+        self._buffer += data
+        try:
+            self._parse(now)
+        except ProtocolError as error:
+            self._end(_Ending(Close(1002, _reason(error)), now))
+        except (PayloadTooBig, _LimitExceeded):
+            self._end(_Ending(Close(1009, self._too_big()), now))
+        except UnicodeDecodeError:
+            self._end(_Ending(Close(1007, "the text is not UTF-8"), now))
+
+    def receive_eof(self, now: float) -> None:
+        """The peer writes no more: the end of its stream came, perhaps without a close frame."""
+        if self._listening:
+            self._end(_Ending(None, now))
+
+    def next_message(self) -> Message | None:
+        """The next whole message, or ``None`` if there is none (see :attr:`state`)."""
+        if self._inbox:
+            message = self._inbox.popleft()
+            self._inbox_size -= sys.getsizeof(message)
+            return message
+        if self._ending is not None:
+            self._finish_ending()
+        return None
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the engine shall leave the peer's bytes in the kernel for now."""
+        if self.state is not State.OPEN:
+            return False
+        return (
+            self._inbox_size >= self.settings.max_receive_buffer
+            or self.send_backlog > self.settings.max_send_buffer
+            or self._ending is not None
+        )
+
+    @property
+    def has_news(self) -> bool:
+        """Whether :meth:`next_message` or :attr:`state` has something new for the handler."""
+        return bool(self._inbox) or self._ending is not None or self.state is State.CLOSED
+
+    # -- what we send ---------------------------------------------------------------------------
+
+    def send(self, message: Sendable) -> None:
+        """Queue a message: ``str`` as text, anything bytes-like as binary.
+
+        :raises ConnectionClosed: if no message can be sent any more.
+        :raises TypeError: if it is neither.
+        """
+        if self.state is not State.OPEN:
+            raise self.closed_error()
+        if isinstance(message, str):
+            frame = Frame(Opcode.TEXT, message.encode())
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            frame = Frame(Opcode.BINARY, bytes(message))
+        else:
+            kind = type(message).__name__
+            raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
+        self._queue(frame.serialize(mask=False, extensions=self._extensions))
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """Start the closing handshake (RFC 6455 7.1.2). Messages not yet taken are dropped.
+
+        A connection that is already closing or closed stays as it is.
+
+        :raises ValueError: if code or reason can't go into a close frame.
+        """
+        check_close(code, reason)
+        if self.state is not State.OPEN:
+            return
+        self._inbox.clear()
+        self._inbox_size = 0
+        if self._ending is not None:
+            # The peer was first: its close frame is answered, its error reported, not ours.
+            self._finish_ending()
+            return
+        self._send_close(Close(code, reason))
+        self.state = State.CLOSING
+        self._close_deadline = now + self.settings.close_timeout
+
+    def abort(self) -> None:
+        """Give the connection up: nothing more is read or written.
+
+        Messages that have arrived can still be taken.
+        """
+        if self._ending is not None:
+            self._record(self._ending)
+        self._outbox.clear()
+        self.send_backlog = 0
+        self._give_up()
+
+    def output(self) -> bytes | memoryview:
+        """What to write next; empty when there is nothing. Report it to :meth:`output_written`."""
+        outbox = self._outbox
+        if not outbox:
+            return b""
+        if len(outbox) > 1 and len(outbox[0]) < WRITE_SIZE:
+            joined: list[bytes | memoryview] = []
+            size = 0
+            while outbox and size < WRITE_SIZE:
+                size += len(outbox[0])
+                joined.append(outbox.popleft())
+            outbox.appendleft(b"".join(joined))
+        return outbox[0]
+
+    def output_written(self, count: int, now: float) -> None:
+        """*count* bytes of :meth:`output` were taken by the kernel."""
+        chunk = self._outbox[0]
+        self.send_backlog -= count
+        if self._stalled and count:
+            # The kernel has room again, so the peer acknowledges: as good as a Pong.
+            self._heard = now
+            self._pinged = None
+        if count == len(chunk):
+            self._outbox.popleft()
+            self._stalled = False
+        else:
+            self._outbox[0] = memoryview(chunk)[count:]
+            self._stalled = True
+
+    # -- time -----------------------------------------------------------------------------------
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When :meth:`tick` has something to do, on the engine's clock."""
+        if self.state is State.CLOSED:
+            return None
+        if self.state is State.CLOSING:
+            return self._close_deadline
+        deadline = self._keepalive_deadline()
+        if self._ending is not None:
+            grace = self._ending.since + CLOSE_GRACE
+            return grace if deadline is None else min(deadline, grace)
+        return deadline
+
+    def tick(self, now: float) -> None:
+        """Do what is due at *now*: a Ping, giving up on a silent peer, ending a slow close."""
+        if self.state is State.CLOSING and now >= self._close_deadline:
+            self.abort()
+        if self.state is not State.OPEN:
+            return
+        if self._ending is not None and now >= self._ending.since + CLOSE_GRACE:
+            self._finish_ending()
+            return
+        deadline = self._keepalive_deadline()
+        if deadline is None or now < deadline:
+            return
+        if self._pinged is None:
+            self._pinged = now
+            self._queue(Frame(Opcode.PING, b"").serialize(mask=False))
+        elif self._inbox_size >= self.settings.max_receive_buffer:
+            # We stopped reading because a hook lags behind, so its Pong may be waiting unread.
+            self._pinged = now
+        else:
+            if not self._outbox:
+                self._send_close(Close(1011, "no answer to a Ping"))
+            self._give_up()
+
+    def _keepalive_deadline(self) -> float | None:
+        interval = self.settings.ping_interval
+        if interval is None:
+            return None
+        if self._pinged is not None:
+            return self._pinged + self.settings.ping_timeout
+        return self._heard + interval
+
+    # -- the end --------------------------------------------------------------------------------
+
+    @property
+    def close_code(self) -> int | None:
+        """How it ended, ``None`` while it hasn't (RFC 6455 7.1.5).
+
+        The code of the peer's close frame, 1005 if that had none. Without one: the code we sent if
+        the peer broke the protocol or a limit, else 1006.
+        """
+        if self.state is not State.CLOSED:
+            return None
+        if self._received_close is not None:
+            return int(self._received_close.code)
+        return ABNORMAL if self._failure is None else int(self._failure.code)
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason that belongs to :attr:`close_code` (RFC 6455 7.1.6)."""
+        if self.state is not State.CLOSED:
+            return None
+        close = self._received_close or self._failure
+        return "" if close is None else close.reason
+
+    def closed_error(self) -> ConnectionClosed:
+        """What a ``send()`` raises now."""
+        if self.state is State.CLOSED:
+            return ConnectionClosed(self.close_code or ABNORMAL, self.close_reason or "")
+        return ConnectionClosed(ABNORMAL, "close() was called")
+
+    def _end(self, ending: _Ending) -> None:
+        """The peer's stream is over; what came before it is delivered first."""
+        if self.state is State.CLOSING:
+            # We are not waiting for anybody any more: RFC 6455 7.1.7 allows no further reading.
+            self._record(ending)
+            self._stop_listening()
+            self.state = State.CLOSED
+            return
+        self._stop_listening()
+        self._ending = ending
+        if ending.close is None and not self._inbox:
+            self._finish_ending()
+
+    def _finish_ending(self) -> None:
+        ending = self._ending
+        assert ending is not None
+        self._record(ending)
+        self.state = State.CLOSED
+        if ending.close is not None:
+            # To a close frame the answer typically echoes its code (RFC 6455 5.5.1).
+            self._send_close(ending.close)
+
+    def _record(self, ending: _Ending) -> None:
+        self._ending = None
+        if ending.peer_closed:
+            self._received_close = ending.close
+        elif self.state is State.OPEN:
+            self._failure = ending.close
+
+    def _give_up(self) -> None:
+        self._stop_listening()
+        self.aborted = True
+        self.state = State.CLOSED
+
+    def _send_close(self, close: Close) -> None:
+        payload = b"" if close.code == NO_STATUS else close.serialize()
+        self._queue(Frame(Opcode.CLOSE, payload).serialize(mask=False))
+
+    def _stop_listening(self) -> None:
+        self._listening = False
+        self._buffer.clear()
+        self._pieces.clear()
+
+    # -- frames ---------------------------------------------------------------------------------
+
+    def _queue(self, data: bytes) -> None:
+        if data:
+            self._outbox.append(data)
+            self.send_backlog += len(data)
+
+    def _start_frame(self) -> None:
+        limit = self.settings.max_message_size
+        if limit is not None:
+            limit = max(limit - self._message_size, MAX_CONTROL_PAYLOAD)
+        self._frame_reads.clear()
+        self._checked = 0
+        # RFC 6455 5.1: a client masks every frame.
+        self._parser = Frame.parse(
+            self._read_exact, mask=True, max_size=limit, extensions=self._extensions
+        )
+
+    def _read_exact(self, count: int) -> Generator[None, None, bytes]:
+        while len(self._buffer) < count:
+            yield
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        self._frame_reads.append(data)
+        return data
+
+    def _parse(self, now: float) -> None:
+        while self._listening:
+            assert self._parser is not None
+            try:
+                next(self._parser)
+            except StopIteration as stop:
+                self._take_frame(stop.value, now)
+                self._start_frame()
+            else:
+                self._check_partial_text()
+                return
+
+    def _take_frame(self, frame: Frame, now: float) -> None:
+        if frame.opcode is Opcode.PING:
+            if self.state is State.OPEN:
+                # RFC 6455 5.5.3: with the Ping's own payload.
+                self._queue(Frame(Opcode.PONG, frame.data).serialize(mask=False))
+        elif frame.opcode is Opcode.CLOSE:
+            self._end(_Ending(Close.parse(frame.data), now, peer_closed=True))
+        elif frame.opcode is not Opcode.PONG:
+            self._take_data(frame)
+
+    def _take_data(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CONT:
+            if self._opcode is None:
+                raise ProtocolError("a continuation frame without a message to continue")
+        elif self._opcode is not None:
+            raise ProtocolError("a new message inside a fragmented one")
+        else:
+            self._opcode = frame.opcode
+        self._message_size += len(frame.data)
+        self._fragments += 1
+        limit = self.settings.max_message_size
+        if limit is not None and self._message_size > limit:
+            raise _LimitExceeded
+        if self._fragments > self.settings.max_fragments:
+            raise _LimitExceeded
+        if self._opcode is Opcode.TEXT:
+            self._decode(frame.data[self._checked :], final=frame.fin)
+        elif frame.data:
+            self._pieces.append(bytes(frame.data))
+        if frame.fin:
+            self._take_message()
+
+    def _take_message(self) -> None:
+        pieces = self._pieces
+        message: Message
+        if self._opcode is Opcode.TEXT:
+            message = pieces[0] if len(pieces) == 1 else "".join(pieces)  # type: ignore[arg-type]
+        else:
+            message = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[arg-type]
+        self._pieces = []
+        self._opcode = None
+        self._message_size = 0
+        self._fragments = 0
+        if self.state is State.OPEN:
+            self._inbox.append(message)
+            self._inbox_size += sys.getsizeof(message)
+
+    def _decode(self, data: bytes | bytearray | memoryview, *, final: bool) -> None:
+        if final and not self._pieces and not self._fragmented_text:
+            text = bytes(data).decode()
+        else:
+            text = self._decoder.decode(bytes(data), final)
+        if text:
+            self._pieces.append(text)
+        if final:
+            self._decoder.reset()
+
+    @property
+    def _fragmented_text(self) -> bool:
+        return self._fragments > 1 or self._checked > 0
+
+    def _check_partial_text(self) -> None:
+        """Fail on text that can't become UTF-8 any more before its frame is complete.
+
+        RFC 6455 8.1 asks to fail when the bytes are invalid; a peer that sends a frame slowly
+        would otherwise learn of it only at its end.
+        """
+        reads = self._frame_reads
+        if not reads:
+            return
+        first, second = reads[0]
+        has_extended_length = second & 0x7F >= 126
+        if len(reads) < (3 if has_extended_length else 2):
+            return
+        opcode = first & 0x0F
+        is_text = opcode == Opcode.TEXT and self._opcode is None
+        is_more_text = opcode == Opcode.CONT and self._opcode is Opcode.TEXT
+        is_compressed = first & 0x70
+        if is_compressed or not (is_text or is_more_text) or self._message_compressed:
+            return
+        masked = self._buffer[self._checked :]
+        if not masked:
+            return
+        turn = self._checked % 4
+        mask = reads[-1]
+        text = self._decoder.decode(apply_mask(masked, mask[turn:] + mask[:turn]))
+        self._checked += len(masked)
+        if text:
+            self._pieces.append(text)
+
+    @property
+    def _message_compressed(self) -> bool:
+        # Only the first frame of a compressed message has RSV1 set (RFC 7692 6.1); later ones
+        # can't be told from plain ones here, so with an extension text is checked when complete.
+        return bool(self._extensions)
+
+    def _too_big(self) -> str:
+        if self._fragments > self.settings.max_fragments:
+            return f"a message has more than {self.settings.max_fragments} fragments"
+        return f"a message has more than {self.settings.max_message_size} bytes"
+
+
+class _LimitExceeded(Exception):
+    """A message has grown past a limit of ours."""
+
+
+class _Ending:
+    """How the peer's stream ended; kept until the messages ahead of it are taken."""
+
+    __slots__ = ("close", "peer_closed", "since")
+
+    def __init__(self, close: Close | None, since: float, *, peer_closed: bool = False) -> None:
+        self.close = close
+        self.since = since
+        self.peer_closed = peer_closed
+
+
+def _reason(error: Exception) -> str:
+    return str(error).encode()[:123].decode(errors="ignore")

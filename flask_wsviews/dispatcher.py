@@ -1,0 +1,114 @@
+"""Runs the hooks of a view: each in its context, and each exception turned into a close code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flask.signals import got_request_exception
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from .context import Handshake
+from .exceptions import CloseConnection, ConnectionClosed
+
+if TYPE_CHECKING:
+    from .client import WebSocketClient
+    from .views import WebSocketView
+
+INTERNAL_ERROR = 1011
+POLICY_VIOLATION = 1008
+
+
+class Dispatcher:
+    """Runs one connection's conversation with its view.
+
+    :param handshake: what stays of the handshake's request.
+    :param view: the instance that serves this connection.
+    :param view_args: the URL variables.
+    :param client: what the hooks get as ``ws``.
+    """
+
+    def __init__(
+        self,
+        handshake: Handshake,
+        view: WebSocketView,
+        view_args: dict[str, Any],
+        client: WebSocketClient,
+    ) -> None:
+        self._handshake = handshake
+        self._view = view
+        self._view_args = view_args
+        self._client = client
+
+    def converse(self) -> None:
+        """Run the conversation to its end."""
+        self._view.converse(self._client, self._view_args, self.run)
+
+    def run(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Run one hook in a request context of its own.
+
+        No :class:`Exception` leaves it: what a hook raises ends this connection and no other.
+
+        :returns: whether the conversation may go on.
+        """
+        failure: Exception | None = None
+        try:
+            with self._handshake.hook_context():
+                try:
+                    hook(*args, **kwargs)
+                except Exception as error:
+                    failure = error
+                    if self._handle(error):
+                        return True
+                    # Leaves through the context, so that teardown functions are told.
+                    raise
+        except Exception as error:
+            if error is not failure and not isinstance(error, CloseConnection):
+                # An error handler or a teardown function failed.
+                self._report(error)
+            self._close_for(error)
+            return False
+        except BaseException:
+            # The greenlet is being killed or the process is about to exit.
+            self._client.close(INTERNAL_ERROR)
+            raise
+        return True
+
+    def _handle(self, error: Exception) -> bool:
+        """Offer an exception to whoever may handle it; says whether the view has."""
+        if self._is_the_end(error) or isinstance(error, CloseConnection):
+            return False
+        if self._view.on_error(self._client, error):
+            return True
+        app = self._handshake.app
+        if not isinstance(error, HTTPException):
+            self._report(error)
+        blueprints = self._handshake.request.blueprints
+        handler = app._find_error_handler(error, blueprints) or app._find_error_handler(
+            InternalServerError(original_exception=error), blueprints
+        )
+        if handler is not None:
+            # Its response has nowhere to go; it may raise CloseConnection, though.
+            app.ensure_sync(handler)(error)
+        return False
+
+    def _report(self, error: Exception) -> None:
+        app = self._handshake.app
+        app.logger.error(
+            "Exception on WebSocket %s",
+            self._handshake.request.path,
+            exc_info=(type(error), error, error.__traceback__),
+        )
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+
+    def _is_the_end(self, error: Exception) -> bool:
+        """Whether *error* says no more than that this connection is over."""
+        return isinstance(error, ConnectionClosed) and self._client._closed_by_itself(error)
+
+    def _close_for(self, error: Exception) -> None:
+        if isinstance(error, CloseConnection):
+            self._client.close(error.code, error.reason)
+        elif isinstance(error, HTTPException) and error.code is not None and error.code < 500:
+            self._client.close(POLICY_VIOLATION, error.name)
+        else:
+            self._client.close(INTERNAL_ERROR)

@@ -1,0 +1,218 @@
+"""What every engine is, and what its drivers share: the socket side of a connection."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from time import monotonic
+from typing import ClassVar
+
+from ..connection import Connection, State
+from ..typing import Message, Sendable, Transport
+
+READ_SIZE = 64 * 1024
+
+# A driver stops after so many bytes to let others have their turn.
+READ_BUDGET = 256 * 1024
+
+# What a socket raises instead of waiting.
+WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+# Until a handler has been told that its connection ended, what others send to it is dropped, as
+# it is when it is in flight at that moment. A handler that never asks is presumed to know then.
+TOLD_AFTER = 1.0
+
+# How long to read on after our last byte, so that what the peer still sends doesn't make the
+# kernel answer with RST, which could overtake the close frame (RFC 6455 7.1.1).
+LINGER = 2.0
+
+
+class Engine(ABC):
+    """Runs conversations. One per extension; holds nothing before the first connection."""
+
+    #: As in the configuration.
+    name: ClassVar[str]
+
+    #: Whether hooks and function routes may be ``async def``.
+    runs_coroutines: ClassVar[bool] = False
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check, at start-up, what can be known there.
+
+        :raises EngineError: naming the option or package to add.
+        """
+
+    def prepare(self, *, monkey_patch: bool) -> None:  # noqa: B027
+        """Set the process up before the application handles anything.
+
+        :param monkey_patch: whether the standard library may be patched.
+        """
+
+    @abstractmethod
+    def serve(
+        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+    ) -> None:
+        """Run a conversation; returns when the server may have its request back.
+
+        :param converse: runs the handler, in the thread or greenlet that owns the connection.
+        """
+
+
+class Driver(ABC):
+    """One connection with its socket. Clients call the public methods, from wherever they are."""
+
+    def __init__(self, transport: Transport, connection: Connection) -> None:
+        self.connection = connection
+        self._transport = transport
+        self._sock: socket.socket = transport.sock
+        self._fd = transport.sock.fileno()
+        self._shut = False  # nothing more can be written
+        self._at_eof = False  # nothing more can be read
+        self._told = False  # the handler knows that the connection ended
+        self._ended_at: float | None = None
+
+    # -- for clients ----------------------------------------------------------------------------
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, -1 once it is closed."""
+        return self._sock.fileno()
+
+    @abstractmethod
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Wait for the next message.
+
+        :param timeout: seconds to wait, ``None`` for as long as it takes.
+        :returns: ``None`` once the connection has ended.
+        :raises TimeoutError: if none came in time.
+        :raises RuntimeError: if another thread or greenlet is waiting already.
+        """
+
+    @abstractmethod
+    def receive_nowait(self) -> Message | None:
+        """The next message, ``None`` if none is there; the connection's state says why."""
+
+    @abstractmethod
+    def send(self, message: Sendable) -> None:
+        """Send a message.
+
+        The connection's own handler waits until a slow client has made room. For anybody else
+        it never waits: beyond ``max_send_buffer`` the slow client is closed with 1008.
+
+        :raises ConnectionClosed: if the connection has ended.
+        """
+
+    @abstractmethod
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; doesn't wait for its end."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """End the connection if it hasn't, and free everything. The owner calls it, last."""
+
+    # -- for engines: all of these need the driver to be the only one at work ----------------------
+
+    def _read(self) -> None:
+        """Take what the kernel has, within a budget, and give it to the connection."""
+        connection = self.connection
+        budget = READ_BUDGET
+        while budget > 0 and not connection.reading_paused:
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except WOULD_BLOCK:
+                return
+            except OSError:
+                self._at_eof = True
+                self._lost()
+                return
+            if not data:
+                connection.receive_eof(monotonic())
+                self._at_eof = True
+                return
+            connection.receive_data(data, monotonic())
+            if len(data) < READ_SIZE and not isinstance(self._sock, ssl.SSLSocket):
+                return
+            budget -= len(data)
+
+    def _write(self) -> bool:
+        """Give the kernel what it takes.
+
+        :returns: whether something is left to write.
+        """
+        connection = self.connection
+        while not self._shut:
+            chunk = connection.output()
+            if not chunk:
+                if connection.state is State.CLOSED:
+                    self._shutdown()
+                break
+            try:
+                count = self._sock.send(chunk)
+            except WOULD_BLOCK:
+                connection.output_written(0, monotonic())
+                return True
+            except OSError:
+                self._lost()
+                break
+            connection.output_written(count, monotonic())
+        return False
+
+    def _lost(self) -> None:
+        self.connection.abort()
+        self._shutdown()
+
+    def _shutdown(self) -> None:
+        """Tell the peer that nothing more will be written."""
+        self._shut = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):
+                raise
+
+    def _tick(self, now: float) -> None:
+        """Do what is due, having looked first whether the peer has answered."""
+        deadline = self.connection.next_deadline
+        if deadline is None or now < deadline:
+            return
+        self._read()
+        self.connection.tick(now)
+        self._write()
+
+    @property
+    def _done(self) -> bool:
+        """Whether the socket can be closed without taking anything from the peer."""
+        return self._shut and (self._at_eof or self.connection.aborted)
+
+    def _release(self) -> None:
+        """Close the socket; whoever still polls it is woken first."""
+        self.connection.abort()
+        self._shut = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._transport.release()
+
+    def _drop_quietly(self) -> bool:
+        """Whether what someone else sends to an ended connection vanishes without an error."""
+        if self._told:
+            return False
+        now = monotonic()
+        if self._ended_at is None:
+            self._ended_at = now
+        return now < self._ended_at + TOLD_AFTER
+
+    def _queue_from_outside(self, message: Sendable) -> None:
+        """Queue for a client that isn't the sender's own: never wait, close it if it is slow."""
+        connection = self.connection
+        if connection.state is not State.OPEN and self._drop_quietly():
+            return
+        backlog = connection.send_backlog
+        connection.send(message)
+        limit = connection.settings.max_send_buffer
+        if backlog and connection.send_backlog > limit:
+            connection.close(1008, "the client is too slow", monotonic())

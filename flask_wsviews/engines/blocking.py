@@ -1,0 +1,354 @@
+"""The blocking engine: a connection holds the thread of its request.
+
+That thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
+thread per worker, answers and sends Pings, and writes what others have queued.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from ..connection import Connection, State
+from ..exceptions import EngineError
+from ..typing import Message, Sendable, Transport
+from .base import LINGER, Driver, Engine
+
+logger = logging.getLogger("flask_wsviews")
+
+# The keeper looks after connections whose hook has been busy for so many seconds.
+KEEP_AFTER = 0.25
+
+# The keeper's pace, in seconds, while there are connections.
+KEEPER_INTERVAL = 0.25
+
+
+class BlockingEngine(Engine):
+    """One thread per connection: uWSGI's or gunicorn's threads, or Werkzeug's."""
+
+    name = "blocking"
+
+    def __init__(self) -> None:
+        self._keeper: Keeper | None = None
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Check that uWSGI, if it is the server, runs threads and no gevent loop.
+
+        :raises EngineError: naming the option to add.
+        """
+        try:
+            import uwsgi
+        except ImportError:
+            return
+        if not getattr(uwsgi, "has_threads", 1):
+            raise EngineError(
+                "WebSocket keeps connections alive from a thread, but this uWSGI runs without "
+                "Python threads: add --enable-threads (or --threads N)"
+            )
+        if uwsgi.loop == b"gevent" and not _is_patched():
+            raise EngineError(
+                "WebSocket would block uWSGI's gevent loop: use GeventWebSocket, or leave "
+                "--gevent out and give uWSGI --threads N"
+            )
+
+    def serve(
+        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+    ) -> None:
+        """Run the conversation in this thread, to its end."""
+        transport.detach()
+        driver = BlockingDriver(transport, connection, self._the_keeper())
+        try:
+            converse(driver)
+        finally:
+            driver.finish()
+
+    def _the_keeper(self) -> Keeper:
+        # Made in the worker, at its first connection: threads don't survive a fork.
+        with self._lock:
+            if self._keeper is None or self._keeper.pid != os.getpid():
+                self._keeper = Keeper()
+            return self._keeper
+
+
+class BlockingDriver(Driver):
+    """A connection whose owner is a thread."""
+
+    def __init__(self, transport: Transport, connection: Connection, keeper: Keeper) -> None:
+        super().__init__(transport, connection)
+        self._keeper = keeper
+        # Guards the connection and the socket. Held for work that doesn't wait, only.
+        self.lock = threading.Lock()
+        self._owner = threading.get_ident()
+        self._busy_since: float | None = monotonic()
+        self._waiting = False
+        with self.lock:
+            self._write()
+        keeper.add(self)
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """See :meth:`Driver.receive`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        self._begin_waiting()
+        try:
+            while True:
+                with self.lock:
+                    message = self._take()
+                    if message is not None:
+                        return message
+                    if self.connection.state is State.CLOSED:
+                        self._told = True
+                        return None
+                    events = self._events()
+                    wake_at = self.connection.next_deadline
+                if deadline is not None and monotonic() >= deadline:
+                    raise TimeoutError(f"no message within {timeout:g} s")
+                self._poll(events, wake_at, deadline)
+        finally:
+            self._waiting = False
+            self._busy_since = monotonic()
+
+    def receive_nowait(self) -> Message | None:
+        """See :meth:`Driver.receive_nowait`."""
+        with self.lock:
+            message = self._take()
+            if message is None and self.connection.state is State.CLOSED:
+                self._told = True
+            return message
+
+    def send(self, message: Sendable) -> None:
+        """See :meth:`Driver.send`."""
+        is_owner = threading.get_ident() == self._owner
+        with self.lock:
+            if is_owner:
+                self.connection.send(message)
+            else:
+                self._queue_from_outside(message)
+            has_rest = self._write()
+        if not has_rest:
+            return
+        if is_owner:
+            self._drain()
+        else:
+            self._keeper.watch(self)
+
+    def close(self, code: int, reason: str) -> None:
+        """See :meth:`Driver.close`."""
+        with self.lock:
+            self.connection.close(code, reason, monotonic())
+            has_rest = self._write()
+        if has_rest:
+            self._keeper.watch(self)
+
+    def finish(self) -> None:
+        """See :meth:`Driver.finish`."""
+        self._keeper.remove(self)
+        with self.lock:
+            self._waiting = True
+            self._told = True
+            self.connection.close(1000, "", monotonic())
+        written_by: float | None = None
+        while True:
+            with self.lock:
+                now = monotonic()
+                self._tick(now)
+                self._read()
+                has_rest = self._write()
+                if self._done:
+                    break
+                if self.connection.state is State.CLOSED:
+                    if written_by is None:
+                        written_by = now + (
+                            self.connection.settings.close_timeout if has_rest else LINGER
+                        )
+                    elif now >= written_by:
+                        break
+                events = self._events()
+                wake_at = self.connection.next_deadline
+            self._poll(events, wake_at, written_by)
+        with self.lock:
+            self._release()
+
+    # -- for the keeper ---------------------------------------------------------------------------
+
+    def keep(self, now: float) -> None:
+        """Look after the connection if its hook has been busy for a while."""
+        with self.lock:
+            if self._waiting:
+                return
+            self._tick(now)
+            busy_since = self._busy_since
+            overdue = busy_since is not None and now - busy_since >= KEEP_AFTER
+        if overdue:
+            self._keeper.watch(self)
+
+    def attend(self) -> int:
+        """Read and write for a busy owner.
+
+        :returns: the events to go on watching for, 0 for none.
+        """
+        with self.lock:
+            if self._fd_closed:
+                return 0
+            if self._waiting:
+                self._write()
+                return select.POLLOUT if self._has_rest else 0
+            self._read()
+            self._write()
+            return self._events()
+
+    # -- at work ----------------------------------------------------------------------------------
+
+    @property
+    def _fd_closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    @property
+    def _has_rest(self) -> bool:
+        return self.connection.send_backlog > 0 and not self._shut
+
+    def _begin_waiting(self) -> None:
+        with self.lock:
+            if self._waiting:
+                raise RuntimeError("another thread is already in receive() of this connection")
+            self._waiting = True
+
+    def _take(self) -> Message | None:
+        connection = self.connection
+        message = connection.next_message()
+        if message is None and connection.state is not State.CLOSED:
+            self._tick(monotonic())
+            self._read()
+            message = connection.next_message()
+        self._write()
+        return message
+
+    def _events(self) -> int:
+        events = 0
+        if not self._at_eof and not self.connection.reading_paused:
+            events |= select.POLLIN
+        if self._has_rest:
+            events |= select.POLLOUT
+        return events
+
+    def _poll(self, events: int, *deadlines: float | None) -> None:
+        due = [deadline for deadline in deadlines if deadline is not None]
+        poll = select.poll()
+        if events:
+            poll.register(self._fd, events)
+        if not due:
+            poll.poll()
+            return
+        # Up to the next millisecond, so as not to come back just before the deadline.
+        poll.poll(max(0.0, (min(due) - monotonic()) * 1000 + 1))
+
+    def _drain(self) -> None:
+        """Wait until the peer has taken what the owner sent."""
+        while True:
+            with self.lock:
+                self._tick(monotonic())
+                if not self._write():
+                    return
+                if self.connection.state is not State.OPEN:
+                    raise self.connection.closed_error()
+                wake_at = self.connection.next_deadline
+            self._poll(select.POLLOUT, wake_at)
+
+
+class Keeper:
+    """Looks after the connections of this worker whose threads are busy elsewhere."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._drivers: set[BlockingDriver] = set()
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, BlockingDriver] = {}
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._selector.register(self._wake_out, selectors.EVENT_READ)
+        threading.Thread(target=self._run, name="wsviews-keeper", daemon=True).start()
+
+    def add(self, driver: BlockingDriver) -> None:
+        """Begin to look after *driver*."""
+        with self._lock:
+            was_idle = not self._drivers
+            self._drivers.add(driver)
+        if was_idle:
+            self._wake()
+
+    def remove(self, driver: BlockingDriver) -> None:
+        """Look after *driver* no more."""
+        with self._lock:
+            self._drivers.discard(driver)
+            self._unwatch(driver)
+
+    def watch(self, driver: BlockingDriver) -> None:
+        """Read and write for *driver* as soon as its socket is ready."""
+        with self._lock:
+            if driver in self._drivers and driver.fd >= 0 and driver.fd not in self._watched:
+                self._watched[driver.fd] = driver
+                self._selector.register(
+                    driver.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, driver
+                )
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                drivers = list(self._drivers)
+            for key, _ in self._selector.select(KEEPER_INTERVAL if drivers else None):
+                if key.data is None:
+                    self._drain_wake_ups()
+                else:
+                    self._guarded(self._attend, key.data)
+            for driver in drivers:
+                self._guarded(driver.keep, monotonic())
+
+    def _guarded(self, work: Callable[..., object], *arguments: object) -> None:
+        # This thread serves every connection: what one of them does wrong must not end it.
+        try:
+            work(*arguments)
+        except Exception:
+            logger.exception("a connection could not be looked after")
+
+    def _attend(self, driver: BlockingDriver) -> None:
+        events = driver.attend()
+        with self._lock:
+            if driver.fd not in self._watched:
+                return
+            if not events:
+                self._unwatch(driver)
+                return
+            wanted = selectors.EVENT_READ if events & select.POLLIN else 0
+            wanted |= selectors.EVENT_WRITE if events & select.POLLOUT else 0
+            self._selector.modify(driver.fd, wanted, driver)
+
+    def _unwatch(self, driver: BlockingDriver) -> None:
+        if self._watched.pop(driver.fd, None) is not None:
+            self._selector.unregister(driver.fd)
+
+    def _wake(self) -> None:
+        # A full pipe means that it is about to wake up anyway.
+        with contextlib.suppress(BlockingIOError):
+            self._wake_in.send(b"\0")
+
+    def _drain_wake_ups(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wake_out.recv(1024):
+                pass
+
+
+def _is_patched() -> bool:
+    try:
+        from gevent.monkey import is_module_patched
+    except ImportError:
+        return False
+    return bool(is_module_patched("threading"))

@@ -1,0 +1,84 @@
+"""What can go wrong, as one tree.
+
+::
+
+    WSViewsError
+    ├── ConfigError          a WSVIEWS_* value is unusable             (also a ValueError)
+    ├── RegistrationError    a view or rule can't be registered        (also a TypeError)
+    ├── EngineError          the engine can't run where it was started (also a RuntimeError)
+    ├── ServerError          the WSGI server doesn't hand out a socket (also a RuntimeError)
+    ├── CommandError         uWSGI can't be started                    (also a RuntimeError)
+    ├── ConnectionClosed     the peer or the network ended it          (also a ConnectionError)
+    └── CloseConnection      raised by a view to end its connection
+
+A refused handshake is none of these: it is a :class:`werkzeug.exceptions.HTTPException`.
+"""
+
+from __future__ import annotations
+
+
+class WSViewsError(Exception):
+    """The root of everything this package raises."""
+
+
+class ConfigError(WSViewsError, ValueError):
+    """A ``WSVIEWS_*`` configuration value is of the wrong type or out of range."""
+
+
+class RegistrationError(WSViewsError, TypeError):
+    """Something that isn't a WebSocket view was registered as one, or on the wrong engine."""
+
+
+class EngineError(WSViewsError, RuntimeError):
+    """The engine can't run here; the message names the option or package to add."""
+
+
+class ServerError(WSViewsError, RuntimeError):
+    """The WSGI server gives no access to the client's socket."""
+
+
+class CommandError(WSViewsError, RuntimeError):
+    """``run()`` can't start uWSGI; the message says what to install or set."""
+
+
+class ConnectionClosed(WSViewsError, ConnectionError):
+    """The connection has ended, so nothing can be sent any more.
+
+    :param code: the close code (RFC 6455 7.4), 1006 when no close frame came.
+    :param reason: the reason that came with it, often empty.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        detail = f" ({self.reason})" if self.reason else ""
+        return f"the WebSocket is closed with code {self.code}{detail}"
+
+
+class CloseConnection(WSViewsError):
+    """Raise it in a hook to close this connection.
+
+    :param code: close code to send: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+    :param reason: at most 123 bytes as UTF-8 (RFC 6455 5.5).
+    :raises ValueError: if the code or the reason can't go into a close frame.
+    """
+
+    def __init__(self, code: int = 1000, reason: str = "") -> None:
+        check_close(code, reason)
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+def check_close(code: int, reason: str) -> None:
+    """Check that *code* and *reason* fit into a close frame (RFC 6455 5.5.1 and 7.4).
+
+    :raises ValueError: naming what doesn't fit.
+    """
+    if not (code in {1000, 1001, 1002, 1003} or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise ValueError(f"{code} can't be sent as a close code: use 1000, or 4000 to 4999")
+    if len(reason.encode()) > 123:
+        raise ValueError("a close reason has at most 123 bytes as UTF-8")

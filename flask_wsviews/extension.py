@@ -1,0 +1,255 @@
+"""The Flask extension, in one flavour for each engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from flask import request
+from flask.typing import ResponseReturnValue
+from werkzeug.routing.exceptions import WebsocketMismatch
+
+from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint
+from .config import Settings
+from .engines import Engine, make_engine
+from .exceptions import RegistrationError
+from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
+from .middleware import GeventWebSocketMiddleware, WebSocketMiddleware
+from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
+from .views import coroutine_handlers, websocket_view
+
+if TYPE_CHECKING:
+    import flask
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class WebSocket:
+    """WebSockets for a Flask application, one thread per connection.
+
+    Wraps ``app.wsgi_app`` in :attr:`middleware`, and makes ``app.run()`` start uWSGI.
+
+    :param app: the application; leave it out to call :meth:`init_app` later.
+    :param timeout: seconds that a closing handshake may take, unless ``WSVIEWS_CLOSE_TIMEOUT`` is
+        configured.
+    """
+
+    #: The middleware's class; its ``client`` is the class of what handlers get.
+    middleware: ClassVar[type[WebSocketMiddleware]] = WebSocketMiddleware
+
+    _engine_name: ClassVar[str] = "blocking"
+
+    def __init__(self, app: flask.Flask | None = None, timeout: float = 5) -> None:
+        self.timeout = timeout
+        #: What drives the connections.
+        self.engine: Engine = make_engine(self._engine_name)
+        #: The application, the last one if several are set up.
+        self.app: flask.Flask | None = None
+        self._rules: list[Callable[[flask.Flask], None]] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: flask.Flask) -> None:
+        """Set an application up.
+
+        :raises ConfigError: if a ``WSVIEWS_*`` value can't be used.
+        :raises EngineError: if the engine can't run in this process.
+        :raises RegistrationError: if a view doesn't fit the engine, or *app* was set up before.
+        """
+        if EXTENSION in app.extensions:
+            raise RegistrationError(
+                f"{type(app.extensions[EXTENSION]).__name__} is already set up for {app.name!r}"
+            )
+        settings = self.read_settings(app.config)
+        self.engine.prepare(monkey_patch=settings.monkey_patch)
+        self.engine.check()
+        if os.environ.get(DEBUG_VARIABLE):
+            from werkzeug.debug import DebuggedApplication
+
+            app.debug = True
+            app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
+        app.wsgi_app = self.middleware(app.wsgi_app, self)  # type: ignore[method-assign]
+        app.run = partial(self._run_app, app)  # type: ignore[method-assign]
+        app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
+        app.extensions[EXTENSION] = self
+        self.app = app
+        for add_rule in self._rules:
+            add_rule(app)
+        self.check_views(app)
+
+    def read_settings(self, config: Mapping[str, Any]) -> Settings:
+        """The ``WSVIEWS_*`` settings in *config*.
+
+        :raises ConfigError: for one that can't be used.
+        """
+        return Settings.from_mapping(config, close_timeout=self.timeout)
+
+    def check_views(self, app: flask.Flask) -> None:
+        """Check that the engine can run what is registered.
+
+        :raises RegistrationError: naming the handlers that it can't run.
+        """
+        if self.engine.runs_coroutines:
+            return
+        for view in app.view_functions.values():
+            self._check_view(view)
+
+    # -- registration ---------------------------------------------------------------------------
+
+    def route(self, rule: str, **options: Any) -> Callable[[T], T]:
+        """Decorate a function or a :class:`WebSocketView` class to serve *rule*.
+
+        :param rule: the URL rule, with variables as in any Flask rule.
+        :param options: see :meth:`add_url_rule`.
+        """
+
+        def decorator(target: T) -> T:
+            endpoint = options.pop("endpoint", None)
+            self.add_url_rule(rule, endpoint, target, **options)
+            return target
+
+        return decorator
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Register a WebSocket rule on the application, or on each one still to be set up.
+
+        :param rule: the URL rule.
+        :param endpoint: the endpoint's name; by default that of the function or class.
+        :param view_func: a function, called once per connection as ``function(ws, **view_args)``; a
+            :class:`WebSocketView` class; or its ``as_view()``.
+        :param options: of the :class:`werkzeug.routing.Rule`; for functions also ``decorators``,
+            ``allowed_origins`` and ``subprotocols``, which a class has as attributes.
+        :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
+        """
+
+        def add_to(app: flask.Flask) -> None:
+            own_options = dict(options)
+            name, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
+            self._check_view(view)
+            app.add_url_rule(rule, name, view, **{**own_options, **RULE_OPTIONS})
+
+        self._add(add_to)
+
+    def register_blueprint(self, blueprint: flask.Blueprint, **options: Any) -> None:
+        """Register a blueprint all of whose rules are WebSockets.
+
+        A :class:`flask_wsviews.Blueprint` knows which of its rules are, and is registered as
+        ``app.register_blueprint()`` would.
+
+        :param options: as for :meth:`flask.Flask.register_blueprint`.
+        """
+
+        def add_to(app: flask.Flask) -> None:
+            if isinstance(blueprint, Blueprint):
+                app.register_blueprint(blueprint, **options)
+            else:
+                blueprint.register(_WebSocketRules(app, self), options)  # type: ignore[arg-type]
+
+        self._add(add_to)
+
+    def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
+        if self.app is not None:
+            add_to(self.app)
+        self._rules.append(add_to)
+
+    def _check_view(self, view: Callable[..., Any]) -> None:
+        handlers = [] if self.engine.runs_coroutines else coroutine_handlers(view)
+        if handlers:
+            raise RegistrationError(
+                f"{', '.join(handlers)}: async def needs an asyncio engine; "
+                f"{type(self).__name__} runs plain functions"
+            )
+
+    # -- running --------------------------------------------------------------------------------
+
+    def run(
+        self,
+        app: str | None = None,
+        debug: bool = False,
+        host: str = "localhost",
+        port: int = 5000,
+        uwsgi_binary: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Replace this process by uWSGI serving the application.
+
+        :param app: what uWSGI imports, as ``"module:callable"``; found by itself if the application
+            is a module's global.
+        :param debug: Werkzeug's debugger, and a reload whenever a module changes.
+        :param host: address to listen on.
+        :param port: TCP port to listen on.
+        :param uwsgi_binary: uWSGI's path; by default ``FLASK_UWSGI_BINARY``, then ``uwsgi`` beside
+            the Python executable, then on ``PATH``.
+        :param options: any of uWSGI's, with ``_`` for ``-``: ``True`` is a bare flag, a list
+            repeats the option, ``None`` and ``False`` leave it out.
+        :raises CommandError: if uWSGI or the application can't be found.
+        """
+        target = app or self.app
+        if target is None:
+            raise RegistrationError("run() needs an application: call init_app() first")
+        debug = debug or (self.app is not None and self.app.debug)
+        run_uwsgi(target, debug, host, port, uwsgi_binary, **options)
+
+    def _run_app(
+        self,
+        app: flask.Flask,
+        host: str | None = None,
+        port: int | None = None,
+        debug: bool | None = None,
+        **options: Any,
+    ) -> None:
+        """Takes the place of ``app.run()``, with its signature."""
+        run_uwsgi(app, debug or app.debug, host or "localhost", port or 5000, **options)
+
+
+class GeventWebSocket(WebSocket):
+    """WebSockets for a Flask application, one greenlet per connection.
+
+    Under uWSGI it needs the gevent loop: ``--gevent 100``, or ``app.run(gevent=100)``. Connections
+    don't count against that number.
+    """
+
+    middleware = GeventWebSocketMiddleware
+    _engine_name = "gevent"
+
+
+class _WebSocketRules:
+    """An application to a blueprint that registers itself: its rules become WebSocket rules."""
+
+    def __init__(self, app: flask.Flask, extension: WebSocket) -> None:
+        self._app = app
+        self._extension = extension
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        known = self._app.view_functions
+        endpoint, view = websocket_view(view_func, endpoint, options, known)
+        self._extension._check_view(view)
+        self._app.add_url_rule(rule, endpoint, view, **{**options, **RULE_OPTIONS})
+
+
+def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseReturnValue:
+    """A request that met only rules of the other kind: say what would have worked."""
+    if is_handshake(request.environ):
+        error.description = "This resource is no WebSocket."
+    elif asks_for_websocket(request.environ):
+        error.description = "The Connection header of a WebSocket handshake must contain Upgrade."
+    else:
+        return app.handle_http_exception(UpgradeRequired())
+    return app.handle_http_exception(error)

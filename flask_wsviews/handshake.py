@@ -1,0 +1,194 @@
+"""The opening handshake (RFC 6455 4.2): what is checked, chosen, and answered.
+
+A refusal is a Werkzeug HTTP exception, so that an application's error pages apply to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from websockets.exceptions import InvalidHeader, NegotiationError
+from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.headers import build_extension, parse_extension, parse_subprotocol
+from websockets.utils import accept_key
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed
+
+from .config import Settings, normal_origin
+from .typing import Environ
+
+VERSION = "13"
+
+STATUS = "101 Switching Protocols"
+
+_LINE_BREAKS = frozenset("\r\n\0")
+
+# What the 101 says for itself, and what belongs to a body that it doesn't have.
+_OWN_HEADERS = frozenset(
+    (
+        "connection",
+        "content-length",
+        "content-type",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+
+
+class UpgradeRequired(HTTPException):
+    """426: the resource speaks WebSocket only, or not this version of it."""
+
+    code = 426
+    description = "This resource is a WebSocket. Connect to it with a WebSocket client."
+
+    def get_headers(self, *args: object, **kwargs: object) -> list[tuple[str, str]]:
+        """The usual headers, and what to upgrade to (RFC 9110 15.5.22, RFC 6455 4.4)."""
+        return [
+            *super().get_headers(),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", VERSION),
+        ]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a client's valid handshake asks for.
+
+    :param key: its ``Sec-WebSocket-Key``.
+    :param subprotocols: what it offers, in its order of preference.
+    :param extensions: its ``Sec-WebSocket-Extensions`` header.
+    """
+
+    key: str
+    subprotocols: tuple[str, ...]
+    extensions: str
+
+
+def asks_for_websocket(environ: Environ) -> bool:
+    """Whether a request has ``websocket`` among the protocols that it wants to upgrade to."""
+    return "websocket" in _tokens(environ.get("HTTP_UPGRADE"))
+
+
+def is_handshake(environ: Environ) -> bool:
+    """Whether a request means to become a WebSocket: both header fields are token lists."""
+    return asks_for_websocket(environ) and "upgrade" in _tokens(environ.get("HTTP_CONNECTION"))
+
+
+def check_request(environ: Environ) -> Offer:
+    """Check a handshake request against RFC 6455 4.2.1.
+
+    :raises werkzeug.exceptions.HTTPException: 405, 426 or 400 with what is wrong.
+    """
+    if environ["REQUEST_METHOD"] != "GET":
+        raise MethodNotAllowed(["GET"], "A WebSocket handshake is a GET request.")
+    if not is_handshake(environ):
+        if asks_for_websocket(environ):
+            raise BadRequest("The Connection header of a handshake must contain Upgrade.")
+        raise UpgradeRequired
+    if environ.get("SERVER_PROTOCOL", "HTTP/1.1") < "HTTP/1.1":
+        raise BadRequest("A WebSocket handshake needs HTTP/1.1 or later.")
+    if environ.get("CONTENT_LENGTH", "") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+        # Its bytes would be taken for frames.
+        raise BadRequest("A WebSocket handshake has no body.")
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != VERSION:
+        raise UpgradeRequired(f"Sec-WebSocket-Version must be {VERSION}.")
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        nonce = b""
+    if len(nonce) != 16:
+        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64.")
+    try:
+        subprotocols = parse_subprotocol(environ["HTTP_SEC_WEBSOCKET_PROTOCOL"])
+    except KeyError:
+        subprotocols = []
+    except InvalidHeader as error:
+        raise BadRequest("Sec-WebSocket-Protocol is not a list of tokens.") from error
+    return Offer(key, tuple(subprotocols), environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
+
+
+def check_origin(environ: Environ, own: str, *allowed: frozenset[str] | str) -> None:
+    """Refuse a page of another site (RFC 6455 10.2). Clients that aren't browsers send no Origin.
+
+    :param own: the application's own origin, as its clients see it.
+    :param allowed: sets of further origins, or ``"*"``.
+    :raises werkzeug.exceptions.Forbidden: if the origin is neither.
+    """
+    header = environ.get("HTTP_ORIGIN")
+    if header is None or "*" in allowed:
+        return
+    origin = "null" if header == "null" else normal_origin(header)
+    if origin is None or (origin != normal_origin(own) and not any(origin in a for a in allowed)):
+        raise Forbidden(f"Pages of {header} may not connect; see WSVIEWS_ALLOWED_ORIGINS.")
+
+
+def choose_subprotocol(supported: Sequence[str], offer: Offer) -> str | None:
+    """The first subprotocol of ours that the client offers, or ``None`` (RFC 6455 4.2.2)."""
+    return next((name for name in supported if name in offer.subprotocols), None)
+
+
+def negotiate_extensions(offer: Offer, settings: Settings) -> tuple[list[Extension], str | None]:
+    """What is used of the client's extensions, and the header that says so (RFC 7692 5).
+
+    :raises werkzeug.exceptions.BadRequest: if the header can't be parsed.
+    """
+    if not offer.extensions or not settings.compression:
+        return [], None
+    factory = ServerPerMessageDeflateFactory()
+    try:
+        offered = parse_extension(offer.extensions)
+    except InvalidHeader as error:
+        raise BadRequest("Sec-WebSocket-Extensions is not a list of extensions.") from error
+    for name, parameters in offered:
+        if name != factory.name:
+            continue
+        try:
+            accepted, extension = factory.process_request_params(parameters, [])
+        except NegotiationError:
+            continue
+        return [extension], build_extension([(name, accepted)])
+    return [], None
+
+
+def response_fields(
+    offer: Offer,
+    subprotocol: str | None,
+    extensions: str | None,
+    headers: Iterable[tuple[str, str]] = (),
+) -> list[tuple[str, str]]:
+    """The header fields of the 101 (RFC 6455 4.2.2).
+
+    :param headers: what the application adds; fields that the handshake sets itself are left out.
+    :raises ValueError: if one contains a line break.
+    """
+    fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_key(offer.key)),
+    ]
+    if subprotocol is not None:
+        fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extensions is not None:
+        fields.append(("Sec-WebSocket-Extensions", extensions))
+    fields += [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
+    for field in fields:
+        if not _LINE_BREAKS.isdisjoint("".join(field)):
+            raise ValueError(f"a header can't contain a line break: {field!r}")
+    return fields
+
+
+def serialize_response(fields: Iterable[tuple[str, str]]) -> bytes:
+    """The 101 as it goes over the wire."""
+    lines = [f"{name}: {value}" for name, value in fields]
+    return "\r\n".join([f"HTTP/1.1 {STATUS}", *lines, "", ""]).encode("latin-1")
+
+
+def _tokens(header: str | None) -> list[str]:
+    return [token.strip().lower() for token in (header or "").split(",")]

@@ -1,0 +1,197 @@
+"""The takeover: Flask answers the handshake, then its socket is taken and an engine runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flask import Response, current_app
+from flask.typing import ResponseReturnValue
+from werkzeug.wsgi import ClosingIterator
+
+from . import handshake
+from .client import GeventWebSocketClient, WebSocketClient
+from .config import Settings, origins
+from .connection import Connection
+from .context import Handshake
+from .dispatcher import Dispatcher
+from .servers import check_server, detach_environ, take_socket
+from .typing import Environ
+from .views import UPGRADER, WebSocketView
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+    from .engines import Driver
+    from .extension import WebSocket
+
+
+class Upgrade(Response):
+    """The 101 as a Flask response: ``after_request`` functions and the session see it.
+
+    It goes out only if the response is still a 101 when Flask is through with it.
+    """
+
+    default_status = 101
+    default_mimetype = None
+
+
+class WebSocketMiddleware:
+    """Wraps ``app.wsgi_app``: lets pages through untouched, takes accepted handshakes over.
+
+    :param wsgi_app: the WSGI callable to wrap.
+    :param websocket: the extension that it belongs to.
+    """
+
+    #: The class of the object that handlers get.
+    client: ClassVar[type[WebSocketClient]] = WebSocketClient
+
+    def __init__(self, wsgi_app: WSGIApplication, websocket: WebSocket) -> None:
+        self.wsgi_app = wsgi_app
+        self.websocket = websocket
+        self._settings: Settings | None = None
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request (PEP 3333)."""
+        if not handshake.is_handshake(environ):
+            return self.wsgi_app(environ, start_response)
+        # A copy, because the connection keeps it and servers use theirs again.
+        environ = dict(environ)
+        # Werkzeug's routing knows this spelling only.
+        environ["HTTP_UPGRADE"] = "websocket"
+        upgrader = Upgrader(self)
+        environ[UPGRADER] = upgrader
+        answer = _Answer(upgrader, start_response)
+        body = answer.collect(self.wsgi_app(environ, answer.start_response))
+        if body is not None:
+            return body
+        return upgrader.take_over(environ, answer.headers, start_response)
+
+    def settings(self) -> Settings:
+        """The application's settings, fixed at the first handshake.
+
+        :raises ConfigError: for a value that can't be used.
+        """
+        if self._settings is None:
+            self._settings = self.websocket.read_settings(current_app.config)
+        return self._settings
+
+
+class GeventWebSocketMiddleware(WebSocketMiddleware):
+    """The middleware of :class:`~flask_wsviews.GeventWebSocket`."""
+
+    client = GeventWebSocketClient
+
+
+class Upgrader:
+    """One handshake on its way through Flask. The view calls it to accept."""
+
+    def __init__(self, middleware: WebSocketMiddleware) -> None:
+        self._middleware = middleware
+        self.accepted = False
+
+    def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
+        """Check the handshake for *view* and answer it, within Flask's request.
+
+        :raises werkzeug.exceptions.HTTPException: if it is refused.
+        :raises ServerError: if this server can't serve WebSockets.
+        """
+        kept = Handshake.current()
+        request = kept.request
+        settings = self._middleware.settings()
+        offer = handshake.check_request(request.environ)
+        handshake.check_origin(
+            request.environ,
+            f"{request.scheme}://{request.host}",
+            settings.allowed_origins,
+            origins("allowed_origins", view.allowed_origins),
+        )
+        check_server(request.environ)
+        self._extensions, self._extensions_header = handshake.negotiate_extensions(offer, settings)
+        client = self._middleware.client(request.environ, -1, settings.close_timeout)
+        client.app = kept.app
+        client._offered = offer.subprotocols
+        client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
+        refusal = view.on_handshake(client, **view_args)
+        if refusal is not None:
+            return refusal
+        self._settings, self._offer, self._client = settings, offer, client
+        self._dispatcher = Dispatcher(kept, view, view_args, client)
+        self._request = request
+        self.accepted = True
+        return Upgrade(headers=client.response_headers)
+
+    def take_over(
+        self,
+        environ: Environ,
+        headers: list[tuple[str, str]],
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        """Take the socket from the server and let the engine run the conversation.
+
+        :param headers: those of Flask's answer.
+        """
+        fields = handshake.response_fields(
+            self._offer, self._client.subprotocol, self._extensions_header, headers
+        )
+        try:
+            transport = take_socket(environ)
+        except OSError as error:
+            self._client.app.logger.error("no socket for a WebSocket: %s", error)
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"The server has no room for another WebSocket.\n"]
+        try:
+            preface = transport.open(start_response, fields)
+        except OSError:
+            # The client went away during the handshake.
+            transport.release()
+            return []
+        detach_environ(environ)
+        # Werkzeug keeps the stream that it has made of the server's input.
+        self._request.__dict__.pop("stream", None)
+        connection = Connection(
+            self._settings, monotonic(), preface=preface, extensions=self._extensions
+        )
+        self._middleware.websocket.engine.serve(transport, connection, self._converse)
+        return transport.finish(start_response)
+
+    def _converse(self, driver: Driver) -> None:
+        self._client._driver = driver
+        self._dispatcher.converse()
+
+
+class _Answer:
+    """Tells Flask's 101 from a response that the server shall send."""
+
+    def __init__(self, upgrader: Upgrader, start_response: StartResponse) -> None:
+        self._upgrader = upgrader
+        self._start_response = start_response
+        self._is_upgrade = False
+        self.headers: list[tuple[str, str]] = []
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        """What the wrapped application calls."""
+        if self._upgrader.accepted and status.startswith("101"):
+            self._is_upgrade = True
+            self.headers = headers
+            return _write_nothing
+        return self._start_response(status, headers, exc_info)
+
+    def collect(self, body: Iterable[bytes]) -> Iterable[bytes] | None:
+        """The response's body, or ``None`` if it is the 101: then Flask is through with it."""
+        # A debugger's application is a generator: it answers when its first part is asked for.
+        parts: Iterator[bytes] = iter(body)
+        first = next(parts, None)
+        close: Callable[[], None] = getattr(body, "close", lambda: None)
+        if not self._is_upgrade:
+            return ClosingIterator(chain([] if first is None else [first], parts), close)
+        close()
+        return None
+
+
+def _write_nothing(data: bytes) -> None:
+    """A 101 has no body."""

@@ -1,0 +1,39 @@
+"""The WSGI servers that can hand over a client's socket. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from ..exceptions import ServerError
+from ..typing import Environ, Transport
+from . import gunicorn, uwsgi, werkzeug
+from .base import detach_environ
+
+ADAPTERS = (uwsgi, werkzeug, gunicorn)
+
+__all__ = ["check_server", "detach_environ", "take_socket"]
+
+
+def check_server(environ: Environ) -> None:
+    """Check that the server behind a request can give us its socket.
+
+    :raises ServerError: naming the server and those that work.
+    """
+    for adapter in ADAPTERS:
+        if adapter.serves(environ):
+            adapter.check(environ)
+            return
+    name = environ.get("SERVER_SOFTWARE") or "This WSGI server"
+    raise ServerError(
+        f"{name} gives no access to the client's socket, so it can't serve WebSockets. "
+        "Run the application under uWSGI (app.run() starts it), `flask run`, or gunicorn "
+        "with gthread or gevent workers."
+    )
+
+
+def take_socket(environ: Environ) -> Transport:
+    """The client's socket; call :func:`check_server` first.
+
+    :raises OSError: if no descriptor is left.
+    """
+    adapter = next(adapter for adapter in ADAPTERS if adapter.serves(environ))
+    transport: Transport = adapter.take_socket(environ)
+    return transport

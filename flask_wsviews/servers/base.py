@@ -1,0 +1,95 @@
+"""What the server adapters share: sockets, and an environ that outlives its request."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import io
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from ..handshake import STATUS, serialize_response
+from ..typing import Environ
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+# Objects that point into the server, which reuses or closes them when the request ends.
+_SERVER_OBJECTS = (
+    "gunicorn.socket",
+    "werkzeug.debug.preserve_context",
+    "werkzeug.request",
+    "werkzeug.socket",
+    "wsgi.early_hints",
+    "wsgi.file_wrapper",
+    "x-wsgiorg.fdevent.readable",
+    "x-wsgiorg.fdevent.timeout",
+)
+
+
+def detach_environ(environ: Environ) -> None:
+    """Cut *environ*, in place, off from the server, so that it can be kept after the request."""
+    for key in _SERVER_OBJECTS:
+        environ.pop(key, None)
+    environ["wsgi.input"] = io.BytesIO()
+
+
+def duplicate(fd: int) -> socket.socket:
+    """A non-blocking socket of our own on the same stream as *fd*.
+
+    :raises OSError: if no descriptor is left.
+    """
+    own = os.dup(fd)
+    try:
+        # The plain class even where gevent has replaced socket.socket: engines do the waiting.
+        sock = _socket.socket(fileno=own)
+    except OSError:
+        os.close(own)
+        raise
+    sock.setblocking(False)
+    return cast(socket.socket, sock)
+
+
+class HeldTransport:
+    """The socket of a server whose request has to stay until the connection has ended.
+
+    :param original: the server's own socket object.
+    """
+
+    can_detach = False
+
+    def __init__(self, original: socket.socket) -> None:
+        self._original = original
+        self._tls = isinstance(original, ssl.SSLSocket)
+        if self._tls:
+            # The TLS state is in the object, so a duplicate of the descriptor is of no use.
+            original.setblocking(False)
+            self.sock = original
+        else:
+            self.sock = duplicate(original.fileno())
+
+    def open(self, start_response: StartResponse, fields: list[tuple[str, str]]) -> bytes:
+        """The 101 for the engine to write: the server would add headers, or wait for a body."""
+        return serialize_response(fields)
+
+    def detach(self) -> None:
+        """Nothing to do: the server leaves the socket alone while the request runs."""
+
+    def release(self) -> None:
+        """Close our duplicate; a TLS socket is left to :meth:`finish` and the server."""
+        if not self._tls:
+            self.sock.close()
+
+    def finish(self, start_response: StartResponse) -> Iterable[bytes]:
+        """A response that gets logged but reaches nobody.
+
+        The server insists on writing one. It takes the error that a socket raises after its
+        shutdown for a client that went away, and says nothing.
+        """
+        with contextlib.suppress(OSError):
+            self._original.shutdown(socket.SHUT_RDWR)
+        start_response(STATUS, [])
+        return []

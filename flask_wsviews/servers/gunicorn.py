@@ -1,0 +1,20 @@
+"""gunicorn with gthread or gevent workers; a request holds its thread or greenlet."""
+
+from __future__ import annotations
+
+from ..typing import Environ
+from .base import HeldTransport
+
+
+def serves(environ: Environ) -> bool:
+    """Whether gunicorn made *environ*."""
+    return "gunicorn.socket" in environ
+
+
+def check(environ: Environ) -> None:
+    """Nothing can be wrong here."""
+
+
+def take_socket(environ: Environ) -> HeldTransport:
+    """The client's socket."""
+    return HeldTransport(environ["gunicorn.socket"])

@@ -1,0 +1,49 @@
+"""Aliases and protocols that more than one module names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import socket
+
+    from _typeshed.wsgi import StartResponse
+
+#: What a client sent: text as ``str``, binary as ``bytes``.
+Message: TypeAlias = str | bytes
+
+#: What can be sent: text as ``str``, binary as anything bytes-like.
+Sendable: TypeAlias = str | bytes | bytearray | memoryview
+
+#: A WSGI environment.
+Environ: TypeAlias = dict[str, Any]
+
+#: Runs one hook in its context; says whether the conversation may go on.
+RunHook: TypeAlias = Callable[..., bool]
+
+
+class Transport(Protocol):
+    """The client's socket as a WSGI server hands it over."""
+
+    #: The raw, non-blocking client stream.
+    sock: socket.socket
+
+    #: Whether the request may end while the connection lives on.
+    can_detach: bool
+
+    def open(self, start_response: StartResponse, fields: list[tuple[str, str]]) -> bytes:
+        """Answer the handshake.
+
+        :returns: what the engine has to write first.
+        :raises OSError: if the client is gone.
+        """
+
+    def detach(self) -> None:
+        """Take the connection away from the server, which will not touch it again."""
+
+    def release(self) -> None:
+        """Close what is ours of the socket. The engine does it last."""
+
+    def finish(self, start_response: StartResponse) -> Iterable[bytes]:
+        """What the WSGI callable returns so that the server writes nothing to the client."""

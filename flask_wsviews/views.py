@@ -1,0 +1,211 @@
+"""Class-based WebSocket views, and function routes as a special case of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flask import request
+from flask.typing import ResponseReturnValue
+from flask.views import View
+
+from .exceptions import RegistrationError
+from .typing import Message, RunHook
+
+if TYPE_CHECKING:
+    from .client import WebSocketClient
+
+#: Where the middleware leaves what turns a view's answer into a WebSocket.
+UPGRADER = "flask_wsviews.upgrader"
+
+#: Options of a function's rule that go to its view; a class has them as attributes.
+VIEW_OPTIONS = ("allowed_origins", "decorators", "subprotocols")
+
+HOOKS = ("on_handshake", "on_connect", "on_message", "on_close", "on_error")
+
+
+class WebSocketView(View):
+    """A class-based view for WebSockets.
+
+    Subclass it, override the hooks, and register it like any other view::
+
+        @bp.websocket("/chat/<room>")
+        class Chat(WebSocketView):
+            def on_connect(self, ws, room):
+                ws.send(f"Welcome to {room}")
+
+            def on_message(self, ws, message):
+                ws.send(message.upper())
+
+    Each connection has an instance of its own, so state goes on ``self``; with
+    ``init_every_request = False`` all connections share one. ``decorators`` wrap the handshake, as
+    they wrap the request of a :class:`flask.views.View`. Each hook runs in a request context with
+    the handshake's ``request`` and ``session`` and a fresh ``g``, and the hooks of one connection
+    never overlap.
+    """
+
+    methods = ("GET",)
+    provide_automatic_options = False
+
+    #: Origins that may connect besides the application's own and ``WSVIEWS_ALLOWED_ORIGINS``:
+    #: a list such as ``["https://example.org"]``, or ``"*"``.
+    allowed_origins: ClassVar[Iterable[str] | str] = ()
+
+    #: Subprotocols that the view speaks, the preferred one first.
+    subprotocols: ClassVar[Sequence[str]] = ()
+
+    def dispatch_request(self, **view_args: Any) -> ResponseReturnValue:
+        """Answer the handshake: with the 101, or with what ``on_handshake`` refuses it with."""
+        upgrade = request.environ.get(UPGRADER)
+        if upgrade is None:
+            raise RuntimeError(
+                f"{request.path} is a WebSocket, but no WebSocket(app) handles this application, "
+                "or the server calls something else than app.wsgi_app"
+            )
+        answer: ResponseReturnValue = upgrade(self, view_args)
+        return answer
+
+    def on_handshake(self, ws: WebSocketClient, **view_args: Any) -> ResponseReturnValue | None:
+        """Called before the 101, in Flask's own request. Use ``abort()`` to refuse.
+
+        ``session`` can still be changed, ``ws.subprotocol`` chosen, ``ws.response_headers`` filled.
+
+        :returns: ``None`` to accept, or a response that goes out instead of the 101.
+        """
+        return None
+
+    def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
+        """Called once the connection is open both ways."""
+
+    def on_message(self, ws: WebSocketClient, message: Message) -> None:
+        """Called for each message: text is ``str``, binary is ``bytes``."""
+
+    def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
+        """Called exactly once for each connection that ``on_connect`` was called for.
+
+        :param code: how it ended, see :attr:`WebSocketClient.close_code`.
+        :param reason: what the client's close frame says, often empty.
+        """
+
+    def on_error(self, ws: WebSocketClient, error: Exception) -> bool | None:
+        """Called for an exception that a hook raised, in that hook's context.
+
+        It may raise :class:`CloseConnection` to choose the close code.
+
+        :returns: ``True`` if the connection may go on. Otherwise the application's error handlers
+            see the exception too, and the connection is closed with 1011.
+        """
+        return None
+
+    def converse(self, ws: WebSocketClient, view_args: dict[str, Any], run: RunHook) -> None:
+        """Run the hooks of one connection, from its start to its end.
+
+        :param run: runs one hook in its context; returns whether the conversation may go on.
+        """
+        try:
+            if run(self.on_connect, ws, **view_args):
+                for message in ws:
+                    run(self.on_message, ws, message)
+            else:
+                # Waits for the end that the failed hook has brought about.
+                ws.receive()
+        finally:
+            run(self.on_close, ws, ws.close_code or 1006, ws.close_reason or "")
+
+
+class FunctionView(WebSocketView):
+    """A function route: the function is called once and owns the conversation.
+
+    :param function: called as ``function(ws, **view_args)``.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        allowed_origins: Iterable[str] | str = (),
+        subprotocols: Sequence[str] = (),
+    ) -> None:
+        self.function = function
+        self.allowed_origins = allowed_origins  # type: ignore[misc]
+        self.subprotocols = subprotocols  # type: ignore[misc]
+
+    def converse(self, ws: WebSocketClient, view_args: dict[str, Any], run: RunHook) -> None:
+        """Call the function."""
+        run(self.function, ws, **view_args)
+
+
+def websocket_view(
+    target: Callable[..., Any] | type[WebSocketView] | None,
+    endpoint: str | None,
+    options: dict[str, Any],
+    known: Mapping[str, Callable[..., Any]],
+) -> tuple[str, Callable[..., Any]]:
+    """Make a Flask view function of what is registered on a WebSocket rule.
+
+    :param target: a function, a :class:`WebSocketView` class, or what its ``as_view()`` returned.
+    :param endpoint: the endpoint's name; the target's own by default.
+    :param options: of the rule. Those that are for a function's view are taken out:
+        ``decorators``, ``allowed_origins`` and ``subprotocols``.
+    :param known: view functions by endpoint. One that was made of the same target is used again,
+        so that a target can have several rules.
+    :returns: the endpoint and the view function.
+    :raises RegistrationError: if *target* can't serve a WebSocket.
+    """
+    if not callable(target):
+        raise RegistrationError(
+            f"a WebSocket rule needs a function or a WebSocketView, not {target!r}"
+        )
+    endpoint = endpoint or getattr(target, "__name__", None)
+    if endpoint is None:
+        raise RegistrationError(f"{target!r} has no __name__: pass endpoint=")
+    view_class: type[Any] | None
+    view_class = target if isinstance(target, type) else getattr(target, "view_class", None)
+    if view_class is not None and not issubclass(view_class, WebSocketView):
+        raise RegistrationError(
+            f"{view_class.__name__} is registered as a WebSocket but is no WebSocketView"
+        )
+    if view_class is not None and not isinstance(target, type):
+        return endpoint, target
+    view_options = {name: options.pop(name) for name in VIEW_OPTIONS if name in options}
+    if getattr(known.get(endpoint), "websocket_target", None) is target and not view_options:
+        return endpoint, known[endpoint]
+    if view_class is None:
+        view: Any = _function_view(target, endpoint, **view_options)
+    elif not view_options:
+        view = view_class.as_view(endpoint)
+    else:
+        raise RegistrationError(
+            f"{', '.join(view_options)}: these are attributes of {view_class.__name__}, "
+            "not options of its rule"
+        )
+    view.websocket_target = target
+    return endpoint, view
+
+
+def _function_view(
+    function: Callable[..., Any],
+    endpoint: str,
+    decorators: Iterable[Callable[..., Any]] = (),
+    **view_options: Any,
+) -> Callable[..., Any]:
+    view: Callable[..., Any] = FunctionView.as_view(endpoint, function, **view_options)
+    view.__doc__ = function.__doc__
+    view.__module__ = function.__module__
+    for decorator in decorators:
+        view = decorator(view)
+    return view
+
+
+def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
+    """The names of what is ``async def`` in a registered WebSocket view."""
+    target = getattr(view, "websocket_target", None) or getattr(view, "view_class", None)
+    if not isinstance(target, type):
+        return [target.__name__] if inspect.iscoroutinefunction(target) else []
+    if not issubclass(target, WebSocketView):
+        return []
+    return [
+        f"{target.__name__}.{name}"
+        for name in HOOKS
+        if inspect.iscoroutinefunction(getattr(target, name))
+    ]
