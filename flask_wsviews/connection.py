@@ -242,11 +242,9 @@ class Connection:
             return None
         if self.state is State.CLOSING:
             return self._close_deadline
-        deadline = self._keepalive_deadline()
         if self._ending is not None:
-            grace = self._ending.since + CLOSE_GRACE
-            return grace if deadline is None else min(deadline, grace)
-        return deadline
+            return self._ending.since + CLOSE_GRACE
+        return self._keepalive_deadline()
 
     def tick(self, now: float) -> None:
         """Do what is due at *now*: a Ping, giving up on a silent peer, ending a slow close."""
@@ -254,8 +252,10 @@ class Connection:
             self.abort()
         if self.state is not State.OPEN:
             return
-        if self._ending is not None and now >= self._ending.since + CLOSE_GRACE:
-            self._finish_ending()
+        if self._ending is not None:
+            # Nobody pings a peer that has finished, or waits for its Pong.
+            if now >= self._ending.since + CLOSE_GRACE:
+                self._finish_ending()
             return
         deadline = self._keepalive_deadline()
         if deadline is None or now < deadline:
@@ -374,6 +374,9 @@ class Connection:
             yield
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
+        if not self._frame_reads and data[0] & 0x08 and data[1] & 0x7F > MAX_CONTROL_PAYLOAD:
+            # RFC 6455 5.5; it isn't a matter of our limits, nor worth waiting for its payload.
+            raise ProtocolError("control frame too long")
         self._frame_reads.append(data)
         return data
 

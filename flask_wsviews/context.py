@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from werkzeug.routing import MapAdapter
 
 
+_SESSION_IS_PROPERTY = hasattr(RequestContext, "session")
+
+
 class Handshake:
     """What stays of the handshake's request for the hooks.
 
@@ -27,8 +30,10 @@ class Handshake:
     def __init__(self, context: RequestContext) -> None:
         self.app: Flask = context.app
         self.request: Request = context.request
-        # Not the public property, which would mark the session as accessed.
-        self.session: SessionMixin | None = context._session
+        # From Flask 3.1.3 on `session` is a property, which marks the session as accessed.
+        self.session: SessionMixin | None = (
+            context._session if _SESSION_IS_PROPERTY else context.session
+        )
         self.url_adapter: MapAdapter | None = context.url_adapter
 
     @classmethod
@@ -50,7 +55,10 @@ class HookContext(RequestContext):
         self.request = handshake.request
         self.url_adapter = handshake.url_adapter
         self.flashes = None
-        self._session = handshake.session
+        if _SESSION_IS_PROPERTY:
+            self._session = handshake.session
+        else:
+            self.session = handshake.session  # type: ignore[misc, assignment]
         self._after_request_functions = []
         self._cv_tokens = []
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from flask import request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint
@@ -246,10 +247,12 @@ class _WebSocketRules:
 
 def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseReturnValue:
     """A request that met only rules of the other kind: say what would have worked."""
+    answer: HTTPException
     if is_handshake(request.environ):
-        error.description = "This resource is no WebSocket."
+        answer = BadRequest("This resource is no WebSocket.")
     elif asks_for_websocket(request.environ):
-        error.description = "The Connection header of a WebSocket handshake must contain Upgrade."
+        answer = BadRequest("The Connection header of a WebSocket handshake must contain Upgrade.")
     else:
-        return app.handle_http_exception(UpgradeRequired())
-    return app.handle_http_exception(error)
+        answer = UpgradeRequired()
+    # The application's error page for it, if there is one.
+    return app.handle_http_exception(answer)

@@ -149,6 +149,7 @@ class Upgrader:
             transport.release()
             return []
         detach_environ(environ)
+        del environ[UPGRADER]
         # Werkzeug keeps the stream that it has made of the server's input.
         self._request.__dict__.pop("stream", None)
         connection = Connection(

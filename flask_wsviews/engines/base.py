@@ -71,6 +71,10 @@ class Driver(ABC):
         self._transport = transport
         self._sock: socket.socket = transport.sock
         self._fd = transport.sock.fileno()
+        # Small replies to a burst of messages would each wait for an acknowledgement. A proxy may
+        # be connected by a Unix socket, which has no such option.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._shut = False  # nothing more can be written
         self._at_eof = False  # nothing more can be read
         self._told = False  # the handler knows that the connection ended

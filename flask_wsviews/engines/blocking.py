@@ -182,12 +182,25 @@ class BlockingDriver(Driver):
         """Look after the connection if its hook has been busy for a while."""
         with self.lock:
             if self._waiting:
+                self._end_overdue_close(now)
                 return
             self._tick(now)
             busy_since = self._busy_since
             overdue = busy_since is not None and now - busy_since >= KEEP_AFTER
         if overdue:
             self._keeper.watch(self)
+
+    def _end_overdue_close(self, now: float) -> None:
+        # Somebody else has called close() since the owner looked at the clock.
+        if self.connection.state is State.CLOSING:
+            self.connection.tick(now)
+            if self.connection.has_news:
+                self._wake_owner()
+
+    def _wake_owner(self) -> None:
+        self._shut = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def attend(self) -> int:
         """Read and write for a busy owner.

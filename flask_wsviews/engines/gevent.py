@@ -116,7 +116,7 @@ class GeventDriver(Driver):
             raise RuntimeError("another greenlet is already in receive() of this connection")
         deadline = None if timeout is None else monotonic() + timeout
         while True:
-            message = self.receive_nowait()
+            message = self._take()
             if message is not None or self._told:
                 return message
             if deadline is None:
@@ -128,7 +128,14 @@ class GeventDriver(Driver):
             self._wait("_waiter", left)
 
     def receive_nowait(self) -> Message | None:
-        """See :meth:`Driver.receive_nowait`."""
+        """See :meth:`Driver.receive_nowait`; a loop around it lets the hub do its work."""
+        message = self._take()
+        if message is None and not self._told:
+            gevent.sleep(0)
+            message = self._take()
+        return message
+
+    def _take(self) -> Message | None:
         connection = self.connection
         message = connection.next_message()
         if message is None and connection.state is State.CLOSED:

@@ -1,0 +1,92 @@
+"""Fixtures: one server per engine and mode, shared by all tests, and a leak detector."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import servers
+from flask.globals import _cv_app, _cv_request
+from servers import Server, poll
+
+APP = "contract:app"
+GEVENT = {"ENGINE": "GeventWebSocket"}
+BLOCKING = {"ENGINE": "WebSocket"}
+AREA = ("--sharedarea", "1")
+
+#: Every engine on every server that can run it.
+MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
+    "uwsgi-gevent": (servers.uwsgi(APP, "--gevent", "10", *AREA), GEVENT),
+    "uwsgi-gevent-router": (servers.uwsgi(APP, "--gevent", "10", *AREA, router=True), GEVENT),
+    "uwsgi-threads": (servers.uwsgi(APP, "--threads", "20", *AREA), BLOCKING),
+    "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "20", *AREA, router=True), BLOCKING),
+    "gunicorn-gthread": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), BLOCKING),
+    "gunicorn-gevent": (servers.gunicorn(APP, "-k", "gevent"), GEVENT),
+    "gunicorn-gthread-gevent": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), GEVENT),
+    "gunicorn-gevent-blocking": (servers.gunicorn(APP, "-k", "gevent"), BLOCKING),
+    "werkzeug": (servers.flask_run(APP), BLOCKING),
+    "werkzeug-gevent": (servers.flask_run(APP), GEVENT),
+}
+UWSGI_MODES = [mode for mode in MODES if mode.startswith("uwsgi")]
+
+
+class ServerPool:
+    """Starts each mode when it is first asked for; they run until the session ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, Server] = {}
+
+    def get(self, mode: str) -> Server:
+        if mode not in self._running:
+            command, env = MODES[mode]
+            port = servers.free_port()
+            server = Server(command(port), port, self._folder / f"{mode}.log", env)
+            self._running[mode] = server
+            server.wait_ready()
+        return self._running[mode]
+
+    def stop(self) -> None:
+        for server in self._running.values():
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPool]:
+    made = ServerPool(tmp_path_factory.mktemp("servers"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=MODES)
+def server(request: pytest.FixtureRequest, pool: ServerPool) -> Server:
+    """Each engine on each of its servers in turn."""
+    return pool.get(request.param)
+
+
+@pytest.fixture(params=UWSGI_MODES)
+def uwsgi_server(request: pytest.FixtureRequest, pool: ServerPool) -> Server:
+    """uWSGI with each engine, with and without its router."""
+    return pool.get(request.param)
+
+
+@pytest.fixture
+def key() -> str:
+    """A name for a test's connection, to find it in the application's journal."""
+    return uuid4().hex
+
+
+@pytest.fixture(autouse=True)
+def leak_detector() -> Iterator[None]:
+    """No test leaves a thread, a descriptor or a Flask context behind in this process."""
+    threads = set(threading.enumerate())
+    descriptors = len(os.listdir("/proc/self/fd"))
+    yield
+    poll(lambda: set(threading.enumerate()) <= threads)
+    assert _cv_app.get(None) is None
+    assert _cv_request.get(None) is None
+    assert len(os.listdir("/proc/self/fd")) <= descriptors

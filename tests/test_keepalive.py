@@ -1,0 +1,86 @@
+"""Pings, and what happens to a peer that doesn't answer them; timers of tenths of seconds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import servers
+from conftest import BLOCKING, GEVENT
+from raw import RawClient
+from servers import Server
+from test_views_contract import journal
+from websockets.frames import Opcode
+
+SETTINGS = json.dumps(
+    {"WSVIEWS_PING_INTERVAL": 0.2, "WSVIEWS_PING_TIMEOUT": 0.4, "WSVIEWS_CLOSE_TIMEOUT": 0.5}
+)
+
+
+@pytest.fixture(scope="module", params=["gevent", "threads"])
+def server(request, tmp_path_factory):
+    engine = GEVENT if request.param == "gevent" else BLOCKING
+    with servers.running(
+        servers.uwsgi("contract:app", f"--{request.param}", "10"),
+        tmp_path_factory.mktemp("keepalive") / "log",
+        {**engine, "SETTINGS": SETTINGS},
+    ) as running:
+        yield running
+
+
+def next_ping(client: RawClient) -> bytes:
+    while (received := client.recv()).opcode is not Opcode.PING:
+        pass
+    return bytes(received.data)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_pings_go_out_also_while_a_hook_is_busy(server: Server, busy: bool):
+    with RawClient(server).open("/views/all/bob") as client:
+        client.recv()
+        if busy:
+            client.send(Opcode.TEXT, "sleep 1.5")
+        for _ in range(4):
+            client.send(Opcode.PONG, next_ping(client))
+        client.send(Opcode.TEXT, "after it")
+        expected = [b"slept", b"after it"] if busy else [b"after it"]
+        for message in expected:
+            while (received := client.recv()).opcode is Opcode.PING:
+                client.send(Opcode.PONG, received.data)
+            assert bytes(received.data) == message
+
+
+def test_a_peer_that_does_not_answer_is_closed(server: Server, key: str):
+    with RawClient(server).open(f"/views/all/bob?key={key}") as client:
+        client.recv()
+        next_ping(client)
+        assert client.recv_close().code == 1011
+        assert client.at_eof()
+    assert ["close", 1006, "", False] in journal(server, key, until="close")
+
+
+def test_a_peer_that_does_not_answer_while_a_hook_is_busy(server: Server, key: str):
+    with RawClient(server).open(f"/views/all/bob?key={key}") as client:
+        client.recv()
+        client.send(Opcode.TEXT, "sleep 2")
+        next_ping(client)
+        assert client.recv_close().code == 1011
+    assert ["close", 1006, "", False] in journal(server, key, until="close")
+
+
+def test_a_peer_that_never_answers_a_close_frame_is_left(server: Server, key: str):
+    with RawClient(server).open(f"/views/all/bob?key={key}") as client:
+        client.recv()
+        server.get(f"/close/{key}")
+        assert client.recv_close().code == 4002
+        assert client.at_eof()
+    assert ["close", 1006, "", False] in journal(server, key, until="close")
+
+
+def test_a_peer_that_stops_reading_is_given_up(server: Server, key: str):
+    with RawClient(server).open(f"/asks?key={key}") as client:
+        client.recv()
+        client.send(Opcode.TEXT, "big")
+        entries = journal(server, key, until="teardown", times=2)
+    assert ["sent it all"] not in entries
+    assert ["teardown", "ConnectionClosed"] in entries

@@ -1,0 +1,241 @@
+"""What is particular to uWSGI: hand-off, leaks, sharedareas, and a start that fails clearly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+import servers
+from conftest import BLOCKING, GEVENT
+from raw import RawClient, close_frame
+from servers import BIN, poll
+from websockets.frames import Opcode
+from websockets.sync.client import connect
+
+
+@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-gevent-router"])
+def test_websockets_are_not_bounded_by_the_gevent_cores(pool, mode):
+    server = pool.get(mode)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server).open("/echo")) for _ in range(50)]
+        assert server.get("/") == "ready"
+        for number, client in enumerate(clients):
+            client.send(Opcode.TEXT, f"from {number}")
+        for number, client in enumerate(clients):
+            assert client.recv_message() == f"from {number}".encode()
+
+
+def test_the_log_and_the_statistics_say_101(uwsgi_server):
+    with connect(uwsgi_server.ws("/echo?find-me-in-the-log")):
+        pass
+
+    def line() -> str:
+        return next((x for x in uwsgi_server.log.splitlines() if "find-me-in-the-log" in x), "")
+
+    assert "HTTP/1.1 101" in poll(line)
+
+
+@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-threads"])
+def test_a_thousand_connections_leave_nothing_behind(pool, mode):
+    server = pool.get(mode)
+
+    def process() -> dict[str, int]:
+        return json.loads(server.get("/process"))
+
+    def connect_some(count: int) -> None:
+        for number in range(count):
+            client = RawClient(server).open("/views/all/bob")
+            client.recv()
+            if number % 3 == 0:
+                client.reset()
+                continue
+            if number % 3 == 1:
+                client.sock.sendall(close_frame(1000))
+                client.recv_close()
+            client.sock.close()
+
+    connect_some(20)
+    before = poll(lambda: settled(process))
+    connect_some(1000)
+
+    def is_as_before() -> bool:
+        now = process()
+        return all(now[name] <= before[name] for name in before if name != "pid")
+
+    poll(is_as_before, 30)
+    assert process()["pid"] == before["pid"]
+
+
+def settled(process) -> dict[str, int] | None:
+    """The counts once no view of an earlier connection is left."""
+    counts = process()
+    return counts if counts["views"] <= 1 else None
+
+
+def test_a_sharedarea_is_sent(uwsgi_server):
+    with connect(uwsgi_server.ws("/sharedarea")) as ws:
+        assert ws.recv(timeout=10) == "grüße"
+        assert ws.recv(timeout=10) == b"shared"
+        assert ws.recv(timeout=10) == b"\0" * 6
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "complaint"),
+    [
+        (GEVENT, [], "GeventWebSocket needs uWSGI's gevent loop: add --gevent 100"),
+        (BLOCKING, ["--gevent", "10"], "WebSocket would block uWSGI's gevent loop"),
+        (
+            {"ENGINE": "WebSocket", "SETTINGS": '{"WSVIEWS_PING_INTERVAL": "often"}'},
+            [],
+            "WSVIEWS_PING_INTERVAL is a number of seconds",
+        ),
+        (
+            {"ENGINE": "WebSocket", "SETTINGS": '{"WSVIEWS_MAX_MESAGE_SIZE": 1}'},
+            [],
+            "there is no setting WSVIEWS_MAX_MESAGE_SIZE",
+        ),
+    ],
+)
+def test_a_misconfiguration_fails_at_the_start(tmp_path, engine, options, complaint):
+    command = servers.uwsgi("contract:app", *options)
+    with servers.running(command, tmp_path / "log", engine, ready=None) as server:
+        assert server.wait_exit() != 0
+        assert complaint in server.log
+
+
+def test_a_tls_socket_of_uwsgi_itself_is_refused_with_the_way_out(tmp_path):
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    port = servers.free_port()
+
+    def command(other: int) -> list[str]:
+        tls = ["--https-socket", f"127.0.0.1:{port},{tmp_path / 'pem'},{tmp_path / 'pem'}"]
+        return [*servers.uwsgi("contract:app", *tls)(other)]
+
+    import ssl
+
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with servers.running(command, tmp_path / "log", BLOCKING) as server:
+        with (
+            pytest.raises(Exception, match="500"),
+            connect(f"wss://localhost:{port}/echo", ssl=context),
+        ):
+            pass
+        assert "--https-socket keeps the TLS state to itself" in server.log
+        with connect(server.ws("/echo")) as ws:
+            ws.send("the other socket works")
+            assert ws.recv() == "the other socket works"
+
+
+def test_behind_a_proxy_the_origin_is_what_the_browser_sees(tmp_path):
+    env = {**GEVENT, "PROXY_FIX": "1"}
+    command = servers.uwsgi("contract:app", "--gevent", "10")
+    with servers.running(command, tmp_path / "log", env) as server:
+        forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "chat.example"}
+        for origin, status in [("https://chat.example", 101), ("http://chat.example", 403)]:
+            with RawClient(server) as client:
+                assert client.request("/echo", {**forwarded, "Origin": origin})[0] == status
+
+
+def test_app_run_starts_uwsgi_with_debugger_and_reloader(tmp_path):
+    app = tmp_path / "live.py"
+    source = (
+        "from flask import Flask\n"
+        "from flask_wsviews import GeventWebSocket\n"
+        "app = Flask(__name__)\n"
+        "websocket = GeventWebSocket(app)\n"
+        "@app.get('/')\n"
+        "def index():\n"
+        "    return 'VERSION'\n"
+        "@app.get('/broken')\n"
+        "def broken():\n"
+        "    raise ValueError('on purpose')\n"
+        "@websocket.route('/version')\n"
+        "def version(ws):\n"
+        "    ws.send('VERSION')\n"
+        "if __name__ == '__main__':\n"
+        "    import sys\n"
+        "    app.run(debug=True, host='127.0.0.1', port=int(sys.argv[1]), gevent=100)\n"
+    )
+    app.write_text(source.replace("VERSION", "first"))
+
+    def command(port: int) -> list[str]:
+        return [sys.executable, str(app), str(port)]
+
+    with servers.running(command, tmp_path / "log") as server:
+        assert "Running: " in server.log
+        assert "--gevent 100" in server.log
+        assert "--http-websockets --http-buffer-size 65536" in server.log
+        with connect(server.ws("/version")) as ws:
+            assert ws.recv() == "first"
+        page = subprocess.run(
+            [sys.executable, "-c", FETCH, server.http("/broken")], capture_output=True, check=True
+        ).stdout.decode()
+        assert "Werkzeug Debugger" in page
+        assert "on purpose" in page
+        app.write_text(source.replace("VERSION", "second one"))
+        modified = app.stat().st_mtime
+
+        def is_reloaded() -> bool:
+            # uWSGI compares with what it found at its first look, which may still be to come.
+            nonlocal modified
+            modified += 1
+            os.utime(app, (modified, modified))
+            with contextlib.suppress(AssertionError):
+                return poll(lambda: _answers(server, "second one"), 4)
+            return False
+
+        poll(is_reloaded, 20)
+        with connect(server.ws("/version")) as ws:
+            assert ws.recv() == "second one"
+
+
+FETCH = """
+import sys, urllib.request, urllib.error
+try:
+    urllib.request.urlopen(sys.argv[1])
+except urllib.error.HTTPError as error:
+    print(error.read().decode())
+"""
+
+
+def _answers(server: servers.Server, text: str) -> bool:
+    try:
+        return server.get("/") == text
+    except OSError:
+        return False
+
+
+def test_a_missing_uwsgi_is_a_clear_error(tmp_path):
+    (tmp_path / "app.py").write_text(
+        "from flask import Flask\n"
+        "from flask_wsviews import WebSocket\n"
+        "app = Flask(__name__)\n"
+        "WebSocket(app)\n"
+        "app.run()\n"
+    )
+    env = {**os.environ, "FLASK_UWSGI_BINARY": "/nowhere/uwsgi"}
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "app.py")], env=env, capture_output=True, check=False
+    )
+    assert ended.returncode != 0
+    assert b"FLASK_UWSGI_BINARY is '/nowhere/uwsgi', which is no program" in ended.stderr
+
+
+def test_flask_routes_lists_websocket_rules():
+    listed = subprocess.run(
+        [str(BIN / "flask"), "--app", "contract", "routes"],
+        cwd=servers.APPS,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert "views.All" in listed
+    assert "/views/all/<name>" in listed
