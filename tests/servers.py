@@ -45,7 +45,9 @@ def poll(check: Callable[[], T], timeout: float = 10.0) -> T:
 class Server:
     """A server process of the test's own."""
 
-    def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, command: list[str], port: int, log: Path, env: dict[str, str], cwd: Path = APPS
+    ) -> None:
         self.port = port
         self.log_path = log
         with log.open("wb") as output:
@@ -55,7 +57,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
-                cwd=APPS,
+                cwd=cwd,
                 start_new_session=True,
             )
 
@@ -113,10 +115,11 @@ def running(
     env: dict[str, str] | None = None,
     *,
     ready: str | None = "/",
+    cwd: Path = APPS,
 ) -> Iterator[Server]:
     """A server for the time of a ``with`` block; *command* makes its command line of a port."""
     port = free_port()
-    server = Server(command(port), port, log, env or {})
+    server = Server(command(port), port, log, {"PORT": str(port), **(env or {})}, cwd)
     try:
         if ready is not None:
             server.wait_ready(ready)

@@ -23,15 +23,16 @@ def test_the_first_example(tmp_path):
         return [sys.executable, str(app), str(port)]
 
     with servers.running(command, tmp_path / "log") as server:
-        with connect(f"ws://localhost:{server.port}/chat/lobby") as one:
-            assert one.recv(timeout=10) == "You are in lobby, stranger."
-            with connect(f"ws://localhost:{server.port}/chat/lobby") as two:
-                two.recv(timeout=10)
-                with RawClient(server).open("/chat/other") as elsewhere:
-                    elsewhere.recv()
-                    two.send("hello")
-                    elsewhere.send(Opcode.TEXT, "nobody here")
-                    assert elsewhere.recv_message() == b"nobody here"
-                    assert one.recv(timeout=10) == two.recv(timeout=10) == "hello"
-                    one.send("still here")
-                    assert one.recv(timeout=10) == "still here"
+        lobby = f"ws://localhost:{server.port}/chat/lobby"
+        with connect(lobby) as one, connect(lobby) as two:
+            for ws in (one, two):
+                assert ws.recv(timeout=10) == "You are in lobby, stranger."
+            with RawClient(server).open("/chat/other") as elsewhere:
+                elsewhere.recv()
+                two.send("hello")
+                assert one.recv(timeout=10) == two.recv(timeout=10) == "hello"
+                elsewhere.send(Opcode.TEXT, "nobody here")
+                assert elsewhere.recv_message() == b"nobody here"
+            two.close()
+            one.send("still here")
+            assert one.recv(timeout=10) == "still here"

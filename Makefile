@@ -1,0 +1,59 @@
+# Everything happens in .venv, which is made when it is first needed: "make help" says what there is.
+
+PYTHON ?= python3
+HOST ?= localhost
+PORT ?= 5000
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Building uWSGI takes a C compiler and Python's headers; without them there is its binary wheel.
+# It is built anew for each .venv: pip's cache may hold one that was built for another Python of the
+# same version, which can't import this one's modules.
+HAS_COMPILER = command -v cc gcc clang >/dev/null
+HAS_HEADERS = $(BIN)/python -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h")).close()' 2>/dev/null
+CHOOSE_UWSGI = \
+	if ! $(HAS_COMPILER); then uwsgi=pyuwsgi; echo "There is no C compiler: taking pyuwsgi, a binary wheel, in place of uwsgi."; \
+	elif ! $(HAS_HEADERS); then uwsgi=pyuwsgi; echo "There are no C headers of Python: taking pyuwsgi, a binary wheel, in place of uwsgi."; \
+	else uwsgi=uwsgi; echo "Installing into $(VENV); building uWSGI takes half a minute."; fi
+
+URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
+
+.PHONY: help demo test lint pure
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   start the chat of examples/chat-gevent (PORT=8000 and HOST=0.0.0.0 to choose)"
+	@echo "make test   run all tests (ARGS='-k chat' to choose)"
+	@echo "make pure   run the tests that need no server"
+	@echo "make lint   check style and types"
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT))).close()' 2>/dev/null || \
+		{ echo "Can't listen on $(HOST), port $(PORT): is it taken? Try another: make demo PORT=8000" >&2; exit 1; }
+	@echo "Starting the chat under uWSGI on $(URL) (Ctrl-C ends it)."
+	@cd examples/chat-gevent && HOST="$(HOST)" PORT="$(PORT)" UWSGI_DISABLE_LOGGING=true \
+		UWSGI_HOOK_ACCEPTING1_ONCE="print:Open $(URL) in two tabs" exec ../../$(BIN)/python chat.py
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest $(ARGS)
+
+pure: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest tests/pure $(ARGS)
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+$(VENV)/.installed-demo: EXTRAS = gevent
+$(VENV)/.installed-test: EXTRAS = gevent,test
+$(VENV)/.installed-%: setup.cfg | $(BIN)/python
+	@$(CHOOSE_UWSGI); \
+		$(PIP) install -e ".[$(EXTRAS)]" && $(PIP) install --no-cache-dir -e ".[$$uwsgi]"
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,327 @@
+"""The examples, each under a real uWSGI, by real clients."""
+
+from __future__ import annotations
+
+import contextlib
+import http.cookiejar
+import json
+import py_compile
+import re
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from servers import Server
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._")
+PAGES = sorted(EXAMPLES.glob("*/templates/*.html"))
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example that is being served."""
+
+    server: Server
+
+    @property
+    def url(self) -> str:
+        return self.server.http("")
+
+    def page(self) -> str:
+        with urllib.request.urlopen(self.url + "/", timeout=TIMEOUT) as response:
+            assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+            text: str = response.read().decode()
+        return text
+
+    def connect(self, path: str, **options: Any) -> ClientConnection:
+        ws: ClientConnection = connect(self.server.ws(path), open_timeout=TIMEOUT, **options)
+        return ws
+
+
+def by_run(script: str) -> Callable[[int], list[str]]:
+    """By the example's own app.run(), which takes host and port from the environment."""
+    return lambda port: [sys.executable, script]
+
+
+def by_uwsgi(app: str, *options: str) -> Callable[[int], list[str]]:
+    """By the command line in the example's README."""
+    return servers.uwsgi(app, *options, router=True)
+
+
+@contextlib.contextmanager
+def serving(folder: str, command: Callable[[int], list[str]], log: Path) -> Iterator[Example]:
+    env = {"HOST": "127.0.0.1"}
+    with servers.running(command, log, env, cwd=EXAMPLES / folder) as server:
+        yield Example(server)
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_is_complete(folder: Path, tmp_path: Path) -> None:
+    scripts = list(folder.glob("*.py"))
+    assert scripts
+    for script in scripts:
+        py_compile.compile(str(script), cfile=str(tmp_path / "compiled"), doraise=True)
+    readme = (folder / "README.md").read_text()
+    assert readme.startswith("# ")
+    assert all(f"python {script.name}" in readme for script in scripts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.parent.parent.name)
+def test_page_is_self_contained_and_safe(page: Path) -> None:
+    text = page.read_text()
+    assert '<html lang="en">' in text
+    assert "<title>" in text
+    assert 'name="viewport"' in text
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text), "loads from elsewhere"
+    assert not re.search(r"<[^>]+\son\w+=", text), "has an inline event handler"
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", text)
+    assert not re.search(r"""["'`]wss?://""", text), "works on one host only"
+    controls = set(re.findall(r'<(?:input|select|textarea)[^>]* id="([^"]+)"', text))
+    assert controls == set(re.findall(r'<label for="([^"]+)"', text))
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("echo", by_run("echo.py")),
+        ("echo", by_uwsgi("echo:app", "--threads", "16")),
+        ("echo-gevent", by_run("echo.py")),
+        ("echo-gevent", by_uwsgi("echo:app", "--gevent", "100")),
+    ],
+    ids=["echo-run", "echo-uwsgi", "echo-gevent-run", "echo-gevent-uwsgi"],
+)
+def test_echo(folder: str, command: Callable[[int], list[str]], tmp_path: Path) -> None:
+    with serving(folder, command, tmp_path / "log") as example:
+        assert "<h1>Echo</h1>" in example.page()
+        with example.connect("/echo") as one, example.connect("/echo") as two:
+            for message in ("Grüße 🙂", "", b"\x00\xff", "x" * 100_000):
+                for ws in (one, two):
+                    ws.send(message)
+                assert one.recv(TIMEOUT) == two.recv(TIMEOUT) == message
+
+
+@pytest.fixture
+def chat(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Example]:
+    """A chat of the test's own, so that nobody of another test is still about to leave."""
+    command = getattr(request, "param", by_run("chat.py"))
+    with serving("chat-gevent", command, tmp_path / "log") as example:
+        yield example
+
+
+class Visitor:
+    """A client of the chat."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+
+    def send(self, **event: Any) -> None:
+        self.ws.send(json.dumps(event))
+
+    def hear(self) -> dict[str, Any]:
+        message = self.ws.recv(TIMEOUT)
+        assert isinstance(message, str)
+        event: dict[str, Any] = json.loads(message)
+        return event
+
+    def join(self, name: str) -> dict[str, Any]:
+        self.send(type="join", name=name)
+        return self.hear()
+
+
+@pytest.fixture
+def enter(chat: Example) -> Iterator[Callable[..., Visitor]]:
+    """Connects visitors for the time of a test."""
+    with ExitStack() as stack:
+        yield lambda room="lobby": Visitor(stack.enter_context(chat.connect(f"/chat/{room}")))
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [by_run("chat.py"), by_uwsgi("chat:app", "--gevent", "100")],
+    ids=["run", "uwsgi"],
+    indirect=True,
+)
+def test_chat_stays_in_its_room(chat: Example, enter: Callable[..., Visitor]) -> None:
+    page = chat.page()
+    assert "<title>Chat</title>" in page
+    assert "<option>lobby</option>" in page
+    with pytest.raises(InvalidStatus) as refused:
+        chat.connect("/chat/cellar")
+    assert refused.value.response.status_code == 404
+
+    ann, bob, eve = enter("lobby"), enter("lobby"), enter("music")
+    welcome = ann.join("Ann")
+    assert (welcome["type"], welcome["name"], welcome["people"]) == ("welcome", "Ann", ["Ann"])
+    assert bob.join("Bob")["people"] == ["Ann", "Bob"]
+    assert eve.join("Eve")["people"] == ["Eve"]
+    assert ann.hear() == {"type": "join", "name": "Bob"}
+
+    for speaker, text in ((ann, "Hello, Bob"), (bob, "Hello, Ann")):
+        speaker.send(type="say", text=text)
+        heard = ann.hear()
+        assert heard == bob.hear()
+        assert heard["text"] == text
+        assert time.time() - 60 < heard["time"] <= time.time()
+
+    bob.ws.close()
+    assert ann.hear() == {"type": "leave", "name": "Bob"}
+    # The first that she hears is herself, though all the rest came before.
+    eve.send(type="say", text="Nobody here?")
+    assert eve.hear()["text"] == "Nobody here?"
+
+
+def test_chat_newcomers_get_the_last_messages(enter: Callable[..., Visitor]) -> None:
+    ann = enter("python")
+    ann.join("Ann")
+    for number in range(60):
+        ann.send(type="say", text=f"line {number}")
+        ann.hear()
+    history = enter("python").join("Bob")["history"]
+    assert [event["text"] for event in history] == [f"line {number}" for number in range(10, 60)]
+
+
+def test_chat_names_differ(enter: Callable[..., Visitor]) -> None:
+    first, second, third = enter("music"), enter("music"), enter("music")
+    assert first.join("Ann")["name"] == "Ann"
+    assert second.join("  Ann\n")["name"] == "Ann 2"
+    assert third.join("Ann")["people"] == ["Ann", "Ann 2", "Ann 3"]
+
+
+def test_chat_without_a_name_hears_and_says_nothing(enter: Callable[..., Visitor]) -> None:
+    ann, silent = enter("music"), enter("music")
+    assert ann.join("Ann")["people"] == ["Ann"]
+    ann.send(type="say", text="Anybody?")
+    assert ann.hear()["type"] == "say"
+    silent.send(type="say", text="Me!")
+    assert silent.hear()["type"] == "error"
+    silent.ws.close()
+    assert enter("music").join("Bob")["people"] == ["Ann", "Bob"]
+    assert ann.hear() == {"type": "join", "name": "Bob"}
+
+
+def test_chat_bad_input(enter: Callable[..., Visitor]) -> None:
+    no_object = "A message must be a JSON object."
+    unexpected = "Join once with your name, then say something."
+    empty = "The text is empty."
+    too_long = "The text is too long: 500 characters at most."
+    ann, bob = enter(), enter()
+    bob.join("Bob")
+    for name, error in (
+        ("", "The name is empty."),
+        ("x" * 21, "The name is too long: 20 characters at most."),
+    ):
+        assert ann.join(name) == {"type": "error", "text": error}
+    ann.join("Ann")
+    assert bob.hear() == {"type": "join", "name": "Ann"}
+    for message, error in (
+        ("no JSON", no_object),
+        ("[" * 15_000, no_object),
+        ("[]", no_object),
+        (b"\xff", no_object),
+        ("{}", unexpected),
+        ('{"type": "join", "name": "Eve"}', unexpected),
+        ('{"type": "say"}', empty),
+        ('{"type": "say", "text": " \\n "}', empty),
+        ('{"type": "say", "text": 1}', empty),
+        (json.dumps({"type": "say", "text": "x" * 501}), too_long),
+    ):
+        ann.ws.send(message)
+        assert ann.hear() == {"type": "error", "text": error}
+    # The conversation goes on, and nobody else heard of it.
+    ann.send(type="say", text="still here")
+    assert ann.hear() == (heard := bob.hear())
+    assert heard["text"] == "still here"
+
+
+def test_chat_passes_html_on_as_text(enter: Callable[..., Visitor]) -> None:
+    ann, bob = enter(), enter()
+    assert ann.join("<i>Ann</i>")["name"] == "<i>Ann</i>"
+    bob.join("Bob")
+    ann.hear()
+    ann.send(type="say", text="<script>alert('&')</script>")
+    heard = bob.hear()
+    assert (heard["name"], heard["text"]) == ("<i>Ann</i>", "<script>alert('&')</script>")
+
+
+@pytest.fixture(scope="module")
+def auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    log = tmp_path_factory.mktemp("auth") / "log"
+    with serving("auth", by_run("auth.py"), log) as example:
+        yield example
+
+
+class Browser:
+    """Keeps cookies, as a browser does."""
+
+    def __init__(self, example: Example) -> None:
+        self.example = example
+        self.jar = http.cookiejar.CookieJar()
+        self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.jar))
+
+    def post(self, path: str, **form: str) -> tuple[int, str]:
+        data = urllib.parse.urlencode(form).encode()
+        try:
+            response = self.opener.open(self.example.url + path, data, TIMEOUT)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
+            return response.status, response.read().decode()
+
+    def connect(self, origin: str | None = None) -> ClientConnection:
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.jar)
+        headers = {"Cookie": cookies} if cookies else {}
+        return self.example.connect(
+            "/private", additional_headers=headers, origin=origin or self.example.url
+        )
+
+    def refusal(self, origin: str | None = None) -> tuple[int, str]:
+        with pytest.raises(InvalidStatus) as refused:
+            self.connect(origin)
+        response = refused.value.response
+        return response.status_code, (response.body or b"").decode()
+
+
+def test_auth(auth: Example) -> None:
+    browser = Browser(auth)
+    assert "Log in" in auth.page()
+    status, body = browser.refusal()
+    assert status == 401
+    assert "Log in first." in body
+
+    status, page = browser.post("/login", username="ada", password="engine")
+    assert status == 200
+    assert "logged in as <strong>ada</strong>" in page
+    with browser.connect() as ws:
+        assert ws.recv(TIMEOUT) == "Hello, ada!"
+        ws.send("Good morning")
+        assert ws.recv(TIMEOUT) == "ada said: Good morning"
+    # The login is of no use to the pages of another site.
+    assert browser.refusal("https://elsewhere.example")[0] == 403
+
+    assert browser.post("/logout")[0] == 200
+    assert browser.refusal()[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("username", "password"), [("ada", "compiler"), ("eve", "engine"), ("", "")]
+)
+def test_auth_wrong_password(auth: Example, username: str, password: str) -> None:
+    browser = Browser(auth)
+    status, page = browser.post("/login", username=username, password=password)
+    assert status == 401
+    assert "Wrong name or password." in page
+    assert browser.refusal()[0] == 401
