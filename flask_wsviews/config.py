@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -111,7 +112,7 @@ def _number(
         if value is None and optional:
             return None
         is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
-        if not is_number or value < least:
+        if not is_number or not least <= value < inf:
             ending = ", or None" if optional else ""
             raise ConfigError(f"{key} is a number of {unit} from {least:g} on{ending}: {value!r}")
         return value

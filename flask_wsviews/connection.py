@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+import zlib
 from collections import deque
 from collections.abc import Generator, Sequence
 from enum import Enum
@@ -386,11 +387,26 @@ class Connection:
             try:
                 next(self._parser)
             except StopIteration as stop:
+                self._renew_inflaters()
                 self._take_frame(stop.value, now)
                 self._start_frame()
             else:
                 self._check_partial_text()
                 return
+
+    def _renew_inflaters(self) -> None:
+        """Begin anew after a final DEFLATE block, which is allowed (RFC 7692 7.2.3.4).
+
+        zlib's stream ends with it: what follows would be kept there, unread and without a bound.
+        """
+        for extension in self._extensions:
+            inflater = getattr(extension, "decoder", None)
+            if inflater is None or not inflater.eof:
+                continue
+            if inflater.unused_data.strip(b"\0\xff"):
+                raise ProtocolError("data after a final block")
+            bits = extension.remote_max_window_bits  # type: ignore[attr-defined]
+            extension.decoder = zlib.decompressobj(wbits=-bits)  # type: ignore[attr-defined]
 
     def _take_frame(self, frame: Frame, now: float) -> None:
         if frame.opcode is Opcode.PING:

@@ -51,6 +51,7 @@ class HookContext(RequestContext):
 
     def __init__(self, handshake: Handshake) -> None:
         # Not RequestContext.__init__, which makes a URL adapter anew.
+        self._handshake = handshake
         self.app = handshake.app
         self.request = handshake.request
         self.url_adapter = handshake.url_adapter
@@ -61,6 +62,10 @@ class HookContext(RequestContext):
             self.session = handshake.session  # type: ignore[misc, assignment]
         self._after_request_functions = []
         self._cv_tokens = []
+
+    def copy(self) -> HookContext:
+        """Another one, for ``copy_current_request_context``."""
+        return HookContext(self._handshake)
 
     def match_request(self) -> None:
         """The handshake's rule and view arguments stand."""

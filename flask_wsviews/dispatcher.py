@@ -39,6 +39,7 @@ class Dispatcher:
         self._view = view
         self._view_args = view_args
         self._client = client
+        self._reported: Exception | None = None
 
     def converse(self) -> None:
         """Run the conversation to its end."""
@@ -51,21 +52,19 @@ class Dispatcher:
 
         :returns: whether the conversation may go on.
         """
-        failure: Exception | None = None
         try:
             with self._handshake.hook_context():
                 try:
                     hook(*args, **kwargs)
                 except Exception as error:
-                    failure = error
                     if self._handle(error):
                         return True
                     # Leaves through the context, so that teardown functions are told.
                     raise
         except Exception as error:
-            if error is not failure and not isinstance(error, CloseConnection):
-                # An error handler or a teardown function failed.
-                self._report(error)
+            # Perhaps not the hook's own, but that of an error handler or a teardown function.
+            self._report(error)
+            self._reported = None
             self._close_for(error)
             return False
         except BaseException:
@@ -80,19 +79,31 @@ class Dispatcher:
             return False
         if self._view.on_error(self._client, error):
             return True
-        app = self._handshake.app
-        if not isinstance(error, HTTPException):
-            self._report(error)
-        blueprints = self._handshake.request.blueprints
-        handler = app._find_error_handler(error, blueprints) or app._find_error_handler(
-            InternalServerError(original_exception=error), blueprints
-        )
-        if handler is not None:
-            # Its response has nowhere to go; it may raise CloseConnection, though.
-            app.ensure_sync(handler)(error)
+        self._report(error)
+        self._call_error_handler(error)
         return False
 
+    def _call_error_handler(self, error: Exception) -> None:
+        """Call the handler that the blueprint or the application has for an exception.
+
+        Its response has nowhere to go; it may raise :class:`CloseConnection`, though.
+        """
+        app = self._handshake.app
+        candidates = [error]
+        if not isinstance(error, HTTPException):
+            candidates.append(InternalServerError(original_exception=error))
+        for candidate in candidates:
+            handler = app._find_error_handler(candidate, self._handshake.request.blueprints)
+            if handler is not None:
+                app.ensure_sync(handler)(candidate)
+                return
+
     def _report(self, error: Exception) -> None:
+        """Log an exception, once, unless it says no more than how to end."""
+        is_an_end = isinstance(error, (CloseConnection, HTTPException)) or self._is_the_end(error)
+        if is_an_end or error is self._reported:
+            return
+        self._reported = error
         app = self._handshake.app
         app.logger.error(
             "Exception on WebSocket %s",

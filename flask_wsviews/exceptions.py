@@ -49,7 +49,9 @@ class ConnectionClosed(WSViewsError, ConnectionError):
     """
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:
-        super().__init__(code, reason)
+        super().__init__()
+        # OSError would take two arguments for an errno and its text.
+        self.args = (code, reason)
         self.code = code
         self.reason = reason
 

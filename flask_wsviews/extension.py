@@ -152,7 +152,8 @@ class WebSocket:
             if isinstance(blueprint, Blueprint):
                 app.register_blueprint(blueprint, **options)
             else:
-                blueprint.register(_WebSocketRules(app, self), options)  # type: ignore[arg-type]
+                rules = _WebSocketRules(app, self, blueprint)
+                blueprint.register(rules, options)  # type: ignore[arg-type]
 
         self._add(add_to)
 
@@ -225,8 +226,9 @@ class GeventWebSocket(WebSocket):
 class _WebSocketRules:
     """An application to a blueprint that registers itself: its rules become WebSocket rules."""
 
-    def __init__(self, app: flask.Flask, extension: WebSocket) -> None:
+    def __init__(self, app: flask.Flask, extension: WebSocket, blueprint: flask.Blueprint) -> None:
         self._app = app
+        self._static_view = blueprint.send_static_file if blueprint.has_static_folder else None
         self._extension = extension
 
     def __getattr__(self, name: str) -> Any:
@@ -239,6 +241,9 @@ class _WebSocketRules:
         view_func: Callable[..., Any] | None = None,
         **options: Any,
     ) -> None:
+        if view_func is not None and view_func == self._static_view:
+            self._app.add_url_rule(rule, endpoint, view_func, **options)
+            return
         known = self._app.view_functions
         endpoint, view = websocket_view(view_func, endpoint, options, known)
         self._extension._check_view(view)

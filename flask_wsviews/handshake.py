@@ -166,7 +166,7 @@ def response_fields(
     """The header fields of the 101 (RFC 6455 4.2.2).
 
     :param headers: what the application adds; fields that the handshake sets itself are left out.
-    :raises ValueError: if one contains a line break.
+    :raises ValueError: if one contains a line break, or what Latin-1 hasn't.
     """
     fields = [
         ("Upgrade", "websocket"),
@@ -179,8 +179,10 @@ def response_fields(
         fields.append(("Sec-WebSocket-Extensions", extensions))
     fields += [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
     for field in fields:
-        if not _LINE_BREAKS.isdisjoint("".join(field)):
-            raise ValueError(f"a header can't contain a line break: {field!r}")
+        text = ": ".join(field)
+        if not _LINE_BREAKS.isdisjoint(text):
+            raise ValueError(f"a header can't contain a line break: {text!r}")
+        text.encode("latin-1")
     return fields
 
 

@@ -45,6 +45,9 @@ def run_uwsgi(
     :raises CommandError: if uWSGI or the application can't be found.
     """
     binary = find_uwsgi(uwsgi_binary)
+    interpreter = wheel_interpreter(binary)
+    if interpreter is not None and not options.keys() & {"binary_path", "binary-path"}:
+        options["binary_path"] = interpreter
     arguments = [binary, *uwsgi_arguments(app, debug, host, port, options)]
     environ = dict(os.environ)
     if debug:
@@ -77,6 +80,17 @@ def find_uwsgi(given: str | None = None) -> str:
             f"'flask-wsviews[pyuwsgi]' needs no compiler; or set {BINARY_VARIABLE} to its path"
         )
     return path
+
+
+def wheel_interpreter(binary: str) -> str | None:
+    """The Python that has to run *binary* again on a reload, if it is the script of pyuwsgi.
+
+    The wheel would start the Python that a virtual environment was made from, and not find itself.
+    """
+    with open(binary, "rb") as file:
+        is_script = file.read(2) == b"#!"
+    interpreter = Path(binary).parent / "python"
+    return str(interpreter) if is_script and interpreter.exists() else None
 
 
 def uwsgi_arguments(

@@ -55,7 +55,8 @@ def test_tls_ends_in_the_server(tmp_path, server_name):
         options = ["--key", str(tmp_path / "key"), "--cert", str(tmp_path / "cert")]
         command = servers.flask_run("contract", *options)
     else:
-        command = servers.gunicorn("contract:app", "-k", server_name, "--threads", "4", *options)
+        logged = ["--access-logfile", "-", *options]
+        command = servers.gunicorn("contract:app", "-k", server_name, "--threads", "4", *logged)
     context = ssl.create_default_context()
     authority.configure_trust(context)
     engine = GEVENT if server_name == "gevent" else BLOCKING
@@ -72,6 +73,12 @@ def test_tls_ends_in_the_server(tmp_path, server_name):
             for message in ("over TLS", b"x" * 500_000, "the end"):
                 ws.send(message)
                 assert ws.recv(timeout=10) == message
+
+        def logs_the_end() -> bool:
+            # The request is over once the connection is; Werkzeug and gunicorn log it then.
+            return "/echo HTTP/1.1" in server.log
+
+        poll(logs_the_end)
         assert "Traceback" not in server.log
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 from contextlib import ExitStack
 
 import pytest
 import servers
+import trustme
 from conftest import BLOCKING, GEVENT
 from raw import RawClient, close_frame
 from servers import BIN, poll
 from websockets.frames import Opcode
 from websockets.sync.client import connect
+
+HAS_TLS = b"--https-socket" in subprocess.run([BIN / "uwsgi", "--help"], capture_output=True).stdout
 
 
 @pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-gevent-router"])
@@ -108,8 +112,8 @@ def test_a_misconfiguration_fails_at_the_start(tmp_path, engine, options, compla
         assert complaint in server.log
 
 
+@pytest.mark.skipif(not HAS_TLS, reason="this uWSGI, pyuwsgi's wheel, is built without TLS")
 def test_a_tls_socket_of_uwsgi_itself_is_refused_with_the_way_out(tmp_path):
-    trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
     port = servers.free_port()
@@ -117,8 +121,6 @@ def test_a_tls_socket_of_uwsgi_itself_is_refused_with_the_way_out(tmp_path):
     def command(other: int) -> list[str]:
         tls = ["--https-socket", f"127.0.0.1:{port},{tmp_path / 'pem'},{tmp_path / 'pem'}"]
         return [*servers.uwsgi("contract:app", *tls)(other)]
-
-    import ssl
 
     context = ssl.create_default_context()
     authority.configure_trust(context)

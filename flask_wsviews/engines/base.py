@@ -76,6 +76,7 @@ class Driver(ABC):
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._shut = False  # nothing more can be written
+        self._released = False  # the socket isn't ours any more
         self._at_eof = False  # nothing more can be read
         self._told = False  # the handler knows that the connection ended
         self._ended_at: float | None = None
@@ -85,7 +86,7 @@ class Driver(ABC):
     @property
     def fd(self) -> int:
         """The descriptor, -1 once it is closed."""
-        return self._sock.fileno()
+        return -1 if self._released else self._fd
 
     @abstractmethod
     def receive(self, timeout: float | None = None) -> Message | None:
@@ -197,6 +198,7 @@ class Driver(ABC):
         """Close the socket; whoever still polls it is woken first."""
         self.connection.abort()
         self._shut = True
+        self._released = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._transport.release()

@@ -26,6 +26,9 @@ logger = logging.getLogger("flask_wsviews")
 # The keeper looks after connections whose hook has been busy for so many seconds.
 KEEP_AFTER = 0.25
 
+# poll() takes an int of milliseconds, which is less than some settings allow; callers come back.
+LONGEST_POLL = 3600.0
+
 # The keeper's pace, in seconds, while there are connections.
 KEEPER_INTERVAL = 0.25
 
@@ -208,7 +211,7 @@ class BlockingDriver(Driver):
         :returns: the events to go on watching for, 0 for none.
         """
         with self.lock:
-            if self._fd_closed:
+            if self._released:
                 return 0
             if self._waiting:
                 self._write()
@@ -218,10 +221,6 @@ class BlockingDriver(Driver):
             return self._events()
 
     # -- at work ----------------------------------------------------------------------------------
-
-    @property
-    def _fd_closed(self) -> bool:
-        return self._sock.fileno() < 0
 
     @property
     def _has_rest(self) -> bool:
@@ -259,8 +258,9 @@ class BlockingDriver(Driver):
         if not due:
             poll.poll()
             return
+        seconds = min(max(0.0, min(due) - monotonic()), LONGEST_POLL)
         # Up to the next millisecond, so as not to come back just before the deadline.
-        poll.poll(max(0.0, (min(due) - monotonic()) * 1000 + 1))
+        poll.poll(seconds * 1000 + 1)
 
     def _drain(self) -> None:
         """Wait until the peer has taken what the owner sent."""

@@ -129,6 +129,7 @@ class GeventDriver(Driver):
 
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`; a loop around it lets the hub do its work."""
+        self._check_thread()
         message = self._take()
         if message is None and not self._told:
             gevent.sleep(0)
@@ -200,10 +201,6 @@ class GeventDriver(Driver):
             self._free()
         else:
             self._settle()
-
-    @property
-    def _released(self) -> bool:
-        return self._sock.fileno() < 0
 
     def _on_readable(self) -> None:
         try:

@@ -1,0 +1,240 @@
+"""A client's end of a connection under test: it makes frames, right or wrong, and reads ours."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from flask import Flask
+from hypothesis import settings
+from websockets.frames import Close, Frame, Opcode
+
+from flask_wsviews.client import WebSocketClient
+from flask_wsviews.config import Settings
+from flask_wsviews.connection import Connection
+from flask_wsviews.typing import Message, Sendable
+
+MASK = bytes.fromhex("37fa213d")
+
+# RFC 6455 1.3
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+UPGRADE_HEADERS = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": KEY,
+    "Sec-WebSocket-Version": "13",
+}
+
+#: For property tests: few examples, no clock, nothing written to disk.
+bounded = settings(max_examples=75, deadline=None, database=None)
+
+
+# -- what a client sends ------------------------------------------------------------------------
+
+
+def frame(
+    opcode: int,
+    payload: str | bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    masked: bool = True,
+    announced: int | None = None,
+) -> bytes:
+    """A frame as it goes over the wire, made by hand so that it may be wrong.
+
+    :param rsv: the three reserved bits as a number.
+    :param announced: the length that the header tells, by default the true one.
+    """
+    data = payload.encode() if isinstance(payload, str) else payload
+    length = len(data) if announced is None else announced
+    head = bytes((fin << 7 | rsv << 4 | opcode,))
+    bit = masked << 7
+    if length < 126:
+        head += bytes((bit | length,))
+    elif length < 1 << 16:
+        head += struct.pack("!BH", bit | 126, length)
+    else:
+        head += struct.pack("!BQ", bit | 127, length)
+    if not masked:
+        return head + data
+    return head + MASK + bytes(byte ^ MASK[i % 4] for i, byte in enumerate(data))
+
+
+def text(payload: str | bytes, **options: Any) -> bytes:
+    return frame(Opcode.TEXT, payload, **options)
+
+
+def binary(payload: bytes, **options: Any) -> bytes:
+    return frame(Opcode.BINARY, payload, **options)
+
+
+def more(payload: str | bytes, **options: Any) -> bytes:
+    return frame(Opcode.CONT, payload, **options)
+
+
+def ping(payload: bytes = b"", **options: Any) -> bytes:
+    return frame(Opcode.PING, payload, **options)
+
+
+def pong(payload: bytes = b"", **options: Any) -> bytes:
+    return frame(Opcode.PONG, payload, **options)
+
+
+def close(code: int | None = None, reason: str | bytes = b"") -> bytes:
+    """A close frame; without a code, an empty one."""
+    return frame(Opcode.CLOSE, close_payload(code, reason))
+
+
+def close_payload(code: int | None = None, reason: str | bytes = b"") -> bytes:
+    data = reason.encode() if isinstance(reason, str) else reason
+    return b"" if code is None else struct.pack("!H", code) + data
+
+
+# -- what the server sends ----------------------------------------------------------------------
+
+
+def frames_in(data: bytes) -> list[Frame]:
+    """The unmasked frames that *data* consists of; what is left over is an error."""
+    buffer = bytearray(data)
+
+    def read_exact(count: int) -> Generator[None, None, bytes]:
+        if len(buffer) < count:
+            raise EOFError(f"{len(buffer)} bytes of {count}")
+        part = bytes(buffer[:count])
+        del buffer[:count]
+        return part
+        yield
+
+    frames = []
+    while buffer:
+        try:
+            next(Frame.parse(read_exact, mask=False))
+        except StopIteration as stop:
+            frames.append(stop.value)
+    return frames
+
+
+def sent_text(payload: str) -> tuple[Opcode, bytes]:
+    return Opcode.TEXT, payload.encode()
+
+
+def sent_close(code: int | None = None, reason: str = "") -> tuple[Opcode, bytes]:
+    return Opcode.CLOSE, close_payload(code, reason)
+
+
+# -- both together ------------------------------------------------------------------------------
+
+
+class Peer:
+    """The far end of a connection, and the clock of its engine.
+
+    :param settings: those that differ from the defaults.
+    """
+
+    def __init__(self, *, preface: bytes = b"", extensions: Any = (), **settings: Any) -> None:
+        self.now = 1000.0
+        self.connection = Connection(
+            Settings(**settings), self.now, preface=preface, extensions=extensions
+        )
+
+    def feed(self, *chunks: bytes) -> None:
+        """Each chunk is what one read brings."""
+        for chunk in chunks:
+            self.connection.receive_data(chunk, self.now)
+
+    def feed_bytes(self, data: bytes) -> None:
+        """Byte by byte."""
+        self.feed(*(data[i : i + 1] for i in range(len(data))))
+
+    def hang_up(self) -> None:
+        self.connection.receive_eof(self.now)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.connection.close(code, reason, self.now)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, then do what is due."""
+        self.now += seconds
+        self.connection.tick(self.now)
+
+    def take(self) -> list[Message]:
+        """All messages, asking until ``None`` says that there are no more."""
+        return list(self.messages())
+
+    def messages(self) -> Iterable[Message]:
+        while (message := self.connection.next_message()) is not None:
+            yield message
+
+    def written(self) -> bytes:
+        """All output, as by a kernel that takes everything."""
+        parts = []
+        while chunk := self.connection.output():
+            parts.append(bytes(chunk))
+            self.connection.output_written(len(chunk), self.now)
+        return b"".join(parts)
+
+    def sent(self) -> list[tuple[Opcode, bytes]]:
+        """The frames that the server has sent since the last look."""
+        return [(frame.opcode, bytes(frame.data)) for frame in frames_in(self.written())]
+
+    def sent_close(self) -> Close:
+        """The one frame that the server has sent: its close frame."""
+        [(opcode, payload)] = self.sent()
+        assert opcode is Opcode.CLOSE
+        return Close.parse(payload)
+
+
+# -- handshakes ---------------------------------------------------------------------------------
+
+
+def handshake_environ(**changes: Any) -> dict[str, Any]:
+    """The environment of a valid handshake request; ``None`` takes a variable out."""
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "PATH_INFO": "/",
+        "HTTP_HOST": "example.org",
+        "HTTP_CONNECTION": "Upgrade",
+        "HTTP_UPGRADE": "websocket",
+        "HTTP_SEC_WEBSOCKET_VERSION": "13",
+        "HTTP_SEC_WEBSOCKET_KEY": KEY,
+        **changes,
+    }
+    return {name: value for name, value in environ.items() if value is not None}
+
+
+class FakeDriver:
+    """What a client needs of a driver, without a socket: it never waits for bytes."""
+
+    fd = 99
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.connection = peer.connection
+        self.timeouts: list[float | None] = []
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        self.timeouts.append(timeout)
+        return self.connection.next_message()
+
+    def receive_nowait(self) -> Message | None:
+        return self.connection.next_message()
+
+    def send(self, message: Sendable) -> None:
+        self.connection.send(message)
+
+    def close(self, code: int, reason: str) -> None:
+        self.peer.close(code, reason)
+
+
+def open_client(app: Flask, environ: dict[str, Any] | None = None) -> tuple[WebSocketClient, Peer]:
+    """A client object as hooks get it, and who is at the other end."""
+    peer = Peer()
+    client = WebSocketClient(environ or handshake_environ())
+    client.app = app
+    client._driver = FakeDriver(peer)  # type: ignore[assignment]
+    return client, peer

@@ -1,0 +1,290 @@
+"""The layers: which module may import which, read off their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import flask_wsviews
+
+PACKAGE = "flask_wsviews"
+ROOT = Path(flask_wsviews.__file__).parent
+
+#: What a module may import of ours at run time. `exceptions` and `typing` are open to all.
+BASE = {"exceptions", "typing"}
+ALLOWED = {
+    "exceptions": set(),
+    "typing": set(),
+    "config": {"exceptions"},
+    "connection": {"config"},
+    "handshake": {"config"},
+    "engines": {"connection", "config"},
+    "servers": {"handshake"},
+    "messages": set(),
+    "context": set(),
+    "dispatcher": {"context", "messages", "groups"},
+    "views": {"messages"},
+    "blueprints": {"views"},
+    "uwsgi_command": set(),
+}
+
+#: Only the extension, and what they consist of themselves, may import these.
+LEAVES = {"asyncapi", "cli", "metrics", "signals", "testing"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module.
+
+    :param name: its full name.
+    :param inside: what encloses the statement: any of ``function``, ``try``, ``typing``.
+    """
+
+    name: str
+    inside: frozenset[str]
+
+    @property
+    def library(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def at_run_time(self) -> bool:
+        return "typing" not in self.inside
+
+
+def module_names() -> dict[str, Path]:
+    """The package's modules by name: ``flask_wsviews.engines.base`` is ``engines.base``."""
+    names = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(part for part in parts if part != "__init__")] = path
+    return names
+
+
+MODULES = module_names()
+
+
+def imports_of(module: str) -> list[Import]:
+    path = MODULES[module]
+    package = f"{PACKAGE}.{module}".rstrip(".").split(".")
+    if path.name != "__init__.py":
+        package.pop()
+    return list(_imports(ast.parse(path.read_text()), package, frozenset()))
+
+
+def _imports(node: ast.AST, package: list[str], inside: frozenset[str]) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, inside)
+    elif isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else []
+        origin = ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
+        for alias in node.names:
+            # `from . import handshake` imports a module, `from .handshake import Offer` doesn't.
+            name = f"{origin}.{alias.name}"
+            is_module = name.removeprefix(f"{PACKAGE}.") in MODULES
+            yield Import(name if is_module else origin, inside)
+    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        for child in node.body:
+            yield from _imports(child, package, inside | {"typing"})
+        for child in node.orelse:
+            yield from _imports(child, package, inside)
+    else:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            inside |= {"function"}
+        elif isinstance(node, ast.Try):
+            inside |= {"try"}
+        for child in ast.iter_child_nodes(node):
+            yield from _imports(child, package, inside)
+
+
+def own(module: str) -> set[str]:
+    """The package's modules that a module imports at run time."""
+    names = {
+        found.name.removeprefix(f"{PACKAGE}.")
+        for found in imports_of(module)
+        if found.at_run_time and found.library == PACKAGE
+    }
+    return names - {PACKAGE}
+
+
+def libraries(module: str) -> set[str]:
+    """The top-level packages that a module imports, for type checkers only or not."""
+    return {found.library for found in imports_of(module)}
+
+
+def closure(module: str) -> set[str]:
+    """A module, and whatever of ours is imported with it."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += own(name)
+    return seen
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def modules_in(*rooms: str) -> list[str]:
+    return [module for module in MODULES if room_of(module) in rooms]
+
+
+every_module = pytest.mark.parametrize("module", [module for module in MODULES if module])
+
+
+# -- the reader itself --------------------------------------------------------------------------
+
+
+def test_the_reader_sees_every_kind_of_import() -> None:
+    source = """
+import os.path, websockets
+from . import handshake
+from .config import Settings
+from ..typing import Message
+if TYPE_CHECKING:
+    import flask
+else:
+    import json
+try:
+    import uwsgi
+except ImportError:
+    pass
+class A:
+    def f(self):
+        from gevent import spawn
+"""
+    found = list(_imports(ast.parse(source), [PACKAGE, "engines"], frozenset()))
+    assert [(i.name, sorted(i.inside)) for i in found] == [
+        ("os.path", []),
+        ("websockets", []),
+        (f"{PACKAGE}.engines", []),
+        (f"{PACKAGE}.engines.config", []),
+        (f"{PACKAGE}.typing", []),
+        ("flask", ["typing"]),
+        ("json", []),
+        ("uwsgi", ["try"]),
+        ("gevent", ["function"]),
+    ]
+
+
+def test_the_reader_finds_the_package() -> None:
+    assert {"", "connection", "engines", "engines.base", "servers.uwsgi"} <= MODULES.keys()
+    assert own("connection") == {"config", "exceptions", "typing"}
+    assert "websockets" in libraries("connection")
+
+
+# -- the rules ----------------------------------------------------------------------------------
+
+
+@every_module
+def test_what_a_module_imports_exists(module: str) -> None:
+    assert own(module) <= MODULES.keys()
+
+
+def test_there_are_no_circles() -> None:
+    graph = {module: own(module) for module in MODULES if module}
+    order = list(TopologicalSorter(graph).static_order())
+    assert order.index("connection") < order.index("engines.base") < order.index("extension")
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_what_it_may(room: str) -> None:
+    for module in modules_in(room):
+        imported = {room_of(name) for name in own(module)}
+        assert imported - BASE - {room} <= ALLOWED[room], module
+
+
+@pytest.mark.parametrize("room", ["exceptions", "typing", "context", "uwsgi_command"])
+def test_rooms_that_need_nothing_of_ours(room: str) -> None:
+    assert own(room) <= {"exceptions"} - {room}
+
+
+@pytest.mark.parametrize("module", modules_in("connection", "handshake", "engines"))
+def test_no_flask_below_the_middleware(module: str) -> None:
+    for imported in closure(module):
+        assert "flask" not in libraries(imported), imported
+
+
+def test_views_never_see_a_socket() -> None:
+    for imported in closure("views"):
+        run_time = {found.library for found in imports_of(imported) if found.at_run_time}
+        assert run_time.isdisjoint({"socket", "_socket", "select", "selectors", "ssl"}), imported
+
+
+@every_module
+def test_who_may_import_websockets(module: str) -> None:
+    allowed = module in ("connection", "handshake") or room_of(module) == "testing"
+    assert allowed or "websockets" not in libraries(module)
+
+
+@every_module
+def test_who_may_import_gevent(module: str) -> None:
+    allowed = module in ("engines.gevent", "engines.blocking")
+    assert allowed or libraries(module).isdisjoint({"gevent", "greenlet"})
+
+
+def test_the_blocking_engine_does_without_gevent() -> None:
+    for found in imports_of("engines.blocking"):
+        if found.library in ("gevent", "greenlet"):
+            assert {"function", "try"} <= found.inside
+
+
+@every_module
+def test_uwsgi_is_imported_when_it_is_there_only(module: str) -> None:
+    for found in imports_of(module):
+        if found.library == "uwsgi":
+            assert "function" in found.inside or (
+                module == "servers.uwsgi" and "try" in found.inside
+            )
+
+
+@every_module
+def test_nobody_imports_the_leaves(module: str) -> None:
+    if module != "extension" and room_of(module) not in LEAVES:
+        assert {room_of(name) for name in own(module)}.isdisjoint(LEAVES)
+
+
+@every_module
+def test_engines_are_imported_when_they_are_chosen(module: str) -> None:
+    # Each may need a library that isn't installed.
+    chosen = {"engines.gevent", "engines.asyncio"}
+    assert room_of(module) == "engines" or own(module).isdisjoint(chosen)
+
+
+def test_the_package_needs_flask_marshmallow_and_websockets_only() -> None:
+    program = """
+import sys
+for name in ("gevent", "greenlet", "uwsgi", "uvloop", "redis", "prometheus_client"):
+    sys.modules[name] = None
+import flask, flask_wsviews
+app = flask.Flask("site")
+ws = flask_wsviews.WebSocket(app)
+ws.add_url_rule("/talk", "talk", lambda ws: None)
+try:
+    flask_wsviews.GeventWebSocket()
+except flask_wsviews.EngineError as error:
+    print(error)
+print(sorted(set(flask_wsviews.__all__) - set(dir(flask_wsviews))))
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.stderr == ""
+    refusal, missing = result.stdout.splitlines()
+    assert "pip install 'flask-wsviews[gevent]'" in refusal
+    assert missing == "[]"

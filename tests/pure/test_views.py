@@ -1,0 +1,345 @@
+"""Views: what can be registered, under which name, and the order of the hooks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.views import MethodView, View
+
+from flask_wsviews.client import WebSocketClient
+from flask_wsviews.exceptions import RegistrationError
+from flask_wsviews.views import (
+    UPGRADER,
+    FunctionView,
+    WebSocketView,
+    coroutine_handlers,
+    websocket_view,
+)
+
+from .helpers import UPGRADE_HEADERS, close, open_client, text
+
+
+def function(ws: WebSocketClient) -> None:
+    """Function's own docstring."""
+
+
+async def coroutine(ws: WebSocketClient) -> None: ...
+
+
+class Echo(WebSocketView):
+    def on_message(self, ws: WebSocketClient, message: Any) -> None:
+        ws.send(message)
+
+
+def register(
+    target: Any,
+    endpoint: str | None = None,
+    known: dict[str, Callable[..., Any]] | None = None,
+    **options: Any,
+) -> tuple[str, Any]:
+    return websocket_view(target, endpoint, options, known or {})
+
+
+# -- registration -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [None, 1, "function", [function]])
+def test_what_is_not_callable(target: Any) -> None:
+    with pytest.raises(RegistrationError, match="a function or a WebSocketView") as caught:
+        register(target, "endpoint")
+    assert repr(target) in str(caught.value)
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize(
+    "target", [View, MethodView, dict, View.as_view("page"), type("Page", (MethodView,), {})]
+)
+def test_what_is_no_websocket_view(target: Any) -> None:
+    with pytest.raises(RegistrationError, match="is no WebSocketView"):
+        register(target)
+
+
+def test_what_has_no_name_needs_an_endpoint() -> None:
+    target = functools.partial(function)
+    with pytest.raises(RegistrationError, match="endpoint="):
+        register(target)
+    assert register(target, "named")[0] == "named"
+
+
+@pytest.mark.parametrize(
+    ("target", "endpoint"),
+    [(function, "function"), (Echo, "Echo"), (Echo.as_view("echo"), "echo")],
+)
+def test_endpoint_names(target: Any, endpoint: str) -> None:
+    assert register(target)[0] == endpoint
+    assert register(target, "mine")[0] == "mine"
+
+
+def test_a_class_becomes_its_view() -> None:
+    _, view = register(Echo)
+    assert view.view_class is Echo
+    assert view.websocket_target is Echo
+    assert view.__name__ == "Echo"
+
+
+def test_as_view_is_taken_as_it_is() -> None:
+    made = Echo.as_view("echo")
+    assert register(made)[1] is made
+
+
+def test_a_function_becomes_a_view() -> None:
+    _, view = register(function, "endpoint")
+    assert issubclass(view.view_class, FunctionView)
+    assert view.websocket_target is function
+    assert view.__name__ == "endpoint"
+    assert view.__doc__ == function.__doc__
+    assert view.__module__ == function.__module__
+    assert tuple(view.methods) == ("GET",)
+    assert view.provide_automatic_options is False
+
+
+def test_options_for_a_function_reach_its_view() -> None:
+    options = {
+        "allowed_origins": ["https://example.org"],
+        "subprotocols": ["chat"],
+        "strict_slashes": False,
+    }
+    _, view = websocket_view(function, None, options, {})
+    assert options == {"strict_slashes": False}
+    made = called_view(view)
+    assert made.allowed_origins == ["https://example.org"]
+    assert made.subprotocols == ["chat"]
+    assert made.function is function
+
+
+def called_view(view: Callable[..., Any], **view_args: Any) -> Any:
+    """The instance that a view function makes for a connection."""
+    seen = []
+
+    def upgrade(instance: WebSocketView, args: dict[str, Any]) -> str:
+        assert args == view_args
+        seen.append(instance)
+        return "answer"
+
+    with Flask("site").test_request_context(environ_overrides={UPGRADER: upgrade}):
+        assert view(**view_args) == "answer"
+    [instance] = seen
+    return instance
+
+
+def test_decorators_wrap_in_the_order_of_flasks_views() -> None:
+    calls = []
+
+    def decorator(name: str) -> Callable[[Any], Any]:
+        def wrap(view: Any) -> Any:
+            @functools.wraps(view)
+            def wrapped(**view_args: Any) -> Any:
+                calls.append(name)
+                return view(**view_args)
+
+            return wrapped
+
+        return wrap
+
+    _, view = register(function, decorators=[decorator("inner"), decorator("outer")])
+    assert view.websocket_target is function
+    assert isinstance(called_view(view, room="lobby"), FunctionView)
+    assert calls == ["outer", "inner"]
+
+    class Decorated(WebSocketView):
+        decorators = (decorator("first"), decorator("second"))
+
+    calls.clear()
+    called_view(register(Decorated)[1])
+    assert calls == ["second", "first"]
+
+
+@pytest.mark.parametrize("option", ["decorators", "allowed_origins", "subprotocols"])
+def test_a_class_has_its_options_as_attributes(option: str) -> None:
+    with pytest.raises(RegistrationError, match=f"{option}: .* attributes of Echo"):
+        register(Echo, **{option: ()})
+
+
+def test_each_connection_has_an_instance_of_its_own() -> None:
+    _, view = register(Echo)
+    assert called_view(view) is not called_view(view)
+
+
+def test_an_instance_can_be_shared() -> None:
+    class Shared(WebSocketView):
+        init_every_request = False
+
+    _, view = register(Shared)
+    assert called_view(view) is called_view(view)
+
+
+@pytest.mark.parametrize("target", [function, Echo])
+def test_a_target_on_two_rules_is_one_view(target: Any) -> None:
+    endpoint, view = register(target)
+    assert register(target, None, {endpoint: view}) == (endpoint, view)
+
+
+@pytest.mark.parametrize("target", [function, Echo])
+def test_another_target_under_the_same_name_is_another_view(target: Any) -> None:
+    def other(ws: WebSocketClient) -> None: ...
+
+    known = dict([register(other, "taken")])
+    assert register(target, "taken", known)[1] is not known["taken"]
+    page = {"taken": lambda: "page"}
+    assert register(target, "taken", page)[1] is not page["taken"]
+
+
+def test_a_function_with_options_is_not_the_one_without() -> None:
+    endpoint, view = register(function)
+    assert register(function, None, {endpoint: view}, subprotocols=["a"])[1] is not view
+
+
+def test_without_the_extension_a_view_says_what_is_missing() -> None:
+    _, view = register(function)
+    with (
+        Flask("site").test_request_context("/chat", headers=UPGRADE_HEADERS),
+        pytest.raises(RuntimeError, match=r"/chat is a WebSocket, but no WebSocket\(app\)"),
+    ):
+        view()
+
+
+# -- coroutines ---------------------------------------------------------------------------------
+
+
+class HalfAsync(WebSocketView):
+    async def on_message(self, ws: WebSocketClient, message: Any) -> None: ...  # type: ignore[override]
+
+    async def on_close(  # type: ignore[override]
+        self, ws: WebSocketClient, code: int, reason: str
+    ) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        (function, []),
+        (coroutine, ["coroutine"]),
+        (Echo, []),
+        (HalfAsync, ["HalfAsync.on_message", "HalfAsync.on_close"]),
+        (HalfAsync.as_view("half"), ["HalfAsync.on_message", "HalfAsync.on_close"]),
+        (type("Heir", (HalfAsync,), {}), ["Heir.on_message", "Heir.on_close"]),
+    ],
+)
+def test_coroutines_are_found(target: Any, names: list[str]) -> None:
+    assert coroutine_handlers(register(target)[1]) == names
+
+
+def test_each_hook_is_looked_at() -> None:
+    async def hook(self: Any) -> None: ...
+
+    for name in ("on_handshake", "on_connect", "on_message", "on_close", "on_error"):
+        view_class = type("Chat", (WebSocketView,), {name: hook})
+        assert coroutine_handlers(register(view_class)[1]) == [f"Chat.{name}"]
+
+
+@pytest.mark.parametrize("page", [function, coroutine, View.as_view("page")])
+def test_pages_may_be_coroutines(page: Any) -> None:
+    assert coroutine_handlers(page) == []
+
+
+# -- the order of the hooks ---------------------------------------------------------------------
+
+
+class Journal(WebSocketView):
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
+        self.calls.append(("connect", view_args))
+
+    def on_message(self, ws: WebSocketClient, message: Any) -> None:
+        self.calls.append(("message", message))
+
+    def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
+        self.calls.append(("close", code, reason))
+
+
+class Runner:
+    """Runs hooks without a context; those named may not go on."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = failing
+
+    def __call__(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        hook(*args, **kwargs)
+        return hook.__name__ not in self.failing
+
+
+def test_a_conversation() -> None:
+    view = Journal()
+    ws, peer = open_client(Flask("site"))
+    peer.feed(text("one") + text("two") + close(4000, "bye"))
+    view.converse(ws, {"room": "lobby"}, Runner())
+    assert view.calls == [
+        ("connect", {"room": "lobby"}),
+        ("message", "one"),
+        ("message", "two"),
+        ("close", 4000, "bye"),
+    ]
+
+
+def test_a_conversation_without_a_close_frame() -> None:
+    view = Journal()
+    ws, peer = open_client(Flask("site"))
+    peer.feed(text("one"))
+    peer.hang_up()
+    view.converse(ws, {}, Runner())
+    assert view.calls == [("connect", {}), ("message", "one"), ("close", 1006, "")]
+
+
+def test_no_message_is_handled_after_a_failed_on_connect() -> None:
+    view = Journal()
+    ws, peer = open_client(Flask("site"))
+    peer.feed(text("one"))
+    ws.close(1011)
+    view.converse(ws, {}, Runner("on_connect"))
+    assert [call[0] for call in view.calls] == ["connect", "close"]
+
+
+def test_on_close_runs_even_when_the_greenlet_is_killed() -> None:
+    class Killed(BaseException):
+        pass
+
+    class Fatal(Journal):
+        def on_message(self, ws: WebSocketClient, message: Any) -> None:
+            raise Killed
+
+    view = Fatal()
+    ws, peer = open_client(Flask("site"))
+    peer.feed(text("one"))
+    with pytest.raises(Killed):
+        view.converse(ws, {}, Runner())
+    assert [call[0] for call in view.calls] == ["connect", "close"]
+
+
+def test_a_function_owns_its_conversation() -> None:
+    calls = []
+
+    def serve(ws: WebSocketClient, room: str) -> None:
+        calls.append(room)
+        for message in ws:
+            calls.append(message)
+
+    ws, peer = open_client(Flask("site"))
+    peer.feed(text("one") + text("two") + close())
+    FunctionView(serve).converse(ws, {"room": "lobby"}, Runner())
+    assert calls == ["lobby", "one", "two"]
+
+
+def test_hooks_do_nothing_unless_overridden() -> None:
+    ws, peer = open_client(Flask("site"))
+    peer.feed(text("ignored") + close(1001))
+    view = WebSocketView()
+    assert view.on_handshake(ws, room="lobby") is None
+    assert view.on_error(ws, ValueError()) is None
+    view.converse(ws, {"room": "lobby"}, Runner())
+    assert ws.close_code == 1001
