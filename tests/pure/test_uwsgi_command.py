@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,6 +20,7 @@ from flask_wsviews.uwsgi_command import (
     find_uwsgi,
     run_uwsgi,
     uwsgi_arguments,
+    wheel_interpreter,
 )
 
 Options = dict[str, list[str | bool]]
@@ -436,3 +438,13 @@ def test_run_fails_before_the_process_is_replaced(
         run_uwsgi("module:app", False, "localhost", 5000)
     with pytest.raises(CommandError):
         run_uwsgi("module:app", False, "localhost", 5000, str(nowhere / "missing"))
+
+
+@pytest.mark.parametrize(
+    ("first_bytes", "is_wheel"), [(b"#!/usr/bin/python", True), (b"\x7fELF", False)]
+)
+def test_the_script_of_a_wheel_is_run_again_by_its_own_python(tmp_path, first_bytes, is_wheel):
+    binary, python = tmp_path / "uwsgi", tmp_path / "python"
+    binary.write_bytes(first_bytes)
+    python.touch(stat.S_IRWXU)
+    assert wheel_interpreter(str(binary)) == (str(python) if is_wheel else None)
