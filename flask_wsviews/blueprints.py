@@ -41,13 +41,7 @@ class Blueprint(flask.Blueprint):
         :param rule: the URL rule, with variables as in any Flask rule.
         :param options: see :meth:`add_websocket_rule`.
         """
-
-        def decorator(target: T) -> T:
-            endpoint = options.pop("endpoint", None)
-            self.add_websocket_rule(rule, endpoint, target, **options)
-            return target
-
-        return decorator
+        return registering(self.add_websocket_rule, rule, options)
 
     def add_websocket_rule(
         self,
@@ -70,6 +64,19 @@ class Blueprint(flask.Blueprint):
         known[endpoint] = view
         self.add_url_rule(rule, endpoint, view, **{**options, **RULE_OPTIONS})
         self.record(_check_on_extension)
+
+
+def registering(
+    add_rule: Callable[..., None], rule: str, options: dict[str, Any]
+) -> Callable[[T], T]:
+    """A decorator that registers its target by *add_rule* and leaves it as it is."""
+
+    def decorator(target: T) -> T:
+        endpoint = options.pop("endpoint", None)
+        add_rule(rule, endpoint, target, **options)
+        return target
+
+    return decorator
 
 
 def _check_on_extension(state: BlueprintSetupState) -> None:

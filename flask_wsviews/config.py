@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
 from typing import Any
@@ -73,7 +73,7 @@ def origins(key: str, value: Any) -> frozenset[str] | str:
         return "*"
     if value is None:
         return frozenset()
-    if isinstance(value, str):
+    if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f'{key} is a list of origins or "*", not {value!r}')
     if "*" in value:
         return "*"

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
-from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint
+from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import Settings
 from .engines import Engine, make_engine
 from .exceptions import RegistrationError
@@ -105,13 +105,7 @@ class WebSocket:
         :param rule: the URL rule, with variables as in any Flask rule.
         :param options: see :meth:`add_url_rule`.
         """
-
-        def decorator(target: T) -> T:
-            endpoint = options.pop("endpoint", None)
-            self.add_url_rule(rule, endpoint, target, **options)
-            return target
-
-        return decorator
+        return registering(self.add_url_rule, rule, options)
 
     def add_url_rule(
         self,
@@ -130,14 +124,7 @@ class WebSocket:
             ``allowed_origins`` and ``subprotocols``, which a class has as attributes.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
-
-        def add_to(app: flask.Flask) -> None:
-            own_options = dict(options)
-            name, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
-            self._check_view(view)
-            app.add_url_rule(rule, name, view, **{**own_options, **RULE_OPTIONS})
-
-        self._add(add_to)
+        self._add(partial(self._add_rule, rule, endpoint, view_func, options))
 
     def register_blueprint(self, blueprint: flask.Blueprint, **options: Any) -> None:
         """Register a blueprint all of whose rules are WebSockets.
@@ -156,6 +143,19 @@ class WebSocket:
                 blueprint.register(rules, options)  # type: ignore[arg-type]
 
         self._add(add_to)
+
+    def _add_rule(
+        self,
+        rule: str,
+        endpoint: str | None,
+        view_func: Callable[..., Any] | None,
+        options: Mapping[str, Any],
+        app: flask.Flask,
+    ) -> None:
+        own_options = dict(options)
+        endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
+        self._check_view(view)
+        app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
 
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
         if self.app is not None:
@@ -244,10 +244,7 @@ class _WebSocketRules:
         if view_func is not None and view_func == self._static_view:
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
-        known = self._app.view_functions
-        endpoint, view = websocket_view(view_func, endpoint, options, known)
-        self._extension._check_view(view)
-        self._app.add_url_rule(rule, endpoint, view, **{**options, **RULE_OPTIONS})
+        self._extension._add_rule(rule, endpoint, view_func, options, self._app)
 
 
 def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseReturnValue:

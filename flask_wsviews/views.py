@@ -10,6 +10,7 @@ from flask import request
 from flask.typing import ResponseReturnValue
 from flask.views import View
 
+from .config import origins
 from .exceptions import RegistrationError
 from .typing import Message, RunHook
 
@@ -151,6 +152,7 @@ def websocket_view(
         so that a target can have several rules.
     :returns: the endpoint and the view function.
     :raises RegistrationError: if *target* can't serve a WebSocket.
+    :raises ConfigError: if its origins are none.
     """
     if not callable(target):
         raise RegistrationError(
@@ -165,8 +167,11 @@ def websocket_view(
         raise RegistrationError(
             f"{view_class.__name__} is registered as a WebSocket but is no WebSocketView"
         )
+    if view_class is not None:
+        origins(f"{view_class.__name__}.allowed_origins", view_class.allowed_origins)
     if view_class is not None and not isinstance(target, type):
         return endpoint, target
+    origins(f"allowed_origins of {endpoint!r}", options.get("allowed_origins", ()))
     view_options = {name: options.pop(name) for name in VIEW_OPTIONS if name in options}
     if getattr(known.get(endpoint), "websocket_target", None) is target and not view_options:
         return endpoint, known[endpoint]

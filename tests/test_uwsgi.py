@@ -241,3 +241,27 @@ def test_flask_routes_lists_websocket_rules():
     ).stdout
     assert "views.All" in listed
     assert "/views/all/<name>" in listed
+
+
+def test_a_worker_without_descriptors_refuses_and_recovers(tmp_path):
+    command = servers.uwsgi("contract:app", "--gevent", "10", "--max-fd", "64")
+    with servers.running(command, tmp_path / "log", GEVENT) as server, ExitStack() as stack:
+        clients = []
+        for _ in range(64):
+            client = stack.enter_context(RawClient(server))
+            status, _ = client.request("/echo")
+            if status != 101:
+                break
+            clients.append(client)
+        assert status == 503
+        assert b"no room for another WebSocket" in client.body()
+        clients[0].send(Opcode.TEXT, "unharmed")
+        assert clients[0].recv_message() == b"unharmed"
+        for client in clients[1:10]:
+            client.sock.close()
+
+        def has_room() -> bool:
+            with RawClient(server) as late:
+                return late.request("/echo")[0] == 101
+
+        poll(has_room)

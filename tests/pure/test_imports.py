@@ -30,7 +30,7 @@ ALLOWED = {
     "messages": set(),
     "context": set(),
     "dispatcher": {"context", "messages", "groups"},
-    "views": {"messages"},
+    "views": {"config", "messages"},
     "blueprints": {"views"},
     "uwsgi_command": set(),
 }

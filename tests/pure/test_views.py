@@ -11,7 +11,7 @@ from flask import Flask
 from flask.views import MethodView, View
 
 from flask_wsviews.client import WebSocketClient
-from flask_wsviews.exceptions import RegistrationError
+from flask_wsviews.exceptions import ConfigError, RegistrationError
 from flask_wsviews.views import (
     UPGRADER,
     FunctionView,
@@ -343,3 +343,17 @@ def test_hooks_do_nothing_unless_overridden() -> None:
     assert view.on_error(ws, ValueError()) is None
     view.converse(ws, {"room": "lobby"}, Runner())
     assert ws.close_code == 1001
+
+
+@pytest.mark.parametrize("allowed", ["https://example.org", ["example.org"], 1])
+def test_origins_that_are_none_fail_at_the_registration(allowed: Any) -> None:
+    class Odd(WebSocketView):
+        allowed_origins = allowed
+
+    for target, options in (
+        (Odd, {}),
+        (Odd.as_view("odd"), {}),
+        (lambda ws: None, {"allowed_origins": allowed}),
+    ):
+        with pytest.raises(ConfigError, match="allowed_origins"):
+            websocket_view(target, "odd", dict(options), {})
