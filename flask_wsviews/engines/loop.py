@@ -1,0 +1,244 @@
+"""What the engines with an event loop share: drivers that a loop calls back, and their timers."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from abc import abstractmethod
+from collections.abc import Callable
+from time import monotonic
+
+from ..connection import Connection, State
+from ..typing import Message, Sendable, Transport
+from .base import LINGER, Driver
+
+logger = logging.getLogger("flask_wsviews")
+
+#: Calls a function after so many seconds; what it returns takes that back.
+StartTimer = Callable[[float, Callable[[], None]], Callable[[], None]]
+
+
+class LoopDriver(Driver):
+    """A connection whose socket an event loop watches.
+
+    All of it happens in the loop's thread; other threads hand their part over to it.
+    """
+
+    def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
+        super().__init__(transport, connection)
+        self._reading = False
+        self._writing = False
+        self._sweeper = sweeper
+        self._entry: Entry | None = None
+        self._finish_by: float | None = None  # set once the owner is through with it
+
+    def finish(self) -> None:
+        """See :meth:`Driver.finish`. The rest of the end is left to the loop."""
+        self._told = True
+        self.connection.close(1000, "", monotonic())
+        self._settle()
+        if not self._released:
+            self._finish_by = monotonic() + self.connection.settings.close_timeout + LINGER
+            self._settle()
+
+    # -- what a loop has to bring -----------------------------------------------------------------
+
+    @abstractmethod
+    def _watch_reads(self, wanted: bool) -> None:
+        """Begin or stop to call :meth:`_on_readable`."""
+
+    @abstractmethod
+    def _watch_writes(self, wanted: bool) -> None:
+        """Begin or stop to call :meth:`_on_writable`."""
+
+    @abstractmethod
+    def _forget_socket(self) -> None:
+        """Stop watching for good: the socket is about to be closed."""
+
+    @abstractmethod
+    def _wake_receiver(self) -> None:
+        """Have a pending ``receive()`` look again."""
+
+    @abstractmethod
+    def _wake_sender(self) -> None:
+        """Have whoever waits for room to send look again."""
+
+    @abstractmethod
+    def _in_loop(self) -> bool:
+        """Whether this is the loop's thread."""
+
+    @abstractmethod
+    def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have the loop call *function* soon; from any thread."""
+
+    # -- in the loop ------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When :meth:`sweep` has something to do."""
+        if self._released:
+            return None
+        due = [at for at in (self.connection.next_deadline, self._finish_by) if at is not None]
+        return min(due, default=None)
+
+    def sweep(self, now: float) -> None:
+        """Do what is due."""
+        if self._released:
+            return
+        self._tick(now)
+        if self._finish_by is not None and now >= self._finish_by:
+            self._free()
+        else:
+            self._settle()
+
+    def schedule(self, deadline: float | None) -> None:
+        """Have :meth:`sweep` called at *deadline*, and no more for what was scheduled before."""
+        if self._entry is not None:
+            self._entry.driver = None
+        self._entry = None if deadline is None else self._sweeper.add(self, deadline)
+
+    def _on_readable(self) -> None:
+        try:
+            self._read()
+            self._settle()
+        except Exception:
+            # The loop would go on calling; a fault here costs this connection and no other.
+            logger.exception("a connection could not be read")
+            self._lost()
+            self._settle()
+
+    def _on_writable(self) -> None:
+        self._settle()
+
+    def _settle(self) -> None:
+        """Bring everything in line with the connection's state: bytes, watchers, waiters, timer."""
+        if self._released:
+            return
+        has_rest = self._write()
+        connection = self.connection
+        if self._finish_by is not None and self._done and connection.state is State.CLOSED:
+            self._free()
+            return
+        should_read = not self._at_eof and not connection.reading_paused
+        if should_read != self._reading:
+            self._reading = should_read
+            self._watch_reads(should_read)
+        if has_rest != self._writing:
+            self._writing = has_rest
+            self._watch_writes(has_rest)
+        if not has_rest or connection.state is not State.OPEN:
+            self._wake_sender()
+        if connection.has_news:
+            self._wake_receiver()
+        deadline = self.deadline
+        if deadline is not None and (self._entry is None or deadline < self._entry.deadline):
+            self.schedule(deadline)
+
+    def _take(self) -> Message | None:
+        connection = self.connection
+        message = connection.next_message()
+        if message is None and connection.state is State.CLOSED:
+            self._told = True
+        self._settle()
+        return message
+
+    def _free(self) -> None:
+        self.schedule(None)
+        self._forget_socket()
+        self._release()
+        self._wake_sender()
+        self._wake_receiver()
+
+    # -- for others -------------------------------------------------------------------------------
+
+    def _send_from_outside(self, message: Sendable) -> None:
+        """Send what isn't the owner's, from any thread."""
+        if self._in_loop():
+            self._queue_from_outside(message)
+            self._settle()
+            return
+        connection = self.connection
+        if connection.state is not State.OPEN and not self._drop_quietly():
+            raise connection.closed_error()
+        if not isinstance(message, (str, bytes)):
+            message = bytes(message)
+        self._call_in_loop(self._send_if_open, message)
+
+    def _send_if_open(self, message: Sendable) -> None:
+        if self.connection.state is State.OPEN:
+            self._queue_from_outside(message)
+            self._settle()
+
+    def close(self, code: int, reason: str) -> None:
+        """See :meth:`Driver.close`."""
+        if self._in_loop():
+            self.connection.close(code, reason, monotonic())
+            self._settle()
+        else:
+            self._call_in_loop(self.close, code, reason)
+
+
+class Entry:
+    """When to look after a driver; without one, it is void."""
+
+    __slots__ = ("deadline", "driver", "order")
+
+    def __init__(self, deadline: float, order: int, driver: LoopDriver) -> None:
+        self.deadline = deadline
+        self.order = order
+        self.driver: LoopDriver | None = driver
+
+    def __lt__(self, other: Entry) -> bool:
+        return (self.deadline, self.order) < (other.deadline, other.order)
+
+
+class Sweeper:
+    """The timers of a loop's connections: one timer of the loop for all of them.
+
+    :param start_timer: starts one, with the loop's own means.
+    """
+
+    def __init__(self, start_timer: StartTimer) -> None:
+        self._start_timer = start_timer
+        self._heap: list[Entry] = []
+        self._order = itertools.count()
+        self._cancel: Callable[[], None] | None = None
+        self._fires_at: float | None = None
+
+    def add(self, driver: LoopDriver, deadline: float) -> Entry:
+        """Call ``driver.sweep()`` at *deadline* unless the entry is made void before."""
+        entry = Entry(deadline, next(self._order), driver)
+        heapq.heappush(self._heap, entry)
+        if self._fires_at is None or deadline < self._fires_at:
+            self._arm(deadline)
+        return entry
+
+    def _arm(self, deadline: float) -> None:
+        if self._cancel is not None:
+            self._cancel()
+        self._fires_at = deadline
+        self._cancel = self._start_timer(max(0.0, deadline - monotonic()), self._sweep)
+
+    def _sweep(self) -> None:
+        self._cancel = self._fires_at = None
+        now = monotonic()
+        heap = self._heap
+        while heap and (heap[0].deadline <= now or heap[0].driver is None):
+            driver = heapq.heappop(heap).driver
+            if driver is not None:
+                self._look_after(driver, now)
+        if heap and (self._fires_at is None or heap[0].deadline < self._fires_at):
+            self._arm(heap[0].deadline)
+
+    def _look_after(self, driver: LoopDriver, now: float) -> None:
+        due = driver.deadline
+        if due is not None and due > now:
+            # The peer has been heard in the meantime.
+            driver.schedule(due)
+            return
+        driver.schedule(None)
+        try:
+            driver.sweep(now)
+        except Exception:
+            logger.exception("a connection could not be looked after")
