@@ -1,7 +1,7 @@
 """Class-based WebSocket views for Flask, built for uWSGI."""
 
 from .blueprints import Blueprint
-from .client import GeventWebSocketClient, WebSocketClient
+from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
 from .connection import Connection
 from .dispatcher import Dispatcher
 from .engines import Engine
@@ -15,14 +15,22 @@ from .exceptions import (
     ServerError,
     WSViewsError,
 )
-from .extension import GeventWebSocket, WebSocket
+from .extension import AsyncioWebSocket, GeventWebSocket, WebSocket
 from .handshake import UpgradeRequired
-from .middleware import GeventWebSocketMiddleware, Upgrade, WebSocketMiddleware
+from .middleware import (
+    AsyncioWebSocketMiddleware,
+    GeventWebSocketMiddleware,
+    Upgrade,
+    WebSocketMiddleware,
+)
 from .views import WebSocketView
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncioWebSocket",
+    "AsyncioWebSocketClient",
+    "AsyncioWebSocketMiddleware",
     "Blueprint",
     "CloseConnection",
     "CommandError",

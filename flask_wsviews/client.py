@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.datastructures import Headers
 
 from .connection import State
-from .exceptions import ConnectionClosed
+from .exceptions import ConnectionClosed, check_close
 from .typing import Environ, Message, Sendable
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from .engines import Driver
+    from .engines.asyncio import AsyncioDriver, Drained
 
 
 class WebSocketClient:
@@ -195,6 +196,74 @@ class WebSocketClient:
 
 class GeventWebSocketClient(WebSocketClient):
     """The client of :class:`~flask_wsviews.GeventWebSocket`: waiting lets other greenlets run."""
+
+
+class AsyncioWebSocketClient(WebSocketClient):
+    """The client of :class:`~flask_wsviews.AsyncioWebSocket` for handlers that are ``async def``.
+
+    ``send()`` and ``close()`` do their work when they are called; awaiting what they return waits
+    while the client is slow.
+    """
+
+    async def receive(self, timeout: float | None = None) -> Message | None:  # type: ignore[override]
+        """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
+        return await self._opened_async().receive_async(timeout)
+
+    async def recv(self, timeout: float | None = None) -> Message | None:  # type: ignore[override]
+        """The same as :meth:`receive`."""
+        return await self.receive(timeout)
+
+    async def a_recv(self, timeout: float | None = None) -> Message | None:
+        """The same as :meth:`receive`."""
+        return await self.receive(timeout)
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """The messages up to the end of the connection."""
+        while (message := await self.receive()) is not None:
+            yield message
+
+    def send(self, message: Sendable, binary: bool | None = None) -> Drained:  # type: ignore[override]
+        """Send a message, as :meth:`WebSocketClient.send` does.
+
+        :returns: what may be awaited, to wait while the client is slow.
+        """
+        driver = self._opened_async()
+        if binary is not None and driver.connection.state is State.OPEN:
+            message = _as_bytes(message) if binary else _as_text(message)
+        return driver.send_async(message)
+
+    def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
+        """The same as :meth:`send`."""
+        return self.send(message, binary)
+
+    def send_nb(self, message: Sendable) -> None:
+        """Send without waiting; a client that lags behind by too much is closed with 1008.
+
+        :raises ConnectionClosed: if the connection is closed.
+        """
+        driver = self._opened_async()
+        if driver.connection.state is not State.OPEN:
+            raise driver.connection.closed_error()
+        driver._send_from_outside(message)
+
+    def send_binary(self, message: Sendable) -> Drained:  # type: ignore[override]
+        """Send a binary message; ``str`` is encoded as UTF-8."""
+        return self.send(message, binary=True)
+
+    def send_json(self, value: Any) -> Drained:  # type: ignore[override]
+        """Send *value* as text, written by the application's JSON provider."""
+        return self.send(self.app.json.dumps(value))
+
+    def close(self, code: int = 1000, reason: str = "") -> Drained:  # type: ignore[override]
+        """Close the connection, as :meth:`WebSocketClient.close` does.
+
+        :returns: what may be awaited, until the close frame is out.
+        """
+        check_close(code, reason)
+        return self._opened_async().close_async(code, reason)
+
+    def _opened_async(self) -> AsyncioDriver:
+        return cast("AsyncioDriver", self._opened())
 
 
 def _as_bytes(message: Sendable) -> Sendable:

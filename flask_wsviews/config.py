@@ -33,6 +33,8 @@ class Settings:
     :param compression: whether to negotiate permessage-deflate (RFC 7692).
     :param monkey_patch: whether :class:`~flask_wsviews.GeventWebSocket` monkey-patches the
         standard library when it finds itself in uWSGI's gevent loop.
+    :param threads: on :class:`~flask_wsviews.AsyncioWebSocket`, how many plain hooks run at a
+        time, and how many plain function routes.
     """
 
     max_message_size: int | None = 1024 * 1024
@@ -45,6 +47,7 @@ class Settings:
     allowed_origins: frozenset[str] | str = frozenset()
     compression: bool = False
     monkey_patch: bool = True
+    threads: int = 40
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], **defaults: Any) -> Settings:
@@ -137,4 +140,5 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "allowed_origins": origins,
     "compression": _flag,
     "monkey_patch": _flag,
+    "threads": _number(int, 1, "threads"),
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask.signals import got_request_exception
@@ -10,9 +11,11 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from .context import Handshake
 from .exceptions import CloseConnection, ConnectionClosed
+from .steps import Step, is_coroutine_function, run_steps, run_steps_async
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
+    from .typing import AsyncDriver
     from .views import WebSocketView
 
 INTERNAL_ERROR = 1011
@@ -42,8 +45,19 @@ class Dispatcher:
         self._reported: Exception | None = None
 
     def converse(self) -> None:
-        """Run the conversation to its end."""
-        self._view.converse(self._client, self._view_args, self.run)
+        """Run the conversation to its end, in this thread or greenlet."""
+        client = self._client
+        run_steps(self._view.converse(client, self._view_args, self.run, client.receive))
+
+    async def converse_async(self, driver: AsyncDriver) -> None:
+        """Run the conversation to its end, as an asyncio task. Plain hooks run in threads.
+
+        :param driver: the connection's.
+        """
+        run = partial(self._run_async, driver)
+        await run_steps_async(
+            self._view.converse(self._client, self._view_args, run, driver.receive_async)
+        )
 
     def run(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
         """Run one hook in a request context of its own.
@@ -52,12 +66,33 @@ class Dispatcher:
 
         :returns: whether the conversation may go on.
         """
+        return run_steps(self._run(partial(hook, *args, **kwargs)))
+
+    async def _run_async(
+        self, driver: AsyncDriver, hook: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> bool:
+        if self._view.is_async:
+
+            def call(step: Step) -> Any:
+                function = step.func if isinstance(step, partial) else step
+                return step() if is_coroutine_function(function) else driver.call_in_thread(step)
+
+            return await run_steps_async(self._run(partial(hook, *args, **kwargs)), call)
+        # Its context, teardown functions and error handlers may block as it may.
+        in_thread = partial(self.run, hook, *args, **kwargs)
+        try:
+            return bool(await driver.call_in_thread(in_thread, keep=self._view.keeps_thread))
+        except CloseConnection as error:
+            self._close_for(error)
+            return False
+
+    def _run(self, hook: Step) -> Generator[Step, Any, bool]:
         try:
             with self._handshake.hook_context():
                 try:
-                    hook(*args, **kwargs)
+                    yield hook
                 except Exception as error:
-                    if self._handle(error):
+                    if (yield from self._handle(error)):
                         return True
                     # Leaves through the context, so that teardown functions are told.
                     raise
@@ -73,11 +108,11 @@ class Dispatcher:
             raise
         return True
 
-    def _handle(self, error: Exception) -> bool:
+    def _handle(self, error: Exception) -> Generator[Step, Any, bool]:
         """Offer an exception to whoever may handle it; says whether the view has."""
         if self._is_the_end(error) or isinstance(error, CloseConnection):
             return False
-        if self._view.on_error(self._client, error):
+        if (yield partial(self._view.on_error, self._client, error)):
             return True
         self._report(error)
         self._call_error_handler(error)

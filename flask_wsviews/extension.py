@@ -17,7 +17,7 @@ from .config import Settings
 from .engines import Engine, make_engine
 from .exceptions import RegistrationError
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
-from .middleware import GeventWebSocketMiddleware, WebSocketMiddleware
+from .middleware import AsyncioWebSocketMiddleware, GeventWebSocketMiddleware, WebSocketMiddleware
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
 from .views import coroutine_handlers, websocket_view
 
@@ -64,7 +64,7 @@ class WebSocket:
                 f"{type(app.extensions[EXTENSION]).__name__} is already set up for {app.name!r}"
             )
         settings = self.read_settings(app.config)
-        self.engine.prepare(monkey_patch=settings.monkey_patch)
+        self.engine.prepare(settings)
         self.engine.check()
         if os.environ.get(DEBUG_VARIABLE):
             from werkzeug.debug import DebuggedApplication
@@ -166,7 +166,7 @@ class WebSocket:
         handlers = [] if self.engine.runs_coroutines else coroutine_handlers(view)
         if handlers:
             raise RegistrationError(
-                f"{', '.join(handlers)}: async def needs an asyncio engine; "
+                f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
                 f"{type(self).__name__} runs plain functions"
             )
 
@@ -221,6 +221,17 @@ class GeventWebSocket(WebSocket):
 
     middleware = GeventWebSocketMiddleware
     _engine_name = "gevent"
+
+
+class AsyncioWebSocket(WebSocket):
+    """WebSockets for a Flask application, one asyncio task per connection.
+
+    Handlers may be ``async def``; plain ones run in a pool of threads. uWSGI needs neither
+    ``--asyncio`` nor a build of its own: the event loop runs in a thread of each worker.
+    """
+
+    middleware = AsyncioWebSocketMiddleware
+    _engine_name = "asyncio"
 
 
 class _WebSocketRules:

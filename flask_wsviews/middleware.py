@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from flask import Response, current_app
 from flask.typing import ResponseReturnValue
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
-from .client import GeventWebSocketClient, WebSocketClient
+from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
 from .config import Settings, origins
 from .connection import Connection
 from .context import Handshake
 from .dispatcher import Dispatcher
 from .servers import check_server, detach_environ, take_socket
-from .typing import Environ
+from .typing import AsyncDriver, Environ
 from .views import UPGRADER, WebSocketView
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class WebSocketMiddleware:
             return body
         return upgrader.take_over(environ, answer.headers, start_response)
 
+    def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
+        """The class of the client object that *view* gets."""
+        return self.client
+
     def settings(self) -> Settings:
         """The application's settings, fixed at the first handshake.
 
@@ -83,6 +88,19 @@ class GeventWebSocketMiddleware(WebSocketMiddleware):
     """The middleware of :class:`~flask_wsviews.GeventWebSocket`."""
 
     client = GeventWebSocketClient
+
+
+class AsyncioWebSocketMiddleware(WebSocketMiddleware):
+    """The middleware of :class:`~flask_wsviews.AsyncioWebSocket`."""
+
+    client = AsyncioWebSocketClient
+
+    #: The class of what plain handlers get: its methods wait in their thread.
+    plain_client: ClassVar[type[WebSocketClient]] = WebSocketClient
+
+    def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
+        """The class of the client object that *view* gets."""
+        return self.client if view.is_async else self.plain_client
 
 
 class Upgrader:
@@ -110,11 +128,16 @@ class Upgrader:
         )
         check_server(request.environ)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(offer, settings)
-        client = self._middleware.client(request.environ, -1, settings.close_timeout)
+        client_class = self._middleware.client_for(view)
+        client = client_class(request.environ, -1, settings.close_timeout)
         client.app = kept.app
         client._offered = offer.subprotocols
         client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
         refusal = view.on_handshake(client, **view_args)
+        if inspect.iscoroutine(refusal):
+            waited: ResponseReturnValue | None
+            waited = self._middleware.websocket.engine.wait_for(refusal)
+            refusal = waited
         if refusal is not None:
             return refusal
         self._settings, self._offer, self._client = settings, offer, client
@@ -155,12 +178,18 @@ class Upgrader:
         connection = Connection(
             self._settings, monotonic(), preface=preface, extensions=self._extensions
         )
-        self._middleware.websocket.engine.serve(transport, connection, self._converse)
+        self._middleware.websocket.engine.serve(transport, connection, self)
         return transport.finish(start_response)
 
-    def _converse(self, driver: Driver) -> None:
+    def converse(self, driver: Driver) -> None:
+        """Run the conversation in this thread or greenlet."""
         self._client._driver = driver
         self._dispatcher.converse()
+
+    async def converse_async(self, driver: AsyncDriver) -> None:
+        """Run the conversation in this task."""
+        self._client._driver = cast("Driver", driver)
+        await self._dispatcher.converse_async(driver)
 
 
 class _Answer:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import socket
 
     from _typeshed.wsgi import StartResponse
+
+    from .engines import Driver
 
 #: What a client sent: text as ``str``, binary as ``bytes``.
 Message: TypeAlias = str | bytes
@@ -19,8 +21,28 @@ Sendable: TypeAlias = str | bytes | bytearray | memoryview
 #: A WSGI environment.
 Environ: TypeAlias = dict[str, Any]
 
-#: Runs one hook in its context; says whether the conversation may go on.
-RunHook: TypeAlias = Callable[..., bool]
+#: Runs one hook in its context; says, perhaps to who awaits it, whether the conversation may go on.
+RunHook: TypeAlias = Callable[..., Any]
+
+
+class AsyncDriver(Protocol):
+    """What a conversation on asyncio needs of its driver."""
+
+    def receive_async(self) -> Awaitable[Message | None]:
+        """Wait for the next message, ``None`` at the end."""
+
+    def call_in_thread(self, function: Callable[[], Any], *, keep: bool = False) -> Awaitable[Any]:
+        """Call *function* in a thread that may block, and that it may keep to the end."""
+
+
+class Conversation(Protocol):
+    """What an engine runs on a connection: once, in the way that suits it."""
+
+    def converse(self, driver: Driver) -> None:
+        """Run it in this thread or greenlet."""
+
+    async def converse_async(self, driver: AsyncDriver) -> None:
+        """Run it in this task."""
 
 
 class Transport(Protocol):

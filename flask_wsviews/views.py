@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import request
@@ -12,6 +12,7 @@ from flask.views import View
 
 from .config import origins
 from .exceptions import RegistrationError
+from .steps import Step, is_coroutine_function
 from .typing import Message, RunHook
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class WebSocketView(View):
     #: Origins that may connect besides the application's own and ``WSVIEWS_ALLOWED_ORIGINS``:
     #: a list such as ``["https://example.org"]``, or ``"*"``.
     allowed_origins: ClassVar[Iterable[str] | str] = ()
+
+    #: Whether one call lasts as long as its connection does.
+    keeps_thread: ClassVar[bool] = False
 
     #: Subprotocols that the view speaks, the preferred one first.
     subprotocols: ClassVar[Sequence[str]] = ()
@@ -99,20 +103,33 @@ class WebSocketView(View):
         """
         return None
 
-    def converse(self, ws: WebSocketClient, view_args: dict[str, Any], run: RunHook) -> None:
-        """Run the hooks of one connection, from its start to its end.
+    @property
+    def is_async(self) -> bool:
+        """Whether any of its hooks is ``async def``."""
+        return any(is_coroutine_function(getattr(self, name)) for name in HOOKS)
+
+    def converse(
+        self,
+        ws: WebSocketClient,
+        view_args: dict[str, Any],
+        run: RunHook,
+        receive: Callable[[], Any],
+    ) -> Generator[Step, Any, None]:
+        """Go through the hooks of one connection, from its start to its end.
 
         :param run: runs one hook in its context; returns whether the conversation may go on.
+        :param receive: waits for the next message, ``None`` at the end.
         """
         try:
-            if run(self.on_connect, ws, **view_args):
-                for message in ws:
-                    run(self.on_message, ws, message)
+            if (yield partial(run, self.on_connect, ws, **view_args)):
+                while (message := (yield receive)) is not None:
+                    yield partial(run, self.on_message, ws, message)
             else:
                 # Waits for the end that the failed hook has brought about.
-                ws.receive()
+                yield receive
         finally:
-            run(self.on_close, ws, ws.close_code or 1006, ws.close_reason or "")
+            code, reason = ws.close_code or 1006, ws.close_reason or ""
+            yield partial(run, self.on_close, ws, code, reason)
 
 
 class FunctionView(WebSocketView):
@@ -120,6 +137,8 @@ class FunctionView(WebSocketView):
 
     :param function: called as ``function(ws, **view_args)``.
     """
+
+    keeps_thread = True
 
     def __init__(
         self,
@@ -131,9 +150,20 @@ class FunctionView(WebSocketView):
         self.allowed_origins = allowed_origins  # type: ignore[misc]
         self.subprotocols = subprotocols  # type: ignore[misc]
 
-    def converse(self, ws: WebSocketClient, view_args: dict[str, Any], run: RunHook) -> None:
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is ``async def``."""
+        return is_coroutine_function(self.function)
+
+    def converse(
+        self,
+        ws: WebSocketClient,
+        view_args: dict[str, Any],
+        run: RunHook,
+        receive: Callable[[], Any],
+    ) -> Generator[Step, Any, None]:
         """Call the function."""
-        run(self.function, ws, **view_args)
+        yield partial(run, self.function, ws, **view_args)
 
 
 def websocket_view(
@@ -206,11 +236,12 @@ def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
     """The names of what is ``async def`` in a registered WebSocket view."""
     target = getattr(view, "websocket_target", None) or getattr(view, "view_class", None)
     if not isinstance(target, type):
-        return [target.__name__] if inspect.iscoroutinefunction(target) else []
+        name = getattr(target, "__name__", repr(target))
+        return [name] if is_coroutine_function(target) else []
     if not issubclass(target, WebSocketView):
         return []
     return [
         f"{target.__name__}.{name}"
         for name in HOOKS
-        if inspect.iscoroutinefunction(getattr(target, name))
+        if is_coroutine_function(getattr(target, name))
     ]

@@ -16,6 +16,7 @@ from servers import Server, poll
 APP = "contract:app"
 GEVENT = {"ENGINE": "GeventWebSocket"}
 BLOCKING = {"ENGINE": "WebSocket"}
+ASYNCIO = {"ENGINE": "AsyncioWebSocket"}
 AREA = ("--sharedarea", "1")
 
 #: Every engine on every server that can run it.
@@ -24,6 +25,13 @@ MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
     "uwsgi-gevent-router": (servers.uwsgi(APP, "--gevent", "10", *AREA, router=True), GEVENT),
     "uwsgi-threads": (servers.uwsgi(APP, "--threads", "20", *AREA), BLOCKING),
     "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "20", *AREA, router=True), BLOCKING),
+    "uwsgi-asyncio": (servers.uwsgi(APP, *AREA), ASYNCIO),
+    "uwsgi-asyncio-router": (servers.uwsgi(APP, *AREA, router=True), ASYNCIO),
+    "gunicorn-gthread-asyncio": (
+        servers.gunicorn(APP, "-k", "gthread", "--threads", "20"),
+        ASYNCIO,
+    ),
+    "werkzeug-asyncio": (servers.flask_run(APP), ASYNCIO),
     "gunicorn-gthread": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), BLOCKING),
     "gunicorn-gevent": (servers.gunicorn(APP, "-k", "gevent"), GEVENT),
     "gunicorn-gthread-gevent": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), GEVENT),

@@ -10,6 +10,7 @@ from .base import Driver, Engine
 #: Engine names, and the module and class behind each. Imported when first used, because each may
 #: need a library that isn't installed.
 REGISTRY = {
+    "asyncio": ("asyncio", "AsyncioEngine"),
     "blocking": ("blocking", "BlockingEngine"),
     "gevent": ("gevent", "GeventEngine"),
 }

@@ -7,12 +7,14 @@ import errno
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Coroutine
 from time import monotonic
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from ..config import Settings
 from ..connection import Connection, State
-from ..typing import Message, Sendable, Transport
+from ..exceptions import EngineError
+from ..typing import Conversation, Message, Sendable, Transport
 
 READ_SIZE = 64 * 1024
 
@@ -47,19 +49,27 @@ class Engine(ABC):
         :raises EngineError: naming the option or package to add.
         """
 
-    def prepare(self, *, monkey_patch: bool) -> None:  # noqa: B027
+    def prepare(self, settings: Settings) -> None:  # noqa: B027
         """Set the process up before the application handles anything.
 
-        :param monkey_patch: whether the standard library may be patched.
+        :param settings: the application's.
         """
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine of a handler to its end, for the thread that calls.
+
+        :raises EngineError: if the engine runs none.
+        """
+        coroutine.close()
+        raise EngineError(f"the {self.name} engine runs no coroutines")
 
     @abstractmethod
     def serve(
-        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+        self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         """Run a conversation; returns when the server may have its request back.
 
-        :param converse: runs the handler, in the thread or greenlet that owns the connection.
+        :param conversation: what to run, in the thread, greenlet or task that owns the connection.
         """
 
 

@@ -18,7 +18,7 @@ from time import monotonic
 
 from ..connection import Connection, State
 from ..exceptions import EngineError
-from ..typing import Message, Sendable, Transport
+from ..typing import Conversation, Message, Sendable, Transport
 from .base import LINGER, Driver, Engine
 
 logger = logging.getLogger("flask_wsviews")
@@ -63,13 +63,13 @@ class BlockingEngine(Engine):
             )
 
     def serve(
-        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+        self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         """Run the conversation in this thread, to its end."""
         transport.detach()
         driver = BlockingDriver(transport, connection, self._the_keeper())
         try:
-            converse(driver)
+            conversation.converse(driver)
         finally:
             driver.finish()
 

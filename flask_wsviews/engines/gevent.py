@@ -14,10 +14,11 @@ import gevent
 from gevent import getcurrent, monkey
 from gevent.hub import Hub, Waiter, get_hub
 
+from ..config import Settings
 from ..connection import Connection, State
 from ..exceptions import EngineError
-from ..typing import Message, Sendable, Transport
-from .base import Driver, Engine
+from ..typing import Conversation, Message, Sendable, Transport
+from .base import Engine
 from .blocking import BlockingEngine
 from .loop import LoopDriver, Sweeper
 
@@ -50,31 +51,31 @@ class GeventEngine(Engine):
                 "GeventWebSocket needs uWSGI's gevent loop: add --gevent 100, or use WebSocket"
             )
 
-    def prepare(self, *, monkey_patch: bool) -> None:
+    def prepare(self, settings: Settings) -> None:
         """Patch the standard library if this is uWSGI's gevent loop and nobody has done it."""
-        if monkey_patch and _in_uwsgi_loop() and not monkey.is_module_patched("socket"):
+        if settings.monkey_patch and _in_uwsgi_loop() and not monkey.is_module_patched("socket"):
             monkey.patch_all()
 
     def serve(
-        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+        self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         """Run the conversation in a greenlet of its own, or in this one if the server holds it."""
         if not _in_hub_greenlet():
-            self._threaded.serve(transport, connection, converse)
+            self._threaded.serve(transport, connection, conversation)
         elif transport.can_detach:
             transport.detach()
-            gevent.spawn(self._run, transport, connection, converse)
+            gevent.spawn(self._run, transport, connection, conversation)
         else:
-            driver = self._run(transport, connection, converse)
+            driver = self._run(transport, connection, conversation)
             driver.wait_released()
 
     def _run(
-        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+        self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> GeventDriver:
         hub = get_hub()
         driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
         try:
-            converse(driver)
+            conversation.converse(driver)
         finally:
             driver.finish()
         return driver

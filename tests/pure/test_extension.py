@@ -161,7 +161,7 @@ def test_what_is_no_view(target: Any) -> None:
     ("target", "name"), [(later, "later"), (LateChat, r"LateChat\.on_message")]
 )
 def test_coroutines_need_an_engine_that_runs_them(target: Any, name: str) -> None:
-    message = f"{name}: async def needs an asyncio engine; WebSocket runs plain functions"
+    message = f"{name}: async def needs AsyncioWebSocket; WebSocket runs plain functions"
     with pytest.raises(RegistrationError, match=message):
         WebSocket(Flask("site")).route("/")(target)
     unbound = WebSocket()

@@ -29,8 +29,9 @@ ALLOWED = {
     "servers": {"handshake"},
     "messages": set(),
     "context": set(),
-    "dispatcher": {"context", "messages", "groups"},
-    "views": {"config", "messages"},
+    "dispatcher": {"context", "messages", "groups", "steps"},
+    "steps": set(),
+    "views": {"config", "messages", "steps"},
     "blueprints": {"views"},
     "uwsgi_command": set(),
 }

@@ -12,6 +12,7 @@ from flask.views import MethodView, View
 
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConfigError, RegistrationError
+from flask_wsviews.steps import run_steps
 from flask_wsviews.views import (
     UPGRADER,
     FunctionView,
@@ -278,7 +279,7 @@ def test_a_conversation() -> None:
     view = Journal()
     ws, peer = open_client(Flask("site"))
     peer.feed(text("one") + text("two") + close(4000, "bye"))
-    view.converse(ws, {"room": "lobby"}, Runner())
+    run_steps(view.converse(ws, {"room": "lobby"}, Runner(), ws.receive))
     assert view.calls == [
         ("connect", {"room": "lobby"}),
         ("message", "one"),
@@ -292,7 +293,7 @@ def test_a_conversation_without_a_close_frame() -> None:
     ws, peer = open_client(Flask("site"))
     peer.feed(text("one"))
     peer.hang_up()
-    view.converse(ws, {}, Runner())
+    run_steps(view.converse(ws, {}, Runner(), ws.receive))
     assert view.calls == [("connect", {}), ("message", "one"), ("close", 1006, "")]
 
 
@@ -301,7 +302,7 @@ def test_no_message_is_handled_after_a_failed_on_connect() -> None:
     ws, peer = open_client(Flask("site"))
     peer.feed(text("one"))
     ws.close(1011)
-    view.converse(ws, {}, Runner("on_connect"))
+    run_steps(view.converse(ws, {}, Runner("on_connect"), ws.receive))
     assert [call[0] for call in view.calls] == ["connect", "close"]
 
 
@@ -317,7 +318,7 @@ def test_on_close_runs_even_when_the_greenlet_is_killed() -> None:
     ws, peer = open_client(Flask("site"))
     peer.feed(text("one"))
     with pytest.raises(Killed):
-        view.converse(ws, {}, Runner())
+        run_steps(view.converse(ws, {}, Runner(), ws.receive))
     assert [call[0] for call in view.calls] == ["connect", "close"]
 
 
@@ -331,7 +332,7 @@ def test_a_function_owns_its_conversation() -> None:
 
     ws, peer = open_client(Flask("site"))
     peer.feed(text("one") + text("two") + close())
-    FunctionView(serve).converse(ws, {"room": "lobby"}, Runner())
+    run_steps(FunctionView(serve).converse(ws, {"room": "lobby"}, Runner(), ws.receive))
     assert calls == ["lobby", "one", "two"]
 
 
@@ -341,7 +342,7 @@ def test_hooks_do_nothing_unless_overridden() -> None:
     view = WebSocketView()
     assert view.on_handshake(ws, room="lobby") is None
     assert view.on_error(ws, ValueError()) is None
-    view.converse(ws, {"room": "lobby"}, Runner())
+    run_steps(view.converse(ws, {"room": "lobby"}, Runner(), ws.receive))
     assert ws.close_code == 1001
 
 

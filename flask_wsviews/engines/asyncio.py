@@ -1,0 +1,360 @@
+"""The asyncio engine: an event loop in a thread of the worker, and a task per connection.
+
+It runs on any uWSGI, because the loop isn't uWSGI's: the server gives the connection up, and the
+loop goes on with it. Servers that hold a request wait in its thread. Under uWSGI's own asyncio
+loop the tasks run on that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic
+from typing import Any, TypeVar
+
+from ..config import Settings
+from ..connection import Connection, State
+from ..exceptions import CloseConnection, EngineError
+from ..typing import Conversation, Message, Sendable, Transport
+from .base import Engine
+from .loop import LoopDriver, Sweeper
+
+T = TypeVar("T")
+
+logger = logging.getLogger("flask_wsviews")
+
+TRY_AGAIN_LATER = 1013
+
+
+class AsyncioEngine(Engine):
+    """One task per connection, on one event loop per worker."""
+
+    name = "asyncio"
+    runs_coroutines = True
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._threads = Settings().threads
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Check that uWSGI, if it is the server, runs threads and no gevent loop.
+
+        :raises EngineError: naming the option to add.
+        """
+        try:
+            import uwsgi
+        except ImportError:
+            return
+        if not getattr(uwsgi, "has_threads", 1):
+            raise EngineError(
+                "AsyncioWebSocket runs its event loop in a thread, but this uWSGI runs without "
+                "Python threads: add --enable-threads"
+            )
+        if uwsgi.loop == b"gevent":
+            raise EngineError(
+                "AsyncioWebSocket can't run in uWSGI's gevent loop: leave --gevent out, "
+                "or use GeventWebSocket"
+            )
+
+    def prepare(self, settings: Settings) -> None:
+        """Note how many threads plain hooks may have."""
+        self._threads = settings.threads
+
+    def serve(
+        self, transport: Transport, connection: Connection, conversation: Conversation
+    ) -> None:
+        """Run the conversation as a task; wait for its end if the server holds the request."""
+        worker = self._the_worker()
+        if transport.can_detach:
+            transport.detach()
+            worker.start(worker.serve(transport, connection, conversation))
+        else:
+            worker.start(worker.serve(transport, connection, conversation, held=True)).result()
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, in this thread's context variables, and wait for it."""
+        return self._the_worker().start(coroutine).result()
+
+    def _the_worker(self) -> Worker:
+        # Made in the worker, at its first connection: threads don't survive a fork.
+        with self._lock:
+            if self._worker is None or self._worker.pid != os.getpid():
+                self._worker = Worker(self._threads)
+            return self._worker
+
+
+class Worker:
+    """What a process has once: the loop, its timers, and the threads of plain hooks.
+
+    :param threads: how many plain hooks, and how many plain function routes, run at a time.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.pid = os.getpid()
+        self.loop = _new_event_loop()
+        self.sweeper = Sweeper(self._start_timer)
+        self.hooks = ThreadPoolExecutor(threads, "wsviews-hook")
+        # Of their own, since they keep a thread for as long as their connection lasts.
+        self.functions = ThreadPoolExecutor(threads, "wsviews-function")
+        self.free_functions = threads
+        self._tasks: set[asyncio.Task[Any]] = set()
+        threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True).start()
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a task on the loop; from any thread."""
+        future: Future[T] = Future()
+        context = contextvars.copy_context()
+        self.loop.call_soon_threadsafe(self._start, coroutine, future, context=context)
+        return future
+
+    async def serve(
+        self,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+        *,
+        held: bool = False,
+    ) -> None:
+        """Run a conversation, to its end and, if the request is *held*, to that of the socket."""
+        driver = AsyncioDriver(transport, connection, self)
+        try:
+            await conversation.converse_async(driver)
+        except Exception:
+            logger.exception("a conversation failed")
+        finally:
+            driver.finish()
+        if held:
+            await driver.wait_released()
+
+    def _start(self, coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
+        task = self.loop.create_task(coroutine)
+        # The loop itself keeps only weak references to its tasks.
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                future.cancel()
+            elif (error := task.exception()) is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
+
+        task.add_done_callback(done)
+
+    def _start_timer(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        return self.loop.call_later(seconds, function).cancel
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+
+class AsyncioDriver(LoopDriver):
+    """A connection whose owner is a task, or the thread that runs a plain hook of its view.
+
+    What ends in ``_async`` belongs to the loop; the rest is for threads, and waits there.
+    """
+
+    def __init__(self, transport: Transport, connection: Connection, worker: Worker) -> None:
+        super().__init__(transport, connection, worker.sweeper)
+        self._worker = worker
+        self._loop = worker.loop
+        self._thread = threading.get_ident()
+        self._owner = asyncio.current_task()
+        self._hook_thread: int | None = None
+        self._receiver: asyncio.Future[None] | None = None
+        self._senders: list[asyncio.Future[None]] = []
+        self._drained = Drained(self)
+        self._settle()
+
+    # -- for coroutines ---------------------------------------------------------------------------
+
+    async def receive_async(self, timeout: float | None = None) -> Message | None:
+        """As :meth:`Driver.receive`."""
+        if self._receiver is not None:
+            raise RuntimeError("another task is already in receive() of this connection")
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            message = self._take()
+            if message is not None or self._told:
+                return message
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"no message within {timeout:g} s")
+            self._receiver = self._loop.create_future()
+            timer = None if left is None else self._loop.call_later(left, self._wake_receiver)
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+                if timer is not None:
+                    timer.cancel()
+
+    def send_async(self, message: Sendable) -> Drained:
+        """Queue a message; await what is returned to wait while the client is slow."""
+        if self._in_loop() and asyncio.current_task() is self._owner:
+            self.connection.send(message)
+            self._settle()
+        else:
+            self._send_from_outside(message)
+        return self._drained
+
+    def close_async(self, code: int, reason: str) -> Drained:
+        """Start the closing handshake; await what is returned until the close frame is out."""
+        self.close(code, reason)
+        return self._drained
+
+    def call_in_thread(self, function: Callable[[], T], *, keep: bool = False) -> Awaitable[T]:
+        """Call *function* in a thread, with the task's context variables.
+
+        :param keep: whether it will keep the thread for as long as the connection lasts.
+        :raises CloseConnection: if no thread is left to keep.
+        """
+        context = contextvars.copy_context()
+
+        def work() -> T:
+            self._hook_thread = threading.get_ident()
+            try:
+                return context.run(function)
+            finally:
+                self._hook_thread = None
+
+        if not keep:
+            return self._loop.run_in_executor(self._worker.hooks, work)
+        if not self._worker.free_functions:
+            raise CloseConnection(TRY_AGAIN_LATER, "no thread is free")
+        self._worker.free_functions -= 1
+        future = self._loop.run_in_executor(self._worker.functions, work)
+        future.add_done_callback(self._function_ended)
+        return future
+
+    async def wait_drained(self) -> None:
+        """Wait until the kernel has taken what was queued.
+
+        :raises ConnectionClosed: if the connection ends before.
+        """
+        while self._writing:
+            if self.connection.state is not State.OPEN:
+                raise self.connection.closed_error()
+            await self._wait_for_sending()
+
+    async def wait_released(self) -> None:
+        """Wait until the socket is closed, for a server that holds the request."""
+        while not self._released:
+            await self._wait_for_sending()
+
+    # -- for threads ------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """See :meth:`Driver.receive`."""
+        return self._wait_for(self.receive_async(timeout))
+
+    def receive_nowait(self) -> Message | None:
+        """See :meth:`Driver.receive_nowait`."""
+        if self._in_loop():
+            return self._take()
+
+        async def take() -> Message | None:
+            return self._take()
+
+        return self._wait_for(take())
+
+    def send(self, message: Sendable) -> None:
+        """See :meth:`Driver.send`."""
+        if threading.get_ident() != self._hook_thread:
+            self._send_from_outside(message)
+            return
+
+        async def send() -> None:
+            self.connection.send(message)
+            self._settle()
+            await self.wait_drained()
+
+        self._wait_for(send())
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._in_loop():
+            coroutine.close()
+            raise RuntimeError("this would block the event loop: make the handler async def")
+        return self._worker.start(coroutine).result()
+
+    # -- for the loop's part ----------------------------------------------------------------------
+
+    def _watch_reads(self, wanted: bool) -> None:
+        if wanted:
+            self._loop.add_reader(self._fd, self._on_readable)
+        else:
+            self._loop.remove_reader(self._fd)
+
+    def _watch_writes(self, wanted: bool) -> None:
+        if wanted:
+            self._loop.add_writer(self._fd, self._on_writable)
+        else:
+            self._loop.remove_writer(self._fd)
+
+    def _forget_socket(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+
+    def _wake_receiver(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)
+
+    def _wake_sender(self) -> None:
+        for sender in self._senders:
+            if not sender.done():
+                sender.set_result(None)
+
+    def _in_loop(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+    async def _wait_for_sending(self) -> None:
+        sender = self._loop.create_future()
+        self._senders.append(sender)
+        try:
+            await sender
+        finally:
+            self._senders.remove(sender)
+
+    def _function_ended(self, future: object) -> None:
+        self._worker.free_functions += 1
+
+
+class Drained:
+    """What ``send()`` and ``close()`` return on asyncio; await it to wait for a slow client.
+
+    It need not be awaited; the message goes out all the same.
+    """
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: AsyncioDriver) -> None:
+        self._driver = driver
+
+    def __await__(self) -> Generator[Any, None, None]:
+        driver = self._driver
+        # In a thread there is nothing to wait for: what was sent has been handed to the loop.
+        if driver._in_loop() and driver._writing:
+            yield from driver.wait_drained().__await__()
+
+    #: For ``yield from`` in a coroutine made by ``types.coroutine``.
+    __iter__ = __await__
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
