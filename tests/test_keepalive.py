@@ -6,7 +6,7 @@ import json
 
 import pytest
 import servers
-from conftest import BLOCKING, GEVENT
+from conftest import ASYNCIO, BLOCKING, GEVENT
 from raw import RawClient
 from servers import Server
 from test_views_contract import journal
@@ -17,11 +17,18 @@ SETTINGS = json.dumps(
 )
 
 
-@pytest.fixture(scope="module", params=["gevent", "threads"])
+ENGINES = {
+    "gevent": (GEVENT, ["--gevent", "10"]),
+    "threads": (BLOCKING, ["--threads", "10"]),
+    "asyncio": (ASYNCIO, []),
+}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def server(request, tmp_path_factory):
-    engine = GEVENT if request.param == "gevent" else BLOCKING
+    engine, options = ENGINES[request.param]
     with servers.running(
-        servers.uwsgi("contract:app", f"--{request.param}", "10"),
+        servers.uwsgi("contract:app", *options),
         tmp_path_factory.mktemp("keepalive") / "log",
         {**engine, "SETTINGS": SETTINGS},
     ) as running:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 import servers
 import trustme
-from conftest import BLOCKING, GEVENT
+from conftest import ASYNCIO, BLOCKING, GEVENT
 from raw import RawClient, close_frame
 from servers import BIN, poll
 from websockets.frames import Opcode
@@ -22,13 +22,16 @@ from websockets.sync.client import connect
 HAS_TLS = b"--https-socket" in subprocess.run([BIN / "uwsgi", "--help"], capture_output=True).stdout
 
 
-@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-gevent-router"])
-def test_websockets_are_not_bounded_by_the_gevent_cores(pool, mode):
+@pytest.mark.parametrize(
+    "mode", ["uwsgi-gevent", "uwsgi-gevent-router", "uwsgi-asyncio", "uwsgi-asyncio-router"]
+)
+def test_websockets_are_not_bounded_by_the_cores(pool, mode):
     server = pool.get(mode)
     with ExitStack() as stack:
-        clients = [stack.enter_context(RawClient(server).open("/echo")) for _ in range(50)]
+        clients = [stack.enter_context(RawClient(server).open("/views/all/x")) for _ in range(50)]
         assert server.get("/") == "ready"
         for number, client in enumerate(clients):
+            assert client.recv_message() == b"hello x"
             client.send(Opcode.TEXT, f"from {number}")
         for number, client in enumerate(clients):
             assert client.recv_message() == f"from {number}".encode()
@@ -44,7 +47,7 @@ def test_the_log_and_the_statistics_say_101(uwsgi_server):
     assert "HTTP/1.1 101" in poll(line)
 
 
-@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-threads"])
+@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-threads", "uwsgi-asyncio"])
 def test_a_thousand_connections_leave_nothing_behind(pool, mode):
     server = pool.get(mode)
 
@@ -93,6 +96,7 @@ def test_a_sharedarea_is_sent(uwsgi_server):
     [
         (GEVENT, [], "GeventWebSocket needs uWSGI's gevent loop: add --gevent 100"),
         (BLOCKING, ["--gevent", "10"], "WebSocket would block uWSGI's gevent loop"),
+        (ASYNCIO, ["--gevent", "10"], "AsyncioWebSocket can't run in uWSGI's gevent loop"),
         (
             {"ENGINE": "WebSocket", "SETTINGS": '{"WSVIEWS_PING_INTERVAL": "often"}'},
             [],

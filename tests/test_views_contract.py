@@ -357,6 +357,20 @@ def test_a_flood_is_not_read_while_a_hook_is_busy(server, key):
         assert sent < 50_000_000
 
 
+def test_a_hook_that_sleeps_delays_no_other_connection(server):
+    with RawClient(server).open("/views/all/a") as slow, RawClient(server).open("/echo") as other:
+        slow.recv()
+        slow.send(Opcode.TEXT, "sleep 1")
+        for number in range(10):
+            other.send(Opcode.TEXT, str(number))
+            assert other.recv_message() == str(number).encode()
+        slow.sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            slow.sock.recv(1)
+        slow.sock.settimeout(10)
+        assert slow.recv_message() == b"slept"
+
+
 def test_a_ping_is_answered_while_a_hook_is_busy(server):
     with RawClient(server).open("/views/all/bob") as client:
         client.recv()

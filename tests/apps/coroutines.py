@@ -1,0 +1,168 @@
+"""Handlers that are coroutines; what they saw is read back over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import defaultdict, deque
+from types import coroutine
+
+from flask import Flask, abort, g, request, session
+
+from flask_wsviews import AsyncioWebSocket, CloseConnection, ConnectionClosed, WebSocketView
+
+app = Flask(__name__)
+app.secret_key = "for tests"
+app.config["WSVIEWS_CLOSE_TIMEOUT"] = 1
+app.config.update(json.loads(os.environ.get("SETTINGS", "{}")))
+websocket = AsyncioWebSocket(app)
+
+journal: dict[str, list[object]] = defaultdict(list)
+
+
+def note(*entry: object) -> None:
+    journal[request.args.get("key", "")].append(list(entry))
+
+
+@app.get("/")
+def index():
+    return "ready"
+
+
+@app.get("/journal/<key>")
+def read_journal(key):
+    return journal[key]
+
+
+@app.teardown_request
+def torn_down(error):
+    if request.args.get("key"):
+        note("teardown", None if error is None else type(error).__name__)
+
+
+@app.errorhandler(LookupError)
+def app_error(error):
+    note("app error handler", str(error))
+
+
+@websocket.route("/echo")
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+
+
+@websocket.route("/asks")
+async def asks(ws):
+    """Does what it is asked to."""
+    while (command := await ws.receive()) is not None:
+        if command == "names":
+            await ws.send_json(sorted({type(ws).__name__, str(ws.connected)}))
+            await ws.a_send("a_send")
+            ws.send("not awaited")
+            ws.send_nb("send_nb")
+            await ws.send_binary("binary")
+            ws.send(await ws.a_recv())
+            ws.send(await ws.recv())
+        elif command == "nb":
+            ws.send_json(ws.recv_nb())
+        elif command == "timeout":
+            try:
+                await ws.receive(timeout=0.05)
+            except TimeoutError as error:
+                ws.send(str(error))
+        elif command == "big":
+            for _ in range(8):
+                await ws.send(b"x" * 1024 * 1024)
+            note("sent it all")
+        elif command == "tasks":
+            await asyncio.gather(*(talk(ws, name) for name in "abc"))
+            ws.send("done")
+        elif command == "close":
+            await ws.close(4001, "as you wish")
+            try:
+                ws.send_nb("too late")
+            except ConnectionClosed as error:
+                note("send_nb", type(error).__name__)
+    note("after the end", ws.close_code, ws.recv_nb(), await ws.receive())
+
+
+async def talk(ws, name):
+    for number in range(20):
+        await ws.send(f"{name}{number} " + "." * 20_000)
+        await asyncio.sleep(0)
+
+
+@websocket.route("/all/<name>")
+class All(WebSocketView):
+    """Coroutines and plain functions side by side."""
+
+    async def on_handshake(self, ws, name):
+        await asyncio.sleep(0)
+        if name == "refused":
+            abort(401, "who are you?")
+        session["name"] = name
+
+    async def on_connect(self, ws, name):
+        g.connected = True
+        self.count = 0
+        note("connect", name)
+        await ws.send(f"hello {session['name']}")
+
+    async def on_message(self, ws, message):
+        self.count += 1
+        before = self.count
+        if message == "slow":
+            await asyncio.sleep(0.3)
+            note("slow", self.count == before, hasattr(g, "connected"))
+        elif message == "value":
+            raise ValueError(message)
+        elif message == "lookup":
+            raise LookupError(message)
+        elif message == "survive":
+            raise ArithmeticError
+        elif message == "close":
+            raise CloseConnection(4002)
+        else:
+            await ws.send(f"{message} in {request.path}")
+
+    async def on_error(self, ws, error):
+        await asyncio.sleep(0)
+        note("on_error", type(error).__name__)
+        return isinstance(error, ArithmeticError)
+
+    def on_close(self, ws, code, reason):
+        note("close", code, reason, request.endpoint)
+
+
+# -- as the old package's users wrote it, before async def ---------------------------------------
+
+users: dict[str, object] = {}
+backlog: deque = deque(maxlen=10)
+
+
+@websocket.route("/old-echo")
+@coroutine
+def old_echo(ws):
+    while True:
+        message = yield from ws.receive()
+        if message is None:
+            return
+        yield from ws.send(message)
+
+
+@websocket.route("/old-chat")
+@coroutine
+def old_chat(ws):
+    users[ws.id] = ws
+    for message in backlog:
+        yield from ws.send(message)
+    while True:
+        message = yield from ws.receive()
+        if message is None:
+            break
+        backlog.append(message)
+        for name in users:
+            if name != ws.id:
+                yield from users[name].send(message)
+    del users[ws.id]
