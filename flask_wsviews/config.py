@@ -35,6 +35,8 @@ class Settings:
         standard library when it finds itself in uWSGI's gevent loop.
     :param threads: on :class:`~flask_wsviews.AsyncioWebSocket`, how many plain hooks run at a
         time, and how many plain function routes.
+    :param engine: the engine to use in place of the extension's own: ``"blocking"``,
+        ``"gevent"``, ``"asyncio"``, or ``"auto"`` for the one that fits the server.
     """
 
     max_message_size: int | None = 1024 * 1024
@@ -48,6 +50,7 @@ class Settings:
     compression: bool = False
     monkey_patch: bool = True
     threads: int = 40
+    engine: str | None = None
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], **defaults: Any) -> Settings:
@@ -123,6 +126,12 @@ def _number(
     return check
 
 
+def _name(key: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{key} is a name or None, not {value!r}")
+    return value
+
+
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{key} is True or False, not {value!r}")
@@ -141,4 +150,5 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "compression": _flag,
     "monkey_patch": _flag,
     "threads": _number(int, 1, "threads"),
+    "engine": _name,
 }

@@ -15,7 +15,7 @@ from werkzeug.routing.exceptions import WebsocketMismatch
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import Settings
 from .engines import Engine, make_engine
-from .exceptions import RegistrationError
+from .exceptions import EngineError, RegistrationError
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
 from .middleware import AsyncioWebSocketMiddleware, GeventWebSocketMiddleware, WebSocketMiddleware
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
@@ -35,6 +35,9 @@ class WebSocket:
     :param app: the application; leave it out to call :meth:`init_app` later.
     :param timeout: seconds that a closing handshake may take, unless ``WSVIEWS_CLOSE_TIMEOUT`` is
         configured.
+    :param engine: ``"blocking"``, ``"gevent"``, ``"asyncio"``, or ``"auto"`` for the one that fits
+        the server; by default the class's own. ``WSVIEWS_ENGINE`` overrides it.
+    :raises EngineError: if the engine's library isn't installed.
     """
 
     #: The middleware's class; its ``client`` is the class of what handlers get.
@@ -42,15 +45,29 @@ class WebSocket:
 
     _engine_name: ClassVar[str] = "blocking"
 
-    def __init__(self, app: flask.Flask | None = None, timeout: float = 5) -> None:
+    def __init__(
+        self, app: flask.Flask | None = None, timeout: float = 5, engine: str | None = None
+    ) -> None:
         self.timeout = timeout
-        #: What drives the connections.
-        self.engine: Engine = make_engine(self._engine_name)
+        name = engine or self._engine_name
+        # Where it runs is known once the application is set up, but a library that isn't
+        # installed shall be missed here.
+        self._chosen_engine = None if name == "auto" else make_engine(name)
         #: The application, the last one if several are set up.
         self.app: flask.Flask | None = None
         self._rules: list[Callable[[flask.Flask], None]] = []
         if app is not None:
             self.init_app(app)
+
+    @property
+    def engine(self) -> Engine:
+        """What drives the connections.
+
+        :raises EngineError: if it is to be chosen by the server, and no application is set up.
+        """
+        if self._chosen_engine is None:
+            raise EngineError('engine="auto" is chosen when an application is set up')
+        return self._chosen_engine
 
     def init_app(self, app: flask.Flask) -> None:
         """Set an application up.
@@ -64,6 +81,8 @@ class WebSocket:
                 f"{type(app.extensions[EXTENSION]).__name__} is already set up for {app.name!r}"
             )
         settings = self.read_settings(app.config)
+        if settings.engine is not None or self._chosen_engine is None:
+            self._chosen_engine = make_engine(settings.engine or "auto")
         self.engine.prepare(settings)
         self.engine.check()
         if os.environ.get(DEBUG_VARIABLE):
@@ -167,7 +186,7 @@ class WebSocket:
         if handlers:
             raise RegistrationError(
                 f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
-                f"{type(self).__name__} runs plain functions"
+                f"{type(self).__name__} on the {self.engine.name} engine runs plain functions"
             )
 
     # -- running --------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class WebSocketMiddleware:
 
     def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
         """The class of the client object that *view* gets."""
-        return self.client
+        return AsyncioWebSocketClient if view.is_async else self.client
 
     def settings(self) -> Settings:
         """The application's settings, fixed at the first handshake.

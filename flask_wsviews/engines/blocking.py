@@ -19,6 +19,7 @@ from time import monotonic
 from ..connection import Connection, State
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
+from .auto import is_patched
 from .base import LINGER, Driver, Engine
 
 logger = logging.getLogger("flask_wsviews")
@@ -56,7 +57,7 @@ class BlockingEngine(Engine):
                 "WebSocket keeps connections alive from a thread, but this uWSGI runs without "
                 "Python threads: add --enable-threads (or --threads N)"
             )
-        if uwsgi.loop == b"gevent" and not _is_patched():
+        if uwsgi.loop == b"gevent" and not is_patched():
             raise EngineError(
                 "WebSocket would block uWSGI's gevent loop: use GeventWebSocket, or leave "
                 "--gevent out and give uWSGI --threads N"
@@ -357,11 +358,3 @@ class Keeper:
         with contextlib.suppress(BlockingIOError):
             while self._wake_out.recv(1024):
                 pass
-
-
-def _is_patched() -> bool:
-    try:
-        from gevent.monkey import is_module_patched
-    except ImportError:
-        return False
-    return bool(is_module_patched("threading"))

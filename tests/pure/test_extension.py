@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -161,7 +162,7 @@ def test_what_is_no_view(target: Any) -> None:
     ("target", "name"), [(later, "later"), (LateChat, r"LateChat\.on_message")]
 )
 def test_coroutines_need_an_engine_that_runs_them(target: Any, name: str) -> None:
-    message = f"{name}: async def needs AsyncioWebSocket; WebSocket runs plain functions"
+    message = f"{name}: async def needs AsyncioWebSocket; WebSocket on the blocking engine"
     with pytest.raises(RegistrationError, match=message):
         WebSocket(Flask("site")).route("/")(target)
     unbound = WebSocket()
@@ -426,3 +427,54 @@ def test_a_server_without_sockets_is_named(app: Flask) -> None:
             headers=UPGRADE_HEADERS,
             environ_overrides={"SERVER_SOFTWARE": "SomeServer/1.0"},
         )
+
+
+# -- which engine -------------------------------------------------------------------------------
+
+
+def uwsgi_with(loop: bytes | None = None, **options: Any) -> SimpleNamespace:
+    return SimpleNamespace(has_threads=1, loop=loop, opt=options)
+
+
+@pytest.mark.parametrize(
+    ("uwsgi", "name"),
+    [
+        (uwsgi_with(threads=b"8"), "blocking"),
+        (uwsgi_with(), "asyncio"),
+        (uwsgi_with(b"asyncio"), "asyncio"),
+        (None, "blocking"),
+    ],
+)
+def test_the_server_chooses_the_engine(
+    uwsgi: SimpleNamespace | None,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if uwsgi is not None:
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    websocket = WebSocket(engine="auto")
+    with pytest.raises(EngineError, match="when an application is set up"):
+        _ = websocket.engine
+    with caplog.at_level(logging.INFO, "flask_wsviews"):
+        websocket.init_app(Flask(__name__))
+    assert websocket.engine.name == name
+    assert caplog.messages == [f"the {name} engine fits this server"]
+
+
+def test_the_configuration_overrides_the_engine() -> None:
+    app = Flask(__name__)
+    app.config["WSVIEWS_ENGINE"] = "asyncio"
+    assert WebSocket(app, engine="blocking").engine.name == "asyncio"
+    app = Flask(__name__)
+    app.config["WSVIEWS_ENGINE"] = "steam"
+    with pytest.raises(EngineError, match="known are auto, asyncio, blocking, gevent"):
+        WebSocket(app)
+
+
+@pytest.mark.parametrize("engine", [1, True, b"asyncio"])
+def test_an_engine_is_a_name(engine: Any) -> None:
+    app = Flask(__name__)
+    app.config["WSVIEWS_ENGINE"] = engine
+    with pytest.raises(ConfigError, match="WSVIEWS_ENGINE is a name"):
+        WebSocket(app)

@@ -231,14 +231,14 @@ def test_who_may_import_websockets(module: str) -> None:
 
 @every_module
 def test_who_may_import_gevent(module: str) -> None:
-    allowed = module in ("engines.gevent", "engines.blocking")
+    allowed = module in ("engines.gevent", "engines.auto")
     assert allowed or libraries(module).isdisjoint({"gevent", "greenlet"})
 
 
-def test_the_blocking_engine_does_without_gevent() -> None:
-    for found in imports_of("engines.blocking"):
+def test_the_choice_of_an_engine_does_without_gevent() -> None:
+    for found in imports_of("engines.auto"):
         if found.library in ("gevent", "greenlet"):
-            assert {"function", "try"} <= found.inside
+            assert "function" in found.inside
 
 
 @every_module
