@@ -14,6 +14,7 @@ from raw import RawClient
 from servers import Server, poll
 from test_views_contract import journal, without_teardown
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import Opcode
 from websockets.sync.client import connect
 
 COMMANDS = {
@@ -70,6 +71,16 @@ def test_awaiting_send_waits_for_a_slow_client(server: Server, key: str):
         assert without_teardown(journal(server, key)) == []
         assert sum(len(ws.recv(timeout=10)) for _ in range(8)) == 8 * 1024 * 1024
         journal(server, key, until="sent it all")
+
+
+def test_send_nb_gives_a_slow_client_up(server: Server, key: str):
+    with RawClient(server).open(f"/asks?key={key}") as client:
+        client.send(Opcode.TEXT, "flood")
+        entries = journal(server, key, until="after the end")
+    assert without_teardown(entries) == [
+        ["flood", "ConnectionClosed"],
+        ["after the end", 1006, None, None],
+    ]
 
 
 def test_tasks_of_one_handler_send_whole_messages(server: Server):

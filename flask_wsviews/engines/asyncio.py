@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from ..exceptions import CloseConnection, EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import Engine
 from .loop import LoopDriver, Sweeper
+from .threads import Threads
 
 T = TypeVar("T")
 
@@ -99,9 +100,9 @@ class Worker:
         self.pid = os.getpid()
         self.loop = _new_event_loop()
         self.sweeper = Sweeper(self._start_timer)
-        self.hooks = ThreadPoolExecutor(threads, "wsviews-hook")
+        self.hooks = Threads(threads, "wsviews-hook")
         # Of their own, since they keep a thread for as long as their connection lasts.
-        self.functions = ThreadPoolExecutor(threads, "wsviews-function")
+        self.functions = Threads(threads, "wsviews-function")
         self.free_functions = threads
         self._tasks: set[asyncio.Task[Any]] = set()
         threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True).start()
@@ -227,11 +228,11 @@ class AsyncioDriver(LoopDriver):
                 self._hook_thread = None
 
         if not keep:
-            return self._loop.run_in_executor(self._worker.hooks, work)
+            return asyncio.wrap_future(self._worker.hooks.submit(work))
         if not self._worker.free_functions:
             raise CloseConnection(TRY_AGAIN_LATER, "no thread is free")
         self._worker.free_functions -= 1
-        future = self._loop.run_in_executor(self._worker.functions, work)
+        future = asyncio.wrap_future(self._worker.functions.submit(work))
         future.add_done_callback(self._function_ended)
         return future
 

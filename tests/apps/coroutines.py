@@ -75,6 +75,12 @@ async def asks(ws):
             for _ in range(8):
                 await ws.send(b"x" * 1024 * 1024)
             note("sent it all")
+        elif command == "flood":
+            try:
+                for _ in range(100):
+                    ws.send_nb(b"x" * 1024 * 1024)
+            except ConnectionClosed as error:
+                note("flood", type(error).__name__)
         elif command == "tasks":
             await asyncio.gather(*(talk(ws, name) for name in "abc"))
             ws.send("done")

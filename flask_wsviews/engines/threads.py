@@ -1,0 +1,57 @@
+"""Threads for plain handlers on asyncio."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Daemon threads, made when needed and used again.
+
+    An executor of the standard library joins its threads when the process ends, and a handler that
+    waits for its client would hold that up for ever.
+
+    :param limit: how many there may be.
+    :param name: what they are called.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._count = 0
+        self._idle = 0
+        self._lock = threading.Lock()
+        self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Call *function* in a thread as soon as one is free."""
+        future: Future[T] = Future()
+        self._work.put((function, future))
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return future
+            if self._count == self._limit:
+                return future
+            self._count += 1
+            number = self._count
+        threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            function, future = self._work.get()
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+            # Nothing of this call is kept until the next one.
+            del function, future
+            with self._lock:
+                self._idle += 1

@@ -1,0 +1,73 @@
+"""The threads of plain handlers on asyncio; each test in a process, for they last as long as one."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+
+def threads_are_made_when_needed_and_used_again() -> None:
+    import threading
+
+    from flask_wsviews.engines.threads import Threads
+
+    threads = Threads(3, "test")
+    for _ in range(20):
+        name = threads.submit(lambda: threading.current_thread().name).result(10)
+        assert name in {"test-1", "test-2", "test-3"}, name
+
+
+def there_are_never_more_than_the_limit_and_nothing_is_lost() -> None:
+    import threading
+
+    from flask_wsviews.engines.threads import Threads
+
+    threads = Threads(3, "test")
+    gate = threading.Event()
+    running: set[str] = set()
+
+    def work(number: int) -> int:
+        running.add(threading.current_thread().name)
+        gate.wait(10)
+        return number
+
+    futures = [threads.submit(lambda number=number: work(number)) for number in range(50)]
+    gate.set()
+    assert [future.result(10) for future in futures] == list(range(50))
+    assert running == {"test-1", "test-2", "test-3"}, running
+    assert threads.submit(lambda: "and on").result(10) == "and on"
+
+
+def what_is_raised_arrives() -> None:
+    from flask_wsviews.engines.threads import Threads
+
+    threads = Threads(1, "test")
+    error = threads.submit(lambda: {}["gone"]).exception(10)
+    assert isinstance(error, KeyError), error
+    assert threads.submit(lambda: 1).result(10) == 1
+
+
+def a_waiting_handler_does_not_hold_up_the_end_of_the_process() -> None:
+    import threading
+
+    from flask_wsviews.engines.threads import Threads
+
+    Threads(1, "test").submit(threading.Event().wait)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        threads_are_made_when_needed_and_used_again,
+        there_are_never_more_than_the_limit_and_nothing_is_lost,
+        what_is_raised_arrives,
+        a_waiting_handler_does_not_hold_up_the_end_of_the_process,
+    ],
+)
+def test(body: Callable[[], None]) -> None:
+    program = f"{inspect.getsource(body)}\n{body.__name__}()"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
