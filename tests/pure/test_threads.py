@@ -1,4 +1,4 @@
-"""The threads of plain handlers on asyncio; each test in a process, for they last as long as one."""
+"""The threads of plain handlers on asyncio, which last as long as the process that a test starts."""
 
 from __future__ import annotations
 
