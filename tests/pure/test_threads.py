@@ -1,4 +1,4 @@
-"""The threads of plain handlers on asyncio, which last as long as the process that a test starts."""
+"""The threads of plain handlers on asyncio: they last as long as the process of a test."""
 
 from __future__ import annotations
 
