@@ -1,6 +1,10 @@
-"""The blocking engine: a connection holds the thread of its request.
+"""The blocking engine: one thread per connection.
 
-That thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
+It is the thread of the request where the server holds that until the connection ends. uWSGI gives
+the connection up, and the thread is one of our own: the threads of uWSGI's requests would keep it
+from ending a worker, or it would end the worker without calling its exit hook.
+
+The thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
 thread per worker, answers and sends Pings, and writes what others have queued.
 """
 
@@ -13,7 +17,9 @@ import select
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 from ..connection import Connection, State
@@ -34,11 +40,12 @@ KEEPER_INTERVAL = 0.25
 
 
 class BlockingEngine(Engine):
-    """One thread per connection: uWSGI's or gunicorn's threads, or Werkzeug's."""
+    """One thread per connection: our own under uWSGI, gunicorn's, or Werkzeug's."""
 
     name = "blocking"
 
     def __init__(self) -> None:
+        super().__init__()
         self._keeper: Keeper | None = None
         self._lock = threading.Lock()
 
@@ -65,13 +72,31 @@ class BlockingEngine(Engine):
     def serve(
         self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
     ) -> None:
-        """Run the conversation in this thread, to its end."""
+        """Run the conversation in a thread of its own, or in this one if the server holds it."""
         transport.detach()
+        run = partial(self._run, transport, connection, converse)
+        if not transport.can_detach:
+            run()
+            return
+        try:
+            # A daemon, for a busy hook mustn't hold a worker that ends.
+            threading.Thread(target=run, name="wsviews-connection", daemon=True).start()
+        except RuntimeError:
+            logger.exception("no thread for a WebSocket")
+            transport.release()
+
+    def _run(
+        self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
+    ) -> None:
         driver = BlockingDriver(transport, connection, self._the_keeper())
+        self._register(driver)
         try:
             converse(driver)
         finally:
             driver.finish()
+
+    def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def _the_keeper(self) -> Keeper:
         # Made in the worker, at its first connection: threads don't survive a fork.
@@ -149,6 +174,13 @@ class BlockingDriver(Driver):
             has_rest = self._write()
         if has_rest:
             self._keeper.watch(self)
+
+    def abandon(self) -> None:
+        """See :meth:`Driver.abandon`."""
+        with self.lock:
+            if not self._released:
+                self.connection.abort()
+                self._wake_owner()
 
     def finish(self) -> None:
         """See :meth:`Driver.finish`."""

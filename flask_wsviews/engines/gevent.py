@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -20,7 +21,7 @@ from gevent.hub import Hub, Waiter, get_hub
 from ..connection import Connection, State
 from ..exceptions import EngineError
 from ..typing import Message, Sendable, Transport
-from .base import LINGER, Driver, Engine
+from .base import ENDING_SIGNALS, LINGER, Driver, Engine
 from .blocking import BlockingEngine
 
 logger = logging.getLogger("flask_wsviews")
@@ -41,8 +42,12 @@ class GeventEngine(Engine):
     name = "gevent"
 
     def __init__(self) -> None:
+        super().__init__()
         self._threaded = BlockingEngine()
         self._sweepers: dict[int, Sweeper] = {}
+        self._signal_watchers: list[Any] = []
+        self._watching_pid: int | None = None
+        self._signal: int | None = None
 
     def check(self) -> None:
         """Check that uWSGI, if it is the server, runs its gevent loop.
@@ -66,6 +71,7 @@ class GeventEngine(Engine):
         if not _in_hub_greenlet():
             self._threaded.serve(transport, connection, converse)
         elif transport.can_detach:
+            self._watch_signals()
             transport.detach()
             gevent.spawn(self._run, transport, connection, converse)
         else:
@@ -76,11 +82,37 @@ class GeventEngine(Engine):
         self, transport: Transport, connection: Connection, converse: Callable[[Driver], None]
     ) -> GeventDriver:
         driver = GeventDriver(transport, connection, self._sweeper())
+        self._register(driver)
         try:
             converse(driver)
         finally:
             driver.finish()
         return driver
+
+    def shutdown(self, code: int, reason: str, timeout: float) -> None:
+        """See :meth:`Engine.shutdown`."""
+        self._threaded.shutdown(code, reason, timeout)
+        super().shutdown(code, reason, timeout)
+
+    def ending_signal(self) -> int | None:
+        """See :meth:`Engine.ending_signal`; here handlers are called by the loop, later."""
+        return self._signal
+
+    def _pause(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+    def _watch_signals(self) -> None:
+        """Learn what ends this worker, beside uWSGI's own watchers of the same signals."""
+        if self._watching_pid == os.getpid() or not _in_uwsgi_loop():
+            return
+        self._watching_pid = os.getpid()
+        loop = get_hub().loop
+        self._signal_watchers = [loop.signal(signum, ref=False) for signum in ENDING_SIGNALS]
+        for signum, watcher in zip(ENDING_SIGNALS, self._signal_watchers, strict=True):
+            watcher.start(self._note_signal, signum)
+
+    def _note_signal(self, signum: int) -> None:
+        self._signal = signum
 
     def _sweeper(self) -> Sweeper:
         hub = get_hub()
@@ -166,6 +198,14 @@ class GeventDriver(Driver):
             self._hub.loop.run_callback_threadsafe(self.close, code, reason)
             return
         self.connection.close(code, reason, monotonic())
+        self._settle()
+
+    def abandon(self) -> None:
+        """See :meth:`Driver.abandon`."""
+        if get_thread() != self._thread:
+            self._hub.loop.run_callback_threadsafe(self.abandon)
+            return
+        self.connection.abort()
         self._settle()
 
     def finish(self) -> None:
