@@ -28,6 +28,7 @@ class Settings:
         ``None`` turns keepalive off.
     :param ping_timeout: seconds that the peer has to answer a Ping.
     :param close_timeout: seconds that the closing handshake may take.
+    :param shutdown_timeout: seconds that a worker which ends gives its connections to say goodbye.
     :param allowed_origins: origins such as ``"https://example.org"`` that may connect besides the
         application's own, or ``"*"`` for all.
     :param compression: whether to negotiate permessage-deflate (RFC 7692).
@@ -46,6 +47,7 @@ class Settings:
     ping_interval: float | None = 25.0
     ping_timeout: float = 20.0
     close_timeout: float = 5.0
+    shutdown_timeout: float = 5.0
     allowed_origins: frozenset[str] | str = frozenset()
     compression: bool = False
     monkey_patch: bool = True
@@ -146,6 +148,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "ping_interval": _number(float, 0.01, "seconds", optional=True),
     "ping_timeout": _number(float, 0.01, "seconds"),
     "close_timeout": _number(float, 0.01, "seconds"),
+    "shutdown_timeout": _number(float, 0.01, "seconds"),
     "allowed_origins": origins,
     "compression": _flag,
     "monkey_patch": _flag,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from flask import Response, current_app
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
@@ -18,7 +19,7 @@ from .config import Settings, origins
 from .connection import Connection
 from .context import Handshake
 from .dispatcher import Dispatcher
-from .servers import check_server, detach_environ, take_socket
+from .servers import before_exit, check_server, detach_environ, take_socket
 from .typing import AsyncDriver, Environ
 from .views import UPGRADER, WebSocketView
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from .engines import Driver
     from .extension import WebSocket
+
+
+GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
 
 class Upgrade(Response):
@@ -83,6 +87,15 @@ class WebSocketMiddleware:
             self._settings = self.websocket.read_settings(current_app.config)
         return self._settings
 
+    def say_goodbye(self, code: int) -> None:
+        """Close the connections of this worker, which ends, within the time that is set for it.
+
+        :param code: of the close frames: 1012 if the worker will be replaced, else 1001.
+        """
+        if self._settings is not None:
+            reason = GOODBYES.get(code, "")
+            self.websocket.engine.shutdown(code, reason, self._settings.shutdown_timeout)
+
 
 class GeventWebSocketMiddleware(WebSocketMiddleware):
     """The middleware of :class:`~flask_wsviews.GeventWebSocket`."""
@@ -116,6 +129,9 @@ class Upgrader:
         :raises werkzeug.exceptions.HTTPException: if it is refused.
         :raises ServerError: if this server can't serve WebSockets.
         """
+        engine = self._middleware.websocket.engine
+        if engine.is_shutting_down:
+            raise ServiceUnavailable("This worker is about to end; please try again.")
         kept = Handshake.current()
         request = kept.request
         settings = self._middleware.settings()
@@ -171,6 +187,8 @@ class Upgrader:
             # The client went away during the handshake.
             transport.release()
             return []
+        engine = self._middleware.websocket.engine
+        before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
         detach_environ(environ)
         del environ[UPGRADER]
         # Werkzeug keeps the stream that it has made of the server's input.
@@ -178,7 +196,7 @@ class Upgrader:
         connection = Connection(
             self._settings, monotonic(), preface=preface, extensions=self._extensions
         )
-        self._middleware.websocket.engine.serve(transport, connection, self)
+        engine.serve(transport, connection, self)
         return transport.finish(start_response)
 
     def converse(self, driver: Driver) -> None:

@@ -12,6 +12,7 @@ import contextvars
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from time import monotonic
@@ -39,6 +40,7 @@ class AsyncioEngine(Engine):
     runs_coroutines = True
 
     def __init__(self) -> None:
+        super().__init__()
         self._worker: Worker | None = None
         self._threads = Settings().threads
         self._lock = threading.Lock()
@@ -72,11 +74,37 @@ class AsyncioEngine(Engine):
     ) -> None:
         """Run the conversation as a task; wait for its end if the server holds the request."""
         worker = self._the_worker()
+        self._announce()
         if transport.can_detach:
             transport.detach()
-            worker.start(worker.serve(transport, connection, conversation))
+            worker.start(self._serve(worker, transport, connection, conversation))
         else:
-            worker.start(worker.serve(transport, connection, conversation, held=True)).result()
+            held = self._serve(worker, transport, connection, conversation, held=True)
+            worker.start(held).result()
+
+    async def _serve(
+        self,
+        worker: Worker,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+        *,
+        held: bool = False,
+    ) -> None:
+        """Run a conversation, to its end and, if the request is *held*, to that of the socket."""
+        driver = AsyncioDriver(transport, connection, worker)
+        self._register(driver)
+        try:
+            await conversation.converse_async(driver)
+        except Exception:
+            logger.exception("a conversation failed")
+        finally:
+            driver.finish()
+        if held:
+            await driver.wait_released()
+
+    def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, in this thread's context variables, and wait for it."""
@@ -113,25 +141,6 @@ class Worker:
         context = contextvars.copy_context()
         self.loop.call_soon_threadsafe(self._start, coroutine, future, context=context)
         return future
-
-    async def serve(
-        self,
-        transport: Transport,
-        connection: Connection,
-        conversation: Conversation,
-        *,
-        held: bool = False,
-    ) -> None:
-        """Run a conversation, to its end and, if the request is *held*, to that of the socket."""
-        driver = AsyncioDriver(transport, connection, self)
-        try:
-            await conversation.converse_async(driver)
-        except Exception:
-            logger.exception("a conversation failed")
-        finally:
-            driver.finish()
-        if held:
-            await driver.wait_released()
 
     def _start(self, coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
         task = self.loop.create_task(coroutine)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import socket
 import ssl
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from time import monotonic
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from ..config import Settings
 from ..connection import Connection, State
-from ..exceptions import EngineError
+from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
 
 READ_SIZE = 64 * 1024
@@ -32,6 +35,16 @@ TOLD_AFTER = 1.0
 # kernel answer with RST, which could overtake the close frame (RFC 6455 7.1.1).
 LINGER = 2.0
 
+# The share of a shutdown's time in which peers may answer the close frame. The rest is for the
+# on_close hooks of those that haven't.
+ANSWER_SHARE = 0.8
+
+# How often a shutdown looks whether the conversations are over, in seconds.
+SHUTDOWN_INTERVAL = 0.02
+
+# Those that end a worker of uWSGI's.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Engine(ABC):
     """Runs conversations. One per extension; holds nothing before the first connection."""
@@ -41,6 +54,14 @@ class Engine(ABC):
 
     #: Whether hooks and function routes may be ``async def``.
     runs_coroutines: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        # The set is weak so that a conversation that went wrong can't hold its driver for ever.
+        self._drivers: WeakSet[Driver] = WeakSet()
+        self._drivers_lock = threading.Lock()
+        self._starting = 0
+        self._farewell: tuple[int, str] | None = None
+        self._shutdown_began: float | None = None
 
     @abstractmethod
     def check(self) -> None:
@@ -71,6 +92,74 @@ class Engine(ABC):
 
         :param conversation: what to run, in the thread, greenlet or task that owns the connection.
         """
+
+    # -- the end of the worker --------------------------------------------------------------------
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether no new connection is wanted any more."""
+        return self._farewell is not None
+
+    def shutdown(self, code: int, reason: str, timeout: float) -> None:
+        """Close every connection of this worker, and wait until their conversations are over.
+
+        Called again, by a server that announces its end twice, it waits for what is left of the
+        first call's time.
+
+        :param code: of the close frames.
+        :param reason: of the close frames, at most 123 bytes as UTF-8.
+        :param timeout: seconds to wait; a handler that is busy for longer is left behind.
+        :raises ValueError: if the code or the reason can't go into a close frame.
+        """
+        check_close(code, reason)
+        with self._drivers_lock:
+            if self._farewell is None:
+                self._farewell = code, reason
+                self._shutdown_began = monotonic()
+            began = self._shutdown_began or monotonic()
+        for driver in self._open_drivers():
+            driver.close(code, reason)
+        self._wait_until_over(began + timeout * ANSWER_SHARE)
+        for driver in self._open_drivers():
+            driver.abandon()
+        self._wait_until_over(began + timeout)
+
+    def ending_signal(self) -> int | None:
+        """The signal that ends this worker, as far as that is known.
+
+        uWSGI calls its exit hook from within its signal handler, and the kernel blocks a signal
+        while its handler runs. If none is blocked the worker ends by itself, or after SIGHUP with
+        threads, where the handler only asks for it.
+        """
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return next((signum for signum in ENDING_SIGNALS if signum in blocked), None)
+
+    @abstractmethod
+    def _pause(self, seconds: float) -> None:
+        """Let the conversations go on for so long."""
+
+    def _announce(self) -> None:
+        """Have :meth:`shutdown` wait for a connection that :meth:`_register` will follow for."""
+        with self._drivers_lock:
+            self._starting += 1
+
+    def _register(self, driver: Driver) -> None:
+        """Remember *driver* for :meth:`shutdown`."""
+        with self._drivers_lock:
+            self._starting -= 1
+            self._drivers.add(driver)
+            farewell = self._farewell
+        if farewell is not None:
+            # Its handshake was under way when the shutdown began.
+            driver.close(*farewell)
+
+    def _open_drivers(self) -> list[Driver]:
+        with self._drivers_lock:
+            return [driver for driver in self._drivers if driver.fd >= 0]
+
+    def _wait_until_over(self, deadline: float) -> None:
+        while (self._starting or self._open_drivers()) and monotonic() < deadline:
+            self._pause(SHUTDOWN_INTERVAL)
 
 
 class Driver(ABC):
@@ -125,6 +214,10 @@ class Driver(ABC):
     @abstractmethod
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; doesn't wait for its end."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Wait no longer for what the peer may still say or take. The handler goes on."""
 
     @abstractmethod
     def finish(self) -> None:

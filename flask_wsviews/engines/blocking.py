@@ -13,6 +13,7 @@ import select
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from time import monotonic
 
@@ -40,6 +41,7 @@ class BlockingEngine(Engine):
     name = "blocking"
 
     def __init__(self) -> None:
+        super().__init__()
         self._keeper: Keeper | None = None
         self._lock = threading.Lock()
 
@@ -68,11 +70,16 @@ class BlockingEngine(Engine):
     ) -> None:
         """Run the conversation in this thread, to its end."""
         transport.detach()
+        self._announce()
         driver = BlockingDriver(transport, connection, self._the_keeper())
+        self._register(driver)
         try:
             conversation.converse(driver)
         finally:
             driver.finish()
+
+    def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def _the_keeper(self) -> Keeper:
         # Made in the worker, at its first connection: threads don't survive a fork.
@@ -150,6 +157,13 @@ class BlockingDriver(Driver):
             has_rest = self._write()
         if has_rest:
             self._keeper.watch(self)
+
+    def abandon(self) -> None:
+        """See :meth:`Driver.abandon`."""
+        with self.lock:
+            if not self._released:
+                self.connection.abort()
+                self._wake_owner()
 
     def finish(self) -> None:
         """See :meth:`Driver.finish`."""

@@ -6,9 +6,11 @@ time whatever its handler does, as long as that yields to other greenlets.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import gevent
 from gevent import getcurrent, monkey
@@ -18,7 +20,7 @@ from ..config import Settings
 from ..connection import Connection, State
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import Engine
+from .base import ENDING_SIGNALS, Engine
 from .blocking import BlockingEngine
 from .loop import LoopDriver, Sweeper
 
@@ -38,8 +40,12 @@ class GeventEngine(Engine):
     name = "gevent"
 
     def __init__(self) -> None:
+        super().__init__()
         self._threaded = BlockingEngine()
         self._sweepers: dict[Hub, Sweeper] = {}  # a worker has one hub
+        self._signal_watchers: list[Any] = []
+        self._watching_pid: int | None = None
+        self._signal: int | None = None
 
     def check(self) -> None:
         """Check that uWSGI, if it is the server, runs its gevent loop.
@@ -63,9 +69,12 @@ class GeventEngine(Engine):
         if not _in_hub_greenlet():
             self._threaded.serve(transport, connection, conversation)
         elif transport.can_detach:
+            self._watch_signals()
+            self._announce()
             transport.detach()
             gevent.spawn(self._run, transport, connection, conversation)
         else:
+            self._announce()
             driver = self._run(transport, connection, conversation)
             driver.wait_released()
 
@@ -74,11 +83,37 @@ class GeventEngine(Engine):
     ) -> GeventDriver:
         hub = get_hub()
         driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
+        self._register(driver)
         try:
             conversation.converse(driver)
         finally:
             driver.finish()
         return driver
+
+    def shutdown(self, code: int, reason: str, timeout: float) -> None:
+        """See :meth:`Engine.shutdown`."""
+        self._threaded.shutdown(code, reason, timeout)
+        super().shutdown(code, reason, timeout)
+
+    def ending_signal(self) -> int | None:
+        """See :meth:`Engine.ending_signal`; here handlers are called by the loop, later."""
+        return self._signal
+
+    def _pause(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+    def _watch_signals(self) -> None:
+        """Learn what ends this worker, beside uWSGI's own watchers of the same signals."""
+        if self._watching_pid == os.getpid() or not _in_uwsgi_loop():
+            return
+        self._watching_pid = os.getpid()
+        loop = get_hub().loop
+        self._signal_watchers = [loop.signal(signum, ref=False) for signum in ENDING_SIGNALS]
+        for signum, watcher in zip(ENDING_SIGNALS, self._signal_watchers, strict=True):
+            watcher.start(self._note_signal, signum)
+
+    def _note_signal(self, signum: int) -> None:
+        self._signal = signum
 
     def _sweeper(self, hub: Hub) -> Sweeper:
         sweeper = self._sweepers.get(hub)

@@ -33,6 +33,14 @@ class LoopDriver(Driver):
         self._entry: Entry | None = None
         self._finish_by: float | None = None  # set once the owner is through with it
 
+    def abandon(self) -> None:
+        """See :meth:`Driver.abandon`."""
+        if self._in_loop():
+            self.connection.abort()
+            self._settle()
+        else:
+            self._call_in_loop(self.abandon)
+
     def finish(self) -> None:
         """See :meth:`Driver.finish`. The rest of the end is left to the loop."""
         self._told = True

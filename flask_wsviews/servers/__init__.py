@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..exceptions import ServerError
 from ..typing import Environ, Transport
 from . import gunicorn, uwsgi, werkzeug
@@ -9,7 +11,7 @@ from .base import detach_environ
 
 ADAPTERS = (uwsgi, werkzeug, gunicorn)
 
-__all__ = ["check_server", "detach_environ", "take_socket"]
+__all__ = ["before_exit", "check_server", "detach_environ", "take_socket"]
 
 
 def check_server(environ: Environ) -> None:
@@ -27,6 +29,20 @@ def check_server(environ: Environ) -> None:
         "Run the application under uWSGI (app.run() starts it), `flask run`, or gunicorn "
         "with gthread or gevent workers."
     )
+
+
+def before_exit(
+    environ: Environ, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
+) -> None:
+    """Have *farewell* called when the server behind a request ends this process.
+
+    To ask for the same *farewell* again changes nothing.
+
+    :param ending_signal: asked, then, for the signal that ends it.
+    :param farewell: called with the close code: 1012 if the process will be replaced, else 1001.
+    """
+    adapter = next(adapter for adapter in ADAPTERS if adapter.serves(environ))
+    adapter.before_exit(ending_signal, farewell)
 
 
 def take_socket(environ: Environ) -> Transport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..typing import Environ
 from .base import HeldTransport
 
@@ -18,3 +20,7 @@ def check(environ: Environ) -> None:
 def take_socket(environ: Environ) -> HeldTransport:
     """The client's socket."""
     return HeldTransport(environ["gunicorn.socket"])
+
+
+def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
+    """Nothing yet."""

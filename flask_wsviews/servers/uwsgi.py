@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..exceptions import ServerError
 from ..handshake import STATUS
 from ..typing import Environ
-from .base import duplicate
+from .base import GOING_AWAY, SERVICE_RESTART, duplicate
 
 try:
     import uwsgi
@@ -70,3 +71,49 @@ class Transport:
 def take_socket(environ: Environ) -> Transport:
     """The client's socket."""
     return Transport()
+
+
+def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
+    """Have *farewell* called in this worker when it ends."""
+    _exit_hook.install(ending_signal, farewell)
+
+
+def close_code(signum: int | None) -> int:
+    """What to tell the clients of a worker that *signum* ends.
+
+    The master stops its workers with SIGINT, and sends SIGHUP or, to be quick, SIGTERM to those
+    that it replaces. A worker that has served its ``--max-requests`` ends without any.
+    """
+    is_replaced = uwsgi.masterpid() > 0 and signum != signal.SIGINT
+    return SERVICE_RESTART if is_replaced else GOING_AWAY
+
+
+class _ExitHook:
+    """``uwsgi.atexit``, of which there is one: what the application has set is called as well."""
+
+    def __init__(self) -> None:
+        self._farewells: list[tuple[Callable[[], int | None], Callable[[int], None]]] = []
+        self._of_application: Callable[[], object] | None = None
+
+    def install(
+        self, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
+    ) -> None:
+        if (ending_signal, farewell) not in self._farewells:
+            self._farewells.append((ending_signal, farewell))
+        # Again and again, for the application may set its own at any time.
+        current = getattr(uwsgi, "atexit", None)
+        if current is not self:
+            self._of_application = current
+            uwsgi.atexit = self
+
+    def __call__(self) -> None:
+        try:
+            for ending_signal, farewell in self._farewells:
+                farewell(close_code(ending_signal()))
+        finally:
+            # Last, because on_close hooks may need what it closes.
+            if self._of_application is not None:
+                self._of_application()
+
+
+_exit_hook = _ExitHook()

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+from collections.abc import Callable
+
 from ..typing import Environ
-from .base import HeldTransport
+from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport
+
+_farewells: list[Callable[[int], None]] = []
 
 
 def serves(environ: Environ) -> bool:
@@ -18,3 +24,12 @@ def check(environ: Environ) -> None:
 def take_socket(environ: Environ) -> HeldTransport:
     """The client's socket."""
     return HeldTransport(environ["werkzeug.socket"])
+
+
+def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
+    """Have *farewell* called when Python exits: SIGINT and the reloader let it, SIGTERM doesn't."""
+    if farewell not in _farewells:
+        _farewells.append(farewell)
+        # The reloader marks the process that it starts again and again.
+        is_replaced = os.environ.get("WERKZEUG_RUN_MAIN") == "true"
+        atexit.register(farewell, SERVICE_RESTART if is_replaced else GOING_AWAY)

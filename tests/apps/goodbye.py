@@ -1,0 +1,60 @@
+"""The contract application with a journal that outlives its worker: a line per event in a file."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from contract import app, websocket
+from flask import request
+
+from flask_wsviews import WebSocketView
+
+if os.environ.get("ATEXIT"):
+    import uwsgi
+
+    uwsgi.atexit = lambda: tell("the application's atexit")
+
+
+def tell(*words: object) -> None:
+    line = " ".join(str(word) for word in words)
+    # One write() of a short line isn't torn apart by those of other workers.
+    with open(os.environ["EVENTS"], "a") as events:
+        events.write(f"{line}\n")
+
+
+@app.get("/pid")
+def pid():
+    return str(os.getpid())
+
+
+@websocket.route("/parts")
+class Parts(WebSocketView):
+    """Tells who it is, echoes, and is busy when it is asked to."""
+
+    def on_connect(self, ws):
+        ws.send(str(os.getpid()))
+
+    def on_message(self, ws, message):
+        command, _, seconds = message.partition(" ")
+        ws.send(message)
+        if command == "sleep":
+            time.sleep(float(seconds))
+
+    def on_close(self, ws, code, reason):
+        tell("close", request.args.get("key"), code)
+
+
+@websocket.route("/counts")
+class Counts(WebSocketView):
+    """Writes each number down before it acknowledges it."""
+
+    def on_connect(self, ws):
+        ws.send(str(os.getpid()))
+
+    def on_message(self, ws, message):
+        tell("count", request.args["key"], message)
+        ws.send(message)
+
+
+__all__ = ["app"]
