@@ -23,4 +23,4 @@ def take_socket(environ: Environ) -> HeldTransport:
 
 
 def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
-    """Nothing yet."""
+    """Nothing: gunicorn tells an application nothing of its end, short of ending it."""
