@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
 import ssl
 import sys
 
 import pytest
 import servers
 import trustme
-from conftest import BLOCKING, GEVENT
-from raw import RawClient
+from conftest import ASYNCIO, BLOCKING, GEVENT
+from raw import RawClient, close_frame
 from servers import poll
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
@@ -98,3 +99,15 @@ def test_a_server_without_a_socket_says_which_have_one(tmp_path):
             assert client.request("/echo")[0] == 500
         assert "gives no access to the client's socket" in server.log
         assert server.get("/") == "ready"
+
+
+@pytest.mark.parametrize("engine", [BLOCKING, ASYNCIO])
+def test_the_development_server_says_goodbye(tmp_path, engine):
+    with servers.running(servers.flask_run("contract:app"), tmp_path / "log", engine) as server:
+        with RawClient(server).open("/views/all/bob") as client:
+            client.recv()
+            server.process.send_signal(signal.SIGINT)
+            assert client.recv_close().code == 1001
+            client.sock.sendall(close_frame(1001))
+        server.wait_exit()
+        assert "Traceback" not in server.log
