@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import servers
+import uwsgi_asyncio
 from flask.globals import _cv_app, _cv_request
 from servers import Server, poll
 
@@ -39,7 +40,20 @@ MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
     "werkzeug": (servers.flask_run(APP), BLOCKING),
     "werkzeug-gevent": (servers.flask_run(APP), GEVENT),
 }
+# uWSGI's own event loop, of a build that has one.
+OWN_ASYNCIO = []
+if uwsgi_asyncio.why_not() is None:
+    OWN_ASYNCIO = ["uwsgi-own-asyncio"]
+    MODES["uwsgi-own-asyncio"] = (
+        servers.uwsgi(APP, *uwsgi_asyncio.OPTIONS, *AREA, binary=uwsgi_asyncio.binary),
+        ASYNCIO,
+    )
 UWSGI_MODES = [mode for mode in MODES if mode.startswith("uwsgi")]
+
+
+def pytest_report_header() -> str | None:
+    reason = uwsgi_asyncio.why_not()
+    return reason and f"uWSGI's own asyncio loop is NOT tested, as it takes a build: {reason}"
 
 
 class ServerPool:

@@ -128,7 +128,12 @@ def running(
         server.stop()
 
 
-def uwsgi(app: str, *options: str, router: bool = False) -> Callable[[int], list[str]]:
+def uwsgi(
+    app: str,
+    *options: str,
+    router: bool = False,
+    binary: Callable[[], Path] = lambda: BIN / "uwsgi",
+) -> Callable[[int], list[str]]:
     """uWSGI's command line for ``module:callable``, on its own HTTP socket or behind its router."""
 
     def command(port: int) -> list[str]:
@@ -136,7 +141,7 @@ def uwsgi(app: str, *options: str, router: bool = False) -> Callable[[int], list
         front = ["--http-socket", address]
         if router:
             front = ["--http", address, "--http-websockets", "--http-buffer-size", "65536"]
-        return [str(BIN / "uwsgi"), *front, "--master", "--need-app", "--wsgi", app, *options]
+        return [str(binary()), *front, "--master", "--need-app", "--wsgi", app, *options]
 
     return command
 

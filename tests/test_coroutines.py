@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 import servers
+import uwsgi_asyncio
 from conftest import ASYNCIO
 from raw import RawClient
 from servers import Server, poll
@@ -22,6 +23,10 @@ COMMANDS = {
     "gunicorn": servers.gunicorn("coroutines:app", "-k", "gthread", "--threads", "20"),
     "werkzeug": servers.flask_run("coroutines:app"),
 }
+if uwsgi_asyncio.why_not() is None:
+    COMMANDS["uwsgi-own-asyncio"] = servers.uwsgi(
+        "coroutines:app", *uwsgi_asyncio.OPTIONS, binary=uwsgi_asyncio.binary
+    )
 
 
 @pytest.fixture(scope="module", params=COMMANDS)

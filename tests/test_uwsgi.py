@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 import servers
 import trustme
-from conftest import ASYNCIO, BLOCKING, GEVENT
+from conftest import ASYNCIO, BLOCKING, GEVENT, OWN_ASYNCIO
 from raw import RawClient, close_frame
 from servers import BIN, poll
 from websockets.frames import Opcode
@@ -23,7 +23,14 @@ HAS_TLS = b"--https-socket" in subprocess.run([BIN / "uwsgi", "--help"], capture
 
 
 @pytest.mark.parametrize(
-    "mode", ["uwsgi-gevent", "uwsgi-gevent-router", "uwsgi-asyncio", "uwsgi-asyncio-router"]
+    "mode",
+    [
+        "uwsgi-gevent",
+        "uwsgi-gevent-router",
+        "uwsgi-asyncio",
+        "uwsgi-asyncio-router",
+        *OWN_ASYNCIO,
+    ],
 )
 def test_websockets_are_not_bounded_by_the_cores(pool, mode):
     server = pool.get(mode)
@@ -47,7 +54,7 @@ def test_the_log_and_the_statistics_say_101(uwsgi_server):
     assert "HTTP/1.1 101" in poll(line)
 
 
-@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-threads", "uwsgi-asyncio"])
+@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-threads", "uwsgi-asyncio", *OWN_ASYNCIO])
 def test_a_thousand_connections_leave_nothing_behind(pool, mode):
     server = pool.get(mode)
 

@@ -1,8 +1,8 @@
 """The asyncio engine: an event loop in a thread of the worker, and a task per connection.
 
 It runs on any uWSGI, because the loop isn't uWSGI's: the server gives the connection up, and the
-loop goes on with it. Servers that hold a request wait in its thread. Under uWSGI's own asyncio
-loop the tasks run on that one.
+loop goes on with it. Servers that hold a request wait in its thread. With ``--asyncio`` the loop
+is uWSGI's own: it handles requests in greenlets of the thread that the tasks run in.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import asyncio
 import contextvars
 import logging
 import os
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from time import monotonic
@@ -46,7 +48,7 @@ class AsyncioEngine(Engine):
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Check that uWSGI, if it is the server, runs threads and no gevent loop.
+        """Check that uWSGI, if it is the server, runs threads and a loop that fits.
 
         :raises EngineError: naming the option to add.
         """
@@ -56,18 +58,24 @@ class AsyncioEngine(Engine):
             return
         if not getattr(uwsgi, "has_threads", 1):
             raise EngineError(
-                "AsyncioWebSocket runs its event loop in a thread, but this uWSGI runs without "
-                "Python threads: add --enable-threads"
+                "AsyncioWebSocket runs its event loop and plain handlers in threads, but this "
+                "uWSGI runs without Python threads: add --enable-threads"
             )
         if uwsgi.loop == b"gevent":
             raise EngineError(
                 "AsyncioWebSocket can't run in uWSGI's gevent loop: leave --gevent out, "
                 "or use GeventWebSocket"
             )
+        if uwsgi.loop == b"asyncio" and "greenlet" not in uwsgi.opt:
+            raise EngineError(
+                "uWSGI's asyncio loop needs a greenlet for each request: add --greenlet"
+            )
 
     def prepare(self, settings: Settings) -> None:
-        """Note how many threads plain hooks may have."""
+        """Note how many threads plain hooks may have, and see that uWSGI gets its loop."""
         self._threads = settings.threads
+        if _is_uwsgis_loop() and sys.version_info >= (3, 12):
+            _make_loop_on_demand()
 
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
@@ -107,14 +115,18 @@ class AsyncioEngine(Engine):
         time.sleep(seconds)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop, in this thread's context variables, and wait for it."""
-        return self._the_worker().start(coroutine).result()
+        """Run a coroutine on the loop, in the caller's context variables, and wait for it."""
+        worker = self._the_worker()
+        future = worker.start(coroutine)
+        if worker.is_servers_loop:
+            _suspend_request(future)
+        return future.result()
 
     def _the_worker(self) -> Worker:
         # Made in the worker, at its first connection: threads don't survive a fork.
         with self._lock:
             if self._worker is None or self._worker.pid != os.getpid():
-                self._worker = Worker(self._threads)
+                self._worker = Worker(self._threads, _servers_loop())
             return self._worker
 
 
@@ -122,18 +134,22 @@ class Worker:
     """What a process has once: the loop, its timers, and the threads of plain hooks.
 
     :param threads: how many plain hooks, and how many plain function routes, run at a time.
+    :param loop: the server's, which runs already; without one, a loop is run in a thread.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self.pid = os.getpid()
-        self.loop = _new_event_loop()
+        self.is_servers_loop = loop is not None
+        self.loop = _new_event_loop() if loop is None else loop
         self.sweeper = Sweeper(self._start_timer)
-        self.hooks = Threads(threads, "wsviews-hook")
+        prepare = None if loop is None else _keep_thread_state
+        self.hooks = Threads(threads, "wsviews-hook", prepare)
         # Of their own, since they keep a thread for as long as their connection lasts.
-        self.functions = Threads(threads, "wsviews-function")
+        self.functions = Threads(threads, "wsviews-function", prepare)
         self.free_functions = threads
         self._tasks: set[asyncio.Task[Any]] = set()
-        threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True).start()
+        if loop is None:
+            threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True).start()
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a task on the loop; from any thread."""
@@ -359,6 +375,63 @@ class Drained:
 
     #: For ``yield from`` in a coroutine made by ``types.coroutine``.
     __iter__ = __await__
+
+
+def _servers_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of the server, if it has one: then this is called in that loop's thread."""
+    return asyncio.get_running_loop() if _is_uwsgis_loop() else None
+
+
+def _is_uwsgis_loop() -> bool:
+    try:
+        import uwsgi
+    except ImportError:
+        return False
+    return bool(uwsgi.loop == b"asyncio")
+
+
+def _make_loop_on_demand() -> None:
+    """Have ``asyncio.get_event_loop()`` make a loop for uWSGI, which calls it in each worker.
+
+    From Python 3.12 on it warns before it makes one, and fails if there is no frame to point at,
+    as when uWSGI calls. It can't be made here already: workers that are forked would share it.
+    """
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def get_event_loop(self) -> asyncio.AbstractEventLoop:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return super().get_event_loop()
+
+    # Another policy, as uvloop has one, is the application's choice.
+    if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
+        asyncio.set_event_loop_policy(Policy())
+
+
+def _suspend_request(future: Future[Any]) -> None:
+    """Give the loop its thread back until *future* is done.
+
+    uWSGI handles the request in a greenlet of that thread, which goes on where it was suspended.
+    """
+    import uwsgi
+    from greenlet import getcurrent
+
+    resume = getcurrent().switch
+    loop = asyncio.get_running_loop()
+    # The task can't have ended yet: it begins when the loop has its thread back.
+    future.add_done_callback(lambda _: loop.call_soon(resume))
+    uwsgi.suspend()
+
+
+def _keep_thread_state() -> None:
+    """Have uWSGI's functions not free this thread's state, which would crash the process.
+
+    With ``--greenlet`` many of them give the lock of the interpreter back as one who has called
+    ``PyGILState_Ensure()`` before does, and so the last such call would be the thread's own.
+    """
+    import ctypes
+
+    ctypes.pythonapi.PyGILState_Ensure()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -46,7 +46,7 @@ class BlockingEngine(Engine):
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Check that uWSGI, if it is the server, runs threads and no gevent loop.
+        """Check that uWSGI, if it is the server, runs threads and no loop that would be blocked.
 
         :raises EngineError: naming the option to add.
         """
@@ -63,6 +63,11 @@ class BlockingEngine(Engine):
             raise EngineError(
                 "WebSocket would block uWSGI's gevent loop: use GeventWebSocket, or leave "
                 "--gevent out and give uWSGI --threads N"
+            )
+        if uwsgi.loop == b"asyncio":
+            raise EngineError(
+                "WebSocket would block uWSGI's asyncio loop: use AsyncioWebSocket, or leave "
+                "--asyncio out and give uWSGI --threads N"
             )
 
     def serve(

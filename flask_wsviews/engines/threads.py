@@ -19,11 +19,13 @@ class Threads:
 
     :param limit: how many there may be.
     :param name: what they are called.
+    :param prepare: each of them calls it once, first.
     """
 
-    def __init__(self, limit: int, name: str) -> None:
+    def __init__(self, limit: int, name: str, prepare: Callable[[], object] | None = None) -> None:
         self._limit = limit
         self._name = name
+        self._prepare = prepare
         self._count = 0
         self._idle = 0
         self._lock = threading.Lock()
@@ -45,6 +47,8 @@ class Threads:
         return future
 
     def _run(self) -> None:
+        if self._prepare is not None:
+            self._prepare()
         while True:
             function, future = self._work.get()
             try:

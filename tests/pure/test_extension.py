@@ -213,6 +213,7 @@ def test_an_engine_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (SimpleNamespace(has_threads=0, loop=None), "--enable-threads"),
         (SimpleNamespace(has_threads=1, loop=b"gevent"), "GeventWebSocket"),
+        (SimpleNamespace(has_threads=1, loop=b"asyncio"), "AsyncioWebSocket"),
     ],
 )
 def test_uwsgi_without_what_the_engine_needs(
@@ -441,7 +442,7 @@ def uwsgi_with(loop: bytes | None = None, **options: Any) -> SimpleNamespace:
     [
         (uwsgi_with(threads=b"8"), "blocking"),
         (uwsgi_with(), "asyncio"),
-        (uwsgi_with(b"asyncio"), "asyncio"),
+        (uwsgi_with(b"asyncio", asyncio=b"10", greenlet=True), "asyncio"),
         (None, "blocking"),
     ],
 )
