@@ -92,9 +92,10 @@ class WebSocketMiddleware:
 
         :param code: of the close frames: 1012 if the worker will be replaced, else 1001.
         """
-        if self._settings is not None:
+        engine = self.websocket.engine
+        if self._settings is not None and engine.is_last_call():
             reason = GOODBYES.get(code, "")
-            self.websocket.engine.shutdown(code, reason, self._settings.shutdown_timeout)
+            engine.shutdown(code, reason, self._settings.shutdown_timeout)
 
 
 class GeventWebSocketMiddleware(WebSocketMiddleware):

@@ -124,6 +124,10 @@ class Engine(ABC):
             driver.abandon()
         self._wait_until_over(began + timeout)
 
+    def is_last_call(self) -> bool:
+        """Whether a server that calls its exit hook now will end this process."""
+        return True
+
     def ending_signal(self) -> int | None:
         """The signal that ends this worker, as far as that is known.
 

@@ -95,6 +95,15 @@ class GeventEngine(Engine):
         self._threaded.shutdown(code, reason, timeout)
         super().shutdown(code, reason, timeout)
 
+    def is_last_call(self) -> bool:
+        """See :meth:`Engine.is_last_call`.
+
+        In a worker that takes no more requests uWSGI calls the hook after each request that still
+        came, too, in its greenlet. A worker that got SIGWINCH, for ``--cheaper`` or
+        ``--max-worker-lifetime``, lives on with its gevent loop, for good.
+        """
+        return not _in_hub_greenlet()
+
     def ending_signal(self) -> int | None:
         """See :meth:`Engine.ending_signal`; here handlers are called by the loop, later."""
         return self._signal
