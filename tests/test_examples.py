@@ -101,8 +101,17 @@ def test_page_is_self_contained_and_safe(page: Path) -> None:
         ("echo", by_uwsgi("echo:app", "--threads", "16")),
         ("echo-gevent", by_run("echo.py")),
         ("echo-gevent", by_uwsgi("echo:app", "--gevent", "100")),
+        ("echo-asyncio", by_run("echo.py")),
+        ("echo-asyncio", by_uwsgi("echo:app", "--enable-threads")),
     ],
-    ids=["echo-run", "echo-uwsgi", "echo-gevent-run", "echo-gevent-uwsgi"],
+    ids=[
+        "echo-run",
+        "echo-uwsgi",
+        "echo-gevent-run",
+        "echo-gevent-uwsgi",
+        "echo-asyncio-run",
+        "echo-asyncio-uwsgi",
+    ],
 )
 def test_echo(folder: str, command: Callable[[int], list[str]], tmp_path: Path) -> None:
     with serving(folder, command, tmp_path / "log") as example:
@@ -114,11 +123,26 @@ def test_echo(folder: str, command: Callable[[int], list[str]], tmp_path: Path) 
                 assert one.recv(TIMEOUT) == two.recv(TIMEOUT) == message
 
 
+CHATS = {"chat-gevent": ("--gevent", "100"), "chat-asyncio": ("--enable-threads",)}
+
+
+@pytest.fixture(params=CHATS)
+def chat_folder(request: pytest.FixtureRequest) -> str:
+    folder: str = request.param
+    return folder
+
+
 @pytest.fixture
-def chat(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Example]:
+def chat_command() -> Callable[[int], list[str]]:
+    return by_run("chat.py")
+
+
+@pytest.fixture
+def chat(
+    chat_folder: str, chat_command: Callable[[int], list[str]], tmp_path: Path
+) -> Iterator[Example]:
     """A chat of the test's own, so that nobody of another test is still about to leave."""
-    command = getattr(request, "param", by_run("chat.py"))
-    with serving("chat-gevent", command, tmp_path / "log") as example:
+    with serving(chat_folder, chat_command, tmp_path / "log") as example:
         yield example
 
 
@@ -150,10 +174,13 @@ def enter(chat: Example) -> Iterator[Callable[..., Visitor]]:
 
 
 @pytest.mark.parametrize(
-    "chat",
-    [by_run("chat.py"), by_uwsgi("chat:app", "--gevent", "100")],
-    ids=["run", "uwsgi"],
-    indirect=True,
+    ("chat_folder", "chat_command"),
+    [
+        (folder, command)
+        for folder, options in CHATS.items()
+        for command in (by_run("chat.py"), by_uwsgi("chat:app", *options))
+    ],
+    ids=[f"{folder}-{how}" for folder in CHATS for how in ("run", "uwsgi")],
 )
 def test_chat_stays_in_its_room(chat: Example, enter: Callable[..., Visitor]) -> None:
     page = chat.page()
