@@ -93,10 +93,7 @@ class WebSocketClient:
         :raises ConnectionClosed: if the connection is closed.
         :raises TypeError: if *message* is neither text nor bytes.
         """
-        driver = self._opened()
-        if binary is not None and driver.connection.state is State.OPEN:
-            message = _as_bytes(message) if binary else _as_text(message)
-        driver.send(message)
+        self._opened().send(self._converted(message, binary))
 
     def send_binary(self, message: Sendable) -> None:
         """Send a binary message; ``str`` is encoded as UTF-8."""
@@ -132,6 +129,8 @@ class WebSocketClient:
         :param reason: at most 123 bytes as UTF-8 (RFC 6455 5.5).
         :raises ValueError: if one of them can't be sent.
         """
+        # Here, for a thread that isn't the connection's hands the rest over.
+        check_close(code, reason)
         self._opened().close(code, reason)
 
     @property
@@ -183,6 +182,12 @@ class WebSocketClient:
         """The subprotocols that the client offers, in its order of preference."""
         return self._offered
 
+    def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
+        # Once it is closed that is what send() tells, whatever the message.
+        if binary is None or not self.connected:
+            return message
+        return _as_bytes(message) if binary else _as_text(message)
+
     def _opened(self) -> Driver:
         if self._driver is None:
             raise RuntimeError("the WebSocket isn't open yet: talk to the client from on_connect()")
@@ -227,10 +232,7 @@ class AsyncioWebSocketClient(WebSocketClient):
 
         :returns: what may be awaited, to wait while the client is slow.
         """
-        driver = self._opened_async()
-        if binary is not None and driver.connection.state is State.OPEN:
-            message = _as_bytes(message) if binary else _as_text(message)
-        return driver.send_async(message)
+        return self._opened_async().send_async(self._converted(message, binary))
 
     def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
         """The same as :meth:`send`."""

@@ -40,6 +40,8 @@ class Dispatcher:
     ) -> None:
         self._handshake = handshake
         self._view = view
+        # Asked for here, not at each message: it looks at every hook.
+        self._is_async = view.is_async
         self._view_args = view_args
         self._client = client
         self._reported: Exception | None = None
@@ -71,7 +73,7 @@ class Dispatcher:
     async def _run_async(
         self, driver: AsyncDriver, hook: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> bool:
-        if self._view.is_async:
+        if self._is_async:
 
             def call(step: Step) -> Any:
                 function = step.func if isinstance(step, partial) else step

@@ -24,7 +24,8 @@ from ..config import Settings
 from ..connection import Connection, State
 from ..exceptions import CloseConnection, EngineError
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import Engine
+from .auto import find_uwsgi, in_uwsgi_loop
+from .base import Engine, time_left
 from .loop import LoopDriver, Sweeper
 from .threads import Threads
 
@@ -52,9 +53,8 @@ class AsyncioEngine(Engine):
 
         :raises EngineError: naming the option to add.
         """
-        try:
-            import uwsgi
-        except ImportError:
+        uwsgi = find_uwsgi()
+        if uwsgi is None:
             return
         if not getattr(uwsgi, "has_threads", 1):
             raise EngineError(
@@ -74,7 +74,7 @@ class AsyncioEngine(Engine):
     def prepare(self, settings: Settings) -> None:
         """Note how many threads plain hooks may have, and see that uWSGI gets its loop."""
         self._threads = settings.threads
-        if _is_uwsgis_loop() and sys.version_info >= (3, 12):
+        if in_uwsgi_loop(b"asyncio") and sys.version_info >= (3, 12):
             _make_loop_on_demand()
 
     def serve(
@@ -211,9 +211,7 @@ class AsyncioDriver(LoopDriver):
             message = self._take()
             if message is not None or self._told:
                 return message
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"no message within {timeout:g} s")
+            left = time_left(timeout, deadline)
             self._receiver = self._loop.create_future()
             timer = None if left is None else self._loop.call_later(left, self._wake_receiver)
             try:
@@ -379,15 +377,7 @@ class Drained:
 
 def _servers_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of the server, if it has one: then this is called in that loop's thread."""
-    return asyncio.get_running_loop() if _is_uwsgis_loop() else None
-
-
-def _is_uwsgis_loop() -> bool:
-    try:
-        import uwsgi
-    except ImportError:
-        return False
-    return bool(uwsgi.loop == b"asyncio")
+    return asyncio.get_running_loop() if in_uwsgi_loop(b"asyncio") else None
 
 
 def _make_loop_on_demand() -> None:

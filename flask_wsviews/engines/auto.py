@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
+
+
+def find_uwsgi() -> Any:
+    """UWSGI's module, which exists in its own processes only, or ``None``."""
+    try:
+        import uwsgi
+    except ImportError:
+        return None
+    return uwsgi
+
+
+def in_uwsgi_loop(name: bytes) -> bool:
+    """Whether this is a process of uWSGI's that runs the loop called *name*."""
+    uwsgi = find_uwsgi()
+    return uwsgi is not None and bool(uwsgi.loop == name)
 
 
 def choose_engine() -> str:
@@ -12,9 +28,8 @@ def choose_engine() -> str:
     else an event loop beside the only thread there is. Elsewhere it is gevent where the standard
     library has been patched by it, as gunicorn's gevent workers do, and threads where not.
     """
-    try:
-        import uwsgi
-    except ImportError:
+    uwsgi = find_uwsgi()
+    if uwsgi is None:
         return "gevent" if is_patched() else "blocking"
     if uwsgi.loop in (b"gevent", b"asyncio"):
         return str(uwsgi.loop, "ascii")

@@ -46,6 +46,19 @@ SHUTDOWN_INTERVAL = 0.02
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def time_left(timeout: float | None, deadline: float | None) -> float | None:
+    """How many seconds of a *timeout* are left before its *deadline*; ``None`` for no limit.
+
+    :raises TimeoutError: if none are.
+    """
+    if deadline is None:
+        return None
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError(f"no message within {timeout:g} s")
+    return left
+
+
 class Engine(ABC):
     """Runs conversations. One per extension; holds nothing before the first connection."""
 
@@ -301,13 +314,17 @@ class Driver(ABC):
         """Whether the socket can be closed without taking anything from the peer."""
         return self._shut and (self._at_eof or self.connection.aborted)
 
+    def _cut(self) -> None:
+        """End both directions, which wakes whoever polls the socket."""
+        self._shut = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def _release(self) -> None:
         """Close the socket; whoever still polls it is woken first."""
         self.connection.abort()
-        self._shut = True
         self._released = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        self._cut()
         self._transport.release()
 
     def _drop_quietly(self) -> bool:

@@ -20,8 +20,8 @@ from time import monotonic
 from ..connection import Connection, State
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
-from .auto import is_patched
-from .base import LINGER, Driver, Engine
+from .auto import find_uwsgi, is_patched
+from .base import LINGER, Driver, Engine, time_left
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -50,9 +50,8 @@ class BlockingEngine(Engine):
 
         :raises EngineError: naming the option to add.
         """
-        try:
-            import uwsgi
-        except ImportError:
+        uwsgi = find_uwsgi()
+        if uwsgi is None:
             return
         if not getattr(uwsgi, "has_threads", 1):
             raise EngineError(
@@ -124,8 +123,7 @@ class BlockingDriver(Driver):
                         return None
                     events = self._events()
                     wake_at = self.connection.next_deadline
-                if deadline is not None and monotonic() >= deadline:
-                    raise TimeoutError(f"no message within {timeout:g} s")
+                time_left(timeout, deadline)
                 self._poll(events, wake_at, deadline)
         finally:
             self._waiting = False
@@ -168,7 +166,7 @@ class BlockingDriver(Driver):
         with self.lock:
             if not self._released:
                 self.connection.abort()
-                self._wake_owner()
+                self._cut()
 
     def finish(self) -> None:
         """See :meth:`Driver.finish`."""
@@ -218,12 +216,7 @@ class BlockingDriver(Driver):
         if self.connection.state is State.CLOSING:
             self.connection.tick(now)
             if self.connection.has_news:
-                self._wake_owner()
-
-    def _wake_owner(self) -> None:
-        self._shut = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+                self._cut()
 
     def attend(self) -> int:
         """Read and write for a busy owner.

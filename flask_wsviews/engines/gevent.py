@@ -20,7 +20,8 @@ from ..config import Settings
 from ..connection import Connection, State
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import ENDING_SIGNALS, Engine
+from .auto import find_uwsgi, in_uwsgi_loop
+from .base import ENDING_SIGNALS, Engine, time_left
 from .blocking import BlockingEngine
 from .loop import LoopDriver, Sweeper
 
@@ -52,14 +53,18 @@ class GeventEngine(Engine):
 
         :raises EngineError: naming the option to add.
         """
-        if _in_uwsgi() and not _in_uwsgi_loop():
+        if find_uwsgi() is not None and not in_uwsgi_loop(b"gevent"):
             raise EngineError(
                 "GeventWebSocket needs uWSGI's gevent loop: add --gevent 100, or use WebSocket"
             )
 
     def prepare(self, settings: Settings) -> None:
         """Patch the standard library if this is uWSGI's gevent loop and nobody has done it."""
-        if settings.monkey_patch and _in_uwsgi_loop() and not monkey.is_module_patched("socket"):
+        if (
+            settings.monkey_patch
+            and in_uwsgi_loop(b"gevent")
+            and not monkey.is_module_patched("socket")
+        ):
             monkey.patch_all()
 
     def serve(
@@ -113,7 +118,7 @@ class GeventEngine(Engine):
 
     def _watch_signals(self) -> None:
         """Learn what ends this worker, beside uWSGI's own watchers of the same signals."""
-        if self._watching_pid == os.getpid() or not _in_uwsgi_loop():
+        if self._watching_pid == os.getpid() or not in_uwsgi_loop(b"gevent"):
             return
         self._watching_pid = os.getpid()
         loop = get_hub().loop
@@ -155,9 +160,7 @@ class GeventDriver(LoopDriver):
             message = self._take()
             if message is not None or self._told:
                 return message
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"no message within {timeout:g} s")
+            left = time_left(timeout, deadline)
             self._receiver = Waiter(self._hub)
             try:
                 self._wait(self._receiver, left)
@@ -265,22 +268,6 @@ def start_timer(hub: Hub, seconds: float, function: Callable[[], None]) -> Calla
 
     timer.start(fire)
     return cancel
-
-
-def _in_uwsgi() -> bool:
-    try:
-        import uwsgi  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def _in_uwsgi_loop() -> bool:
-    if not _in_uwsgi():
-        return False
-    import uwsgi
-
-    return bool(uwsgi.loop == b"gevent")
 
 
 def _in_hub_greenlet() -> bool:
