@@ -72,8 +72,11 @@ async def asks(ws):
             except TimeoutError as error:
                 ws.send(str(error))
         elif command == "big":
-            for _ in range(8):
-                await ws.send(b"x" * 1024 * 1024)
+            try:
+                await asyncio.wait_for(send_much(ws), 0.5)
+            except asyncio.TimeoutError:
+                note("waited")
+            await ws.send("the rest")
             note("sent it all")
         elif command == "flood":
             try:
@@ -91,6 +94,12 @@ async def asks(ws):
             except ConnectionClosed as error:
                 note("send_nb", type(error).__name__)
     note("after the end", ws.close_code, ws.recv_nb(), await ws.receive())
+
+
+async def send_much(ws):
+    """More than the kernel's buffers hold on any machine."""
+    for _ in range(64):
+        await ws.send(b"x" * 1024 * 1024)
 
 
 async def talk(ws, name):
