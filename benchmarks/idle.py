@@ -49,11 +49,10 @@ class Subject:
     loop: str = ""
 
     def command(self, port: int, connections: int) -> list[str]:
-        options = [option.format(threads=connections + WARM_UP) for option in self.options]
         return [
             *(str(UWSGI), "--http-socket", f"{HOST}:{port}", "--master", "--processes", "1"),
             *("--listen", "100", "--max-fd", str(connections + 1000), "--need-app"),
-            *("--disable-logging", "--wsgi", "idle_app:app", *options),
+            *("--disable-logging", "--wsgi", "idle_app:app", *self.options),
         ]
 
     @property
@@ -71,8 +70,8 @@ SUBJECTS = {
     "asyncio": Subject("AsyncioWebSocket", "async def", ("--enable-threads",)),
     "asyncio-def": Subject("AsyncioWebSocket", "def", ("--enable-threads",)),
     "uvloop": Subject("AsyncioWebSocket", "async def", ("--enable-threads",), "uvloop"),
-    # For comparison; give it few connections.
-    "blocking": Subject("WebSocket", "def", ("--threads", "{threads}")),
+    # A thread each, of which a worker starts 1,000.
+    "blocking": Subject("WebSocket", "def", ("--enable-threads",)),
 }
 
 

@@ -17,6 +17,9 @@ PREFIX = "WSVIEWS_"
 class Settings:
     """What can be configured. Each field is the key ``WSVIEWS_`` plus its name in capitals.
 
+    :param max_connections: how many WebSockets one worker has at a time; further handshakes are
+        refused with 503. ``None`` for the engine's own limit: 1,000, a thread each, on the
+        blocking one, none on the others.
     :param max_message_size: largest message taken from a client, in bytes after reassembly and
         decompression; a larger one closes the connection with 1009. ``None`` for no limit.
     :param max_fragments: most frames one message may be split into (1009 beyond).
@@ -40,6 +43,7 @@ class Settings:
         ``"gevent"``, ``"asyncio"``, or ``"auto"`` for the one that fits the server.
     """
 
+    max_connections: int | None = None
     max_message_size: int | None = 1024 * 1024
     max_fragments: int = 16 * 1024
     max_receive_buffer: int = 256 * 1024
@@ -141,6 +145,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "max_connections": _number(int, 1, "connections", optional=True),
     "max_message_size": _number(int, 1, "bytes", optional=True),
     "max_fragments": _number(int, 1, "frames"),
     "max_receive_buffer": _number(int, 1, "bytes"),

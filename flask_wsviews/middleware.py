@@ -130,12 +130,10 @@ class Upgrader:
         :raises werkzeug.exceptions.HTTPException: if it is refused.
         :raises ServerError: if this server can't serve WebSockets.
         """
-        engine = self._middleware.websocket.engine
-        if engine.is_shutting_down:
-            raise ServiceUnavailable("This worker is about to end; please try again.")
+        settings = self._middleware.settings()
+        self._check_room(settings)
         kept = Handshake.current()
         request = kept.request
-        settings = self._middleware.settings()
         offer = handshake.check_request(request.environ)
         handshake.check_origin(
             request.environ,
@@ -162,6 +160,14 @@ class Upgrader:
         self._request = request
         self.accepted = True
         return Upgrade(headers=client.response_headers)
+
+    def _check_room(self, settings: Settings) -> None:
+        engine = self._middleware.websocket.engine
+        if engine.is_shutting_down:
+            raise ServiceUnavailable("This worker is about to end; please try again.")
+        limit = settings.max_connections or engine.max_connections
+        if limit is not None and engine.connections >= limit:
+            raise ServiceUnavailable("This worker has no room for another WebSocket.")
 
     def take_over(
         self,

@@ -24,8 +24,8 @@ AREA = ("--sharedarea", "1")
 MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
     "uwsgi-gevent": (servers.uwsgi(APP, "--gevent", "10", *AREA), GEVENT),
     "uwsgi-gevent-router": (servers.uwsgi(APP, "--gevent", "10", *AREA, router=True), GEVENT),
-    "uwsgi-threads": (servers.uwsgi(APP, "--threads", "20", *AREA), BLOCKING),
-    "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "20", *AREA, router=True), BLOCKING),
+    "uwsgi-threads": (servers.uwsgi(APP, "--threads", "4", *AREA), BLOCKING),
+    "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "4", *AREA, router=True), BLOCKING),
     "uwsgi-asyncio": (servers.uwsgi(APP, *AREA), ASYNCIO),
     "uwsgi-asyncio-router": (servers.uwsgi(APP, *AREA, router=True), ASYNCIO),
     "gunicorn-gthread-asyncio": (

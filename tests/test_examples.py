@@ -98,7 +98,7 @@ def test_page_is_self_contained_and_safe(page: Path) -> None:
     ("folder", "command"),
     [
         ("echo", by_run("echo.py")),
-        ("echo", by_uwsgi("echo:app", "--threads", "16")),
+        ("echo", by_uwsgi("echo:app", "--threads", "4")),
         ("echo-gevent", by_run("echo.py")),
         ("echo-gevent", by_uwsgi("echo:app", "--gevent", "100")),
         ("echo-asyncio", by_run("echo.py")),

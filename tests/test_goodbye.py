@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from conftest import ASYNCIO, GEVENT
+from conftest import ASYNCIO, BLOCKING, GEVENT
 from raw import RawClient, close_frame
 from servers import Server, poll
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -23,7 +23,11 @@ from websockets.sync.client import connect
 
 APP = "goodbye:app"
 GOING_AWAY, RESTART = 1001, 1012
-ENGINES = {"gevent": (("--gevent", "10"), GEVENT), "asyncio": ((), ASYNCIO)}
+ENGINES = {
+    "blocking": (("--threads", "4"), BLOCKING),
+    "gevent": (("--gevent", "10"), GEVENT),
+    "asyncio": ((), ASYNCIO),
+}
 
 # How long uWSGI's master may take to see that a worker is gone, in seconds: it looks once a second.
 MASTER_PACE = 4.0

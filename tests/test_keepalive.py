@@ -19,7 +19,7 @@ SETTINGS = json.dumps(
 
 ENGINES = {
     "gevent": (GEVENT, ["--gevent", "10"]),
-    "threads": (BLOCKING, ["--threads", "10"]),
+    "blocking": (BLOCKING, []),
     "asyncio": (ASYNCIO, []),
 }
 

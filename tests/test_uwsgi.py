@@ -27,6 +27,8 @@ HAS_TLS = b"--https-socket" in subprocess.run([BIN / "uwsgi", "--help"], capture
     [
         "uwsgi-gevent",
         "uwsgi-gevent-router",
+        "uwsgi-threads",
+        "uwsgi-threads-router",
         "uwsgi-asyncio",
         "uwsgi-asyncio-router",
         *OWN_ASYNCIO,
@@ -42,6 +44,29 @@ def test_websockets_are_not_bounded_by_the_cores(pool, mode):
             client.send(Opcode.TEXT, f"from {number}")
         for number, client in enumerate(clients):
             assert client.recv_message() == f"from {number}".encode()
+
+
+@pytest.mark.parametrize(
+    ("engine", "options"), [(BLOCKING, []), (GEVENT, ["--gevent", "10"]), (ASYNCIO, [])]
+)
+def test_a_full_worker_refuses_handshakes_and_serves_pages(tmp_path, engine, options):
+    env = {**engine, "SETTINGS": '{"WSVIEWS_MAX_CONNECTIONS": 3}'}
+    command = servers.uwsgi("contract:app", *options)
+    with servers.running(command, tmp_path / "log", env) as server, ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server).open("/echo")) for _ in range(3)]
+        with RawClient(server) as late:
+            assert late.request("/echo")[0] == 503
+            assert b"no room for another WebSocket" in late.body()
+        assert server.get("/") == "ready"
+        clients[0].sock.close()
+
+        def has_room() -> bool:
+            with RawClient(server) as next_one:
+                return next_one.request("/echo")[0] == 101
+
+        poll(has_room)
+        clients[1].send(Opcode.TEXT, "unharmed")
+        assert clients[1].recv_message() == b"unharmed"
 
 
 def test_the_log_and_the_statistics_say_101(uwsgi_server):
@@ -276,3 +301,19 @@ def test_a_worker_without_descriptors_refuses_and_recovers(tmp_path):
                 return late.request("/echo")[0] == 101
 
         poll(has_room)
+
+
+def test_when_no_thread_can_be_started_a_connection_keeps_that_of_its_request(tmp_path):
+    # Each thread reserves address space for its stack.
+    command = servers.uwsgi("contract:app", "--threads", "2", "--limit-as", "700")
+    with servers.running(command, tmp_path / "log", BLOCKING) as server, ExitStack() as stack:
+        clients = []
+        while "no thread can be started" not in server.log:
+            assert len(clients) < 500
+            clients.append(stack.enter_context(RawClient(server).open("/echo")))
+            clients[-1].send(Opcode.TEXT, "echo")
+            assert clients[-1].recv_message() == b"echo"
+        assert server.get("/") == "ready"
+        for client in clients:
+            client.send(Opcode.TEXT, "still there")
+            assert client.recv_message() == b"still there"

@@ -1,4 +1,4 @@
-"""Sends every message back: a function as WebSocket, one uWSGI thread per connection."""
+"""Sends every message back: a function as WebSocket, one thread per connection."""
 
 import os
 
@@ -23,4 +23,4 @@ def echo(ws):
 
 if __name__ == "__main__":
     host, port = os.environ.get("HOST", "localhost"), int(os.environ.get("PORT", "5000"))
-    app.run(host=host, port=port, threads=16)
+    app.run(host=host, port=port, threads=4)

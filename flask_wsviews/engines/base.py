@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -68,6 +68,9 @@ class Engine(ABC):
     #: Whether hooks and function routes may be ``async def``.
     runs_coroutines: ClassVar[bool] = False
 
+    #: How many connections a worker takes unless configured; ``None`` for as many as there come.
+    max_connections: ClassVar[int | None] = None
+
     def __init__(self) -> None:
         # The set is weak so that a conversation that went wrong can't hold its driver for ever.
         self._drivers: WeakSet[Driver] = WeakSet()
@@ -105,6 +108,11 @@ class Engine(ABC):
 
         :param conversation: what to run, in the thread, greenlet or task that owns the connection.
         """
+
+    @property
+    def connections(self) -> int:
+        """How many connections this worker has, those included whose handshake has just ended."""
+        return self._starting + len(self._drivers)
 
     # -- the end of the worker --------------------------------------------------------------------
 
@@ -161,7 +169,8 @@ class Engine(ABC):
             self._starting += 1
 
     def _register(self, driver: Driver) -> None:
-        """Remember *driver* for :meth:`shutdown`."""
+        """Remember *driver*, until its socket is closed, for :meth:`shutdown`."""
+        driver.on_release = self._forget
         with self._drivers_lock:
             self._starting -= 1
             self._drivers.add(driver)
@@ -170,9 +179,13 @@ class Engine(ABC):
             # Its handshake was under way when the shutdown began.
             driver.close(*farewell)
 
+    def _forget(self, driver: Driver) -> None:
+        with self._drivers_lock:
+            self._drivers.discard(driver)
+
     def _open_drivers(self) -> list[Driver]:
         with self._drivers_lock:
-            return [driver for driver in self._drivers if driver.fd >= 0]
+            return list(self._drivers)
 
     def _wait_until_over(self, deadline: float) -> None:
         while (self._starting or self._open_drivers()) and monotonic() < deadline:
@@ -184,6 +197,8 @@ class Driver(ABC):
 
     def __init__(self, transport: Transport, connection: Connection) -> None:
         self.connection = connection
+        #: Called once the socket is closed.
+        self.on_release: Callable[[Driver], object] = _nothing
         self._transport = transport
         self._sock: socket.socket = transport.sock
         self._fd = transport.sock.fileno()
@@ -326,6 +341,7 @@ class Driver(ABC):
         self._released = True
         self._cut()
         self._transport.release()
+        self.on_release(self)
 
     def _drop_quietly(self) -> bool:
         """Whether what someone else sends to an ended connection vanishes without an error."""
@@ -346,3 +362,7 @@ class Driver(ABC):
         limit = connection.settings.max_send_buffer
         if backlog and connection.send_backlog > limit:
             connection.close(1008, "the client is too slow", monotonic())
+
+
+def _nothing(driver: Driver) -> None:
+    """Nobody waits for the end of a driver that isn't registered."""

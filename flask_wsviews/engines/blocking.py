@@ -1,12 +1,17 @@
-"""The blocking engine: a connection holds the thread of its request.
+"""The blocking engine: a thread per connection.
 
-That thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
+Where the server gives the connection up the thread is one of our own: a request of uWSGI's that
+lasted as long would keep pages waiting for its thread, be killed by harakiri, and keep uWSGI from
+calling its exit hook. Other servers hold the request, and the connection has its thread.
+
+The thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
 thread per worker, answers and sends Pings, and writes what others have queued.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
 import select
@@ -20,7 +25,7 @@ from time import monotonic
 from ..connection import Connection, State
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
-from .auto import find_uwsgi, is_patched
+from .auto import find_uwsgi
 from .base import LINGER, Driver, Engine, time_left
 
 logger = logging.getLogger("flask_wsviews")
@@ -36,9 +41,10 @@ KEEPER_INTERVAL = 0.25
 
 
 class BlockingEngine(Engine):
-    """One thread per connection: uWSGI's or gunicorn's threads, or Werkzeug's."""
+    """One thread per connection: our own under uWSGI, else gunicorn's or Werkzeug's."""
 
     name = "blocking"
+    max_connections = 1000
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,30 +61,50 @@ class BlockingEngine(Engine):
             return
         if not getattr(uwsgi, "has_threads", 1):
             raise EngineError(
-                "WebSocket keeps connections alive from a thread, but this uWSGI runs without "
+                "WebSocket runs a thread for each connection, but this uWSGI runs without "
                 "Python threads: add --enable-threads (or --threads N)"
             )
-        if uwsgi.loop == b"gevent" and not is_patched():
+        if uwsgi.loop == b"gevent":
             raise EngineError(
                 "WebSocket would block uWSGI's gevent loop: use GeventWebSocket, or leave "
-                "--gevent out and give uWSGI --threads N"
+                "--gevent out"
             )
         if uwsgi.loop == b"asyncio":
             raise EngineError(
                 "WebSocket would block uWSGI's asyncio loop: use AsyncioWebSocket, or leave "
-                "--asyncio out and give uWSGI --threads N"
+                "--asyncio out"
             )
 
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        """Run the conversation in this thread, to its end."""
+        """Run the conversation in a thread of its own, or in this one if the server holds it."""
         transport.detach()
         self._announce()
+        if not transport.can_detach:
+            self._run(transport, connection, conversation)
+            return
+        context = contextvars.copy_context()
+        arguments = (self._run, transport, connection, conversation)
+        # A daemon, since uWSGI gives a worker that ends no other way to leave a busy hook behind.
+        thread = threading.Thread(
+            target=context.run, args=arguments, name="wsviews-connection", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            logger.warning("no thread can be started: a WebSocket keeps that of its request")
+            self._run(transport, connection, conversation)
+
+    def _run(
+        self, transport: Transport, connection: Connection, conversation: Conversation
+    ) -> None:
         driver = BlockingDriver(transport, connection, self._the_keeper())
         self._register(driver)
         try:
             conversation.converse(driver)
+        except Exception:
+            logger.exception("a conversation failed")
         finally:
             driver.finish()
 

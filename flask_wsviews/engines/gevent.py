@@ -95,6 +95,11 @@ class GeventEngine(Engine):
             driver.finish()
         return driver
 
+    @property
+    def connections(self) -> int:
+        """See :attr:`Engine.connections`."""
+        return super().connections + self._threaded.connections
+
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
         """See :meth:`Engine.shutdown`."""
         self._threaded.shutdown(code, reason, timeout)
