@@ -230,6 +230,9 @@ class AsyncioWebSocketClient(WebSocketClient):
     def send(self, message: Sendable, binary: bool | None = None) -> Drained:  # type: ignore[override]
         """Send a message, as :meth:`WebSocketClient.send` does.
 
+        Who never awaits it loses a client that has more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to
+        catch up: it is closed with 1008.
+
         :returns: what may be awaited, to wait while the client is slow.
         """
         return self._opened_async().send_async(self._converted(message, binary))

@@ -81,9 +81,10 @@ def test_awaiting_send_waits_for_a_slow_client(server: Server, key: str):
     assert without_teardown(entries)[:2] == [["waited"], ["sent it all"]]
 
 
-def test_send_nb_gives_a_slow_client_up(server: Server, key: str):
+@pytest.mark.parametrize("method", ["send_nb", "send"])
+def test_sending_without_waiting_gives_a_slow_client_up(server: Server, key: str, method: str):
     with RawClient(server).open(f"/asks?key={key}") as client:
-        client.send(Opcode.TEXT, "flood")
+        client.send(Opcode.TEXT, method)
         entries = journal(server, key, until="after the end")
     assert without_teardown(entries) == [
         ["flood", "ConnectionClosed"],

@@ -25,7 +25,7 @@ from ..connection import Connection, State
 from ..exceptions import CloseConnection, EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
-from .base import Engine, time_left
+from .base import TOO_SLOW, Engine, time_left
 from .loop import LoopDriver, Sweeper
 from .threads import Threads
 
@@ -198,6 +198,7 @@ class AsyncioDriver(LoopDriver):
         self._receiver: asyncio.Future[None] | None = None
         self._senders: list[asyncio.Future[None]] = []
         self._drained = Drained(self)
+        self._unawaited = 0  # bytes that the owner has queued since it last waited
         self._settle()
 
     # -- for coroutines ---------------------------------------------------------------------------
@@ -224,11 +225,22 @@ class AsyncioDriver(LoopDriver):
     def send_async(self, message: Sendable) -> Drained:
         """Queue a message; await what is returned to wait while the client is slow."""
         if self._in_loop() and asyncio.current_task() is self._owner:
-            self.connection.send(message)
-            self._settle()
+            self._queue_unawaited(message)
         else:
             self._send_from_outside(message)
         return self._drained
+
+    def _queue_unawaited(self, message: Sendable) -> None:
+        """Queue for the owner, which may await it, or send on and on to a client that is slow."""
+        connection = self.connection
+        waiting, backlog = self._unawaited, connection.send_backlog
+        connection.send(message)
+        self._unawaited += connection.send_backlog - backlog
+        self._settle()
+        if not self._writing:
+            self._unawaited = 0
+        elif waiting and self._unawaited > connection.settings.max_send_buffer:
+            self.close(1008, TOO_SLOW)
 
     def close_async(self, code: int, reason: str) -> Drained:
         """Start the closing handshake; await what is returned until the close frame is out."""
@@ -264,6 +276,7 @@ class AsyncioDriver(LoopDriver):
 
         :raises ConnectionClosed: if the connection ends before.
         """
+        self._unawaited = 0
         while self._writing:
             if self.connection.state is not State.OPEN:
                 raise self.connection.closed_error()

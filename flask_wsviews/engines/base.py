@@ -39,6 +39,9 @@ LINGER = 2.0
 # on_close hooks of those that haven't.
 ANSWER_SHARE = 0.8
 
+# Why a client is closed that doesn't take what is sent to it.
+TOO_SLOW = "the client is too slow"
+
 # How often a shutdown looks whether the conversations are over, in seconds.
 SHUTDOWN_INTERVAL = 0.02
 
@@ -361,7 +364,7 @@ class Driver(ABC):
         connection.send(message)
         limit = connection.settings.max_send_buffer
         if backlog and connection.send_backlog > limit:
-            connection.close(1008, "the client is too slow", monotonic())
+            connection.close(1008, TOO_SLOW, monotonic())
 
 
 def _nothing(driver: Driver) -> None:

@@ -78,10 +78,10 @@ async def asks(ws):
                 note("waited")
             await ws.send("the rest")
             note("sent it all")
-        elif command == "flood":
+        elif command in ("send_nb", "send"):
             try:
                 for _ in range(100):
-                    ws.send_nb(b"x" * 1024 * 1024)
+                    getattr(ws, command)(b"x" * 1024 * 1024)
             except ConnectionClosed as error:
                 note("flood", type(error).__name__)
         elif command == "tasks":
