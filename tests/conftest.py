@@ -18,6 +18,7 @@ APP = "contract:app"
 GEVENT = {"ENGINE": "GeventWebSocket"}
 BLOCKING = {"ENGINE": "WebSocket"}
 ASYNCIO = {"ENGINE": "AsyncioWebSocket"}
+UVLOOP = {**ASYNCIO, "LOOP": "uvloop"}
 AREA = ("--sharedarea", "1")
 
 #: Every engine on every server that can run it.
@@ -27,7 +28,7 @@ MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
     "uwsgi-threads": (servers.uwsgi(APP, "--threads", "4", *AREA), BLOCKING),
     "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "4", *AREA, router=True), BLOCKING),
     "uwsgi-asyncio": (servers.uwsgi(APP, *AREA), ASYNCIO),
-    "uwsgi-asyncio-router": (servers.uwsgi(APP, *AREA, router=True), ASYNCIO),
+    "uwsgi-asyncio-router": (servers.uwsgi(APP, *AREA, router=True), UVLOOP),
     "gunicorn-gthread-asyncio": (
         servers.gunicorn(APP, "-k", "gthread", "--threads", "20"),
         ASYNCIO,

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 import servers
 import uwsgi_asyncio
-from conftest import ASYNCIO
+from conftest import ASYNCIO, UVLOOP
 from raw import RawClient
 from servers import Server, poll
 from test_views_contract import journal, without_teardown
@@ -32,7 +32,8 @@ if uwsgi_asyncio.why_not() is None:
 @pytest.fixture(scope="module", params=COMMANDS)
 def server(request, tmp_path_factory):
     log = tmp_path_factory.mktemp("coroutines") / "log"
-    with servers.running(COMMANDS[request.param], log) as running:
+    env = UVLOOP if request.param == "gunicorn" else ASYNCIO
+    with servers.running(COMMANDS[request.param], log, env) as running:
         yield running
 
 

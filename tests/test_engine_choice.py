@@ -37,3 +37,14 @@ def test_an_engine_that_does_not_fit_is_refused_at_the_start(tmp_path):
     with servers.running(command, tmp_path / "log", env, ready=None) as server:
         assert server.wait_exit() != 0
         assert "add --gevent 100" in server.log
+
+
+@pytest.mark.parametrize(
+    ("mode", "library"), [("uwsgi-asyncio", "asyncio."), ("uwsgi-asyncio-router", "uvloop")]
+)
+def test_uvloop_is_used_where_it_is_installed(pool, mode, library):
+    server = pool.get(mode)
+    with connect(server.ws("/echo")) as ws:
+        ws.send("on that loop")
+        assert ws.recv(timeout=10) == "on that loop"
+    assert server.get("/loop").startswith(library)

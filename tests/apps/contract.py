@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 
+import loop  # noqa: F401
 from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
 from flask.signals import got_request_exception
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -36,6 +37,12 @@ clients: dict[str, object] = {}
 def note(*entry: object) -> None:
     """Write into the journal of the connection that the current request belongs to."""
     journal[request.args.get("key", "")].append(list(entry))
+
+
+@app.get("/loop")
+def loop_module():
+    """The library whose event loop runs, once there has been a connection."""
+    return type(websocket.engine._worker.loop).__module__
 
 
 @app.get("/")

@@ -8,6 +8,7 @@ import os
 from collections import defaultdict, deque
 from types import coroutine
 
+import loop  # noqa: F401
 from flask import Flask, abort, g, request, session
 
 from flask_wsviews import AsyncioWebSocket, CloseConnection, ConnectionClosed, WebSocketView

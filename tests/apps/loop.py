@@ -1,0 +1,9 @@
+"""Importing it hides uvloop unless ``LOOP`` asks for it, so that both event loops are tested."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if os.environ.get("LOOP") != "uvloop":
+    sys.modules["uvloop"] = None
