@@ -11,12 +11,15 @@ from .exceptions import (
     ConfigError,
     ConnectionClosed,
     EngineError,
+    InvalidMessage,
+    OutgoingMessageError,
     RegistrationError,
     ServerError,
     WSViewsError,
 )
 from .extension import AsyncioWebSocket, GeventWebSocket, WebSocket
 from .handshake import UpgradeRequired
+from .messages import ErrorMessage, message
 from .middleware import (
     AsyncioWebSocketMiddleware,
     GeventWebSocketMiddleware,
@@ -40,9 +43,12 @@ __all__ = [
     "Dispatcher",
     "Engine",
     "EngineError",
+    "ErrorMessage",
     "GeventWebSocket",
     "GeventWebSocketClient",
     "GeventWebSocketMiddleware",
+    "InvalidMessage",
+    "OutgoingMessageError",
     "RegistrationError",
     "ServerError",
     "Upgrade",
@@ -52,4 +58,5 @@ __all__ = [
     "WebSocketClient",
     "WebSocketMiddleware",
     "WebSocketView",
+    "message",
 ]

@@ -55,8 +55,8 @@ class Blueprint(flask.Blueprint):
         :param rule: the URL rule.
         :param endpoint: the endpoint's name; by default that of the function or class.
         :param view_func: a function, a :class:`WebSocketView` class, or its ``as_view()``.
-        :param options: of the :class:`werkzeug.routing.Rule`; for functions also ``decorators``,
-            ``allowed_origins`` and ``subprotocols``, which a class has as attributes.
+        :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
+            as attributes, see :meth:`flask_wsviews.WebSocket.add_url_rule`.
         :raises RegistrationError: if *view_func* can't serve a WebSocket.
         """
         known = self.__dict__.setdefault("_websocket_views", {})

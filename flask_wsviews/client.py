@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
+from marshmallow import Schema
 from werkzeug.datastructures import Headers
 
 from .connection import State
-from .exceptions import ConnectionClosed, check_close
+from .exceptions import ConnectionClosed, InvalidMessage, check_close
+from .messages import ErrorMessage, Handler, Protocol
+from .steps import Step, run_steps, run_steps_async
 from .typing import Environ, Message, Sendable
 
 if TYPE_CHECKING:
@@ -39,6 +44,13 @@ class WebSocketClient:
         self.id = str(uuid.uuid4())
         #: Headers to add to the 101; ``on_handshake`` may fill them.
         self.response_headers = Headers()
+        #: What the view's ``query_schema`` has loaded of the URL's query.
+        self.query: Any = None
+        #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
+        self.headers: Any = None
+        self._protocol = Protocol()
+        self._error_schema: Schema = ErrorMessage()
+        self._loads_messages = False  # in receive(), for a function route
         self._fd = fd
         self._driver: Driver | None = None
         self._offered: tuple[str, ...] = ()
@@ -50,31 +62,42 @@ class WebSocketClient:
 
     # -- receiving ------------------------------------------------------------------------------
 
-    def receive(self, timeout: float | None = None) -> Message | None:
+    def receive(self, timeout: float | None = None) -> Any:
         """Wait for the next message.
 
         :param timeout: seconds to wait, ``None`` for as long as it takes.
-        :returns: text as ``str``, binary as ``bytes``; ``None`` once the connection is closed.
+        :returns: text as ``str``, binary as ``bytes``; ``None`` once the connection is closed. In a
+            function route with a ``message_schema``: what that has loaded of a text. One that it
+            can't load is answered with an error frame and left out.
         :raises TimeoutError: if no message came within *timeout*.
         """
-        return self._opened().receive(timeout)
+        receive = self._opened().receive
+        if self._loads_messages:
+            return run_steps(self._receive_loaded(receive, timeout))
+        return receive(timeout)
 
-    def recv(self, timeout: float | None = None) -> Message | None:
+    def recv(self, timeout: float | None = None) -> Any:
         """The same as :meth:`receive`."""
         return self.receive(timeout)
 
-    def recv_nb(self) -> Message | None:
+    def recv_nb(self) -> Any:
         """The next message without waiting for it.
 
         :returns: ``""`` if none is there, ``None`` once the connection is closed.
         """
         driver = self._opened()
         message = driver.receive_nowait()
-        if message is None and driver.connection.state is not State.CLOSED:
+        if message is None:
+            return None if driver.connection.state is State.CLOSED else ""
+        if not self._loads_messages:
+            return message
+        try:
+            return self._loaded(message)
+        except InvalidMessage as error:
+            self.send_error(error)
             return ""
-        return message
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Any]:
         """The messages up to the end of the connection."""
         while (message := self.receive()) is not None:
             yield message
@@ -105,6 +128,23 @@ class WebSocketClient:
         :raises TypeError: if the provider can't write it.
         """
         self.send(self.app.json.dumps(value))
+
+    def send_message(self, type: str, obj: Any) -> None:
+        """Send a typed message, through the schema that the view's ``emits`` has for it.
+
+        :param type: as in ``emits``.
+        :param obj: what the schema dumps.
+        :raises OutgoingMessageError: if it isn't declared, or isn't what its schema says; nothing
+            is sent then.
+        """
+        self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
+
+    def send_error(self, error: InvalidMessage) -> None:
+        """Send the application's error frame for a message that can't be used.
+
+        :param error: what is wrong with it.
+        """
+        self.send_json(self._protocol.dump_error(self._error_schema, error))
 
     def send_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
         """Send text out of a uWSGI sharedarea.
@@ -182,6 +222,31 @@ class WebSocketClient:
         """The subprotocols that the client offers, in its order of preference."""
         return self._offered
 
+    def _send_reply(self, handler: Handler, answer: Any, ref: Any) -> Any:
+        """Send what a handler has returned for the message with this *ref*."""
+        payload = self._protocol.dump_reply(handler, answer, ref, validate=self._validates())
+        return self.send_json(payload)
+
+    def _validates(self) -> bool:
+        return self._opened().connection.settings.validate_outgoing
+
+    def _loaded(self, message: Message) -> Any:
+        return self._protocol.take(message, self.app.json.loads).data
+
+    def _receive_loaded(
+        self, receive: Callable[[float | None], Any], timeout: float | None
+    ) -> Generator[Step, Any, Any]:
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            message = yield partial(receive, left)
+            if message is None:
+                return None
+            try:
+                return self._loaded(message)
+            except InvalidMessage as error:
+                yield partial(self.send_error, error)
+
     def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
         # Once it is closed that is what send() tells, whatever the message.
         if binary is None or not self.connected:
@@ -210,19 +275,22 @@ class AsyncioWebSocketClient(WebSocketClient):
     while the client is slow.
     """
 
-    async def receive(self, timeout: float | None = None) -> Message | None:  # type: ignore[override]
+    async def receive(self, timeout: float | None = None) -> Any:
         """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
-        return await self._opened_async().receive_async(timeout)
+        receive = self._opened_async().receive_async
+        if self._loads_messages:
+            return await run_steps_async(self._receive_loaded(receive, timeout))
+        return await receive(timeout)
 
-    async def recv(self, timeout: float | None = None) -> Message | None:  # type: ignore[override]
+    async def recv(self, timeout: float | None = None) -> Any:
         """The same as :meth:`receive`."""
         return await self.receive(timeout)
 
-    async def a_recv(self, timeout: float | None = None) -> Message | None:
+    async def a_recv(self, timeout: float | None = None) -> Any:
         """The same as :meth:`receive`."""
         return await self.receive(timeout)
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    async def __aiter__(self) -> AsyncIterator[Any]:
         """The messages up to the end of the connection."""
         while (message := await self.receive()) is not None:
             yield message
@@ -258,6 +326,14 @@ class AsyncioWebSocketClient(WebSocketClient):
     def send_json(self, value: Any) -> Drained:  # type: ignore[override]
         """Send *value* as text, written by the application's JSON provider."""
         return self.send(self.app.json.dumps(value))
+
+    def send_message(self, type: str, obj: Any) -> Drained:  # type: ignore[override]
+        """Send a typed message, as :meth:`WebSocketClient.send_message` does."""
+        return self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
+
+    def send_error(self, error: InvalidMessage) -> Drained:  # type: ignore[override]
+        """Send the application's error frame, as :meth:`WebSocketClient.send_error` does."""
+        return self.send_json(self._protocol.dump_error(self._error_schema, error))
 
     def close(self, code: int = 1000, reason: str = "") -> Drained:  # type: ignore[override]
         """Close the connection, as :meth:`WebSocketClient.close` does.

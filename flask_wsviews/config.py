@@ -35,6 +35,8 @@ class Settings:
     :param allowed_origins: origins such as ``"https://example.org"`` that may connect besides the
         application's own, or ``"*"`` for all.
     :param compression: whether to negotiate permessage-deflate (RFC 7692).
+    :param validate_outgoing: whether typed messages are checked against their schemas on the way
+        out; without it they are only dumped.
     :param monkey_patch: whether :class:`~flask_wsviews.GeventWebSocket` monkey-patches the
         standard library when it finds itself in uWSGI's gevent loop.
     :param threads: on :class:`~flask_wsviews.AsyncioWebSocket`, how many plain hooks run at a
@@ -54,6 +56,7 @@ class Settings:
     shutdown_timeout: float = 5.0
     allowed_origins: frozenset[str] | str = frozenset()
     compression: bool = False
+    validate_outgoing: bool = True
     monkey_patch: bool = True
     threads: int = 40
     engine: str | None = None
@@ -156,6 +159,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "shutdown_timeout": _number(float, 0.01, "seconds"),
     "allowed_origins": origins,
     "compression": _flag,
+    "validate_outgoing": _flag,
     "monkey_patch": _flag,
     "threads": _number(int, 1, "threads"),
     "engine": _name,

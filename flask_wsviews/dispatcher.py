@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from .context import Handshake
 from .exceptions import CloseConnection, ConnectionClosed
-from .steps import Step, is_coroutine_function, run_steps, run_steps_async
+from .steps import Step, Steps, is_coroutine_function, run_steps, run_steps_async
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
@@ -57,18 +57,18 @@ class Dispatcher:
         :param driver: the connection's.
         """
         run = partial(self._run_async, driver)
-        await run_steps_async(
-            self._view.converse(self._client, self._view_args, run, driver.receive_async)
-        )
+        # A plain client would wait in a thread for the next message.
+        receive = self._client.receive if self._is_async else driver.receive_async
+        await run_steps_async(self._view.converse(self._client, self._view_args, run, receive))
 
     def run(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Run one hook in a request context of its own.
+        """Run one hook, a function or :class:`Steps`, in a request context of its own.
 
         No :class:`Exception` leaves it: what a hook raises ends this connection and no other.
 
         :returns: whether the conversation may go on.
         """
-        return run_steps(self._run(partial(hook, *args, **kwargs)))
+        return run_steps(self._run(_bound(hook, args, kwargs)))
 
     async def _run_async(
         self, driver: AsyncDriver, hook: Callable[..., Any], *args: Any, **kwargs: Any
@@ -76,10 +76,9 @@ class Dispatcher:
         if self._is_async:
 
             def call(step: Step) -> Any:
-                function = step.func if isinstance(step, partial) else step
-                return step() if is_coroutine_function(function) else driver.call_in_thread(step)
+                return step() if self._is_for_loop(step) else driver.call_in_thread(step)
 
-            return await run_steps_async(self._run(partial(hook, *args, **kwargs)), call)
+            return await run_steps_async(self._run(_bound(hook, args, kwargs)), call)
         # Its context, teardown functions and error handlers may block as it may.
         in_thread = partial(self.run, hook, *args, **kwargs)
         try:
@@ -88,11 +87,21 @@ class Dispatcher:
             self._close_for(error)
             return False
 
-    def _run(self, hook: Step) -> Generator[Step, Any, bool]:
+    def _is_for_loop(self, step: Step) -> bool:
+        """Whether a step of an asynchronous view runs on the loop, rather than in a thread."""
+        function = step.func if isinstance(step, partial) else step
+        # The methods of its client are made for the loop, whether they are coroutines or not.
+        is_of_client = getattr(function, "__self__", None) is self._client
+        return is_of_client or is_coroutine_function(function)
+
+    def _run(self, hook: Step | Steps) -> Generator[Step, Any, bool]:
         try:
             with self._handshake.hook_context():
                 try:
-                    yield hook
+                    if isinstance(hook, Steps):
+                        yield from hook.make()
+                    else:
+                        yield hook
                 except Exception as error:
                     if (yield from self._handle(error)):
                         return True
@@ -160,3 +169,7 @@ class Dispatcher:
             self._client.close(POLICY_VIOLATION, error.name)
         else:
             self._client.close(INTERNAL_ERROR)
+
+
+def _bound(hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step | Steps:
+    return hook if isinstance(hook, Steps) else partial(hook, *args, **kwargs)

@@ -3,18 +3,22 @@
 ::
 
     WSViewsError
-    ├── ConfigError          a WSVIEWS_* value is unusable             (also a ValueError)
-    ├── RegistrationError    a view or rule can't be registered        (also a TypeError)
-    ├── EngineError          the engine can't run where it was started (also a RuntimeError)
-    ├── ServerError          the WSGI server doesn't hand out a socket (also a RuntimeError)
-    ├── CommandError         uWSGI can't be started                    (also a RuntimeError)
-    ├── ConnectionClosed     the peer or the network ended it          (also a ConnectionError)
-    └── CloseConnection      raised by a view to end its connection
+    ├── ConfigError           a WSVIEWS_* value is unusable             (also a ValueError)
+    ├── RegistrationError     a view or rule can't be registered        (also a TypeError)
+    ├── EngineError           the engine can't run where it was started (also a RuntimeError)
+    ├── ServerError           the WSGI server doesn't hand out a socket (also a RuntimeError)
+    ├── CommandError          uWSGI can't be started                    (also a RuntimeError)
+    ├── InvalidMessage        a client's message is not as declared     (also a ValueError)
+    ├── OutgoingMessageError  our own message is not as declared        (also a ValueError)
+    ├── ConnectionClosed      the peer or the network ended it          (also a ConnectionError)
+    └── CloseConnection       raised by a view to end its connection
 
 A refused handshake is none of these: it is a :class:`werkzeug.exceptions.HTTPException`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class WSViewsError(Exception):
@@ -39,6 +43,37 @@ class ServerError(WSViewsError, RuntimeError):
 
 class CommandError(WSViewsError, RuntimeError):
     """``run()`` can't start uWSGI; the message says what to install or set."""
+
+
+class InvalidMessage(WSViewsError, ValueError):
+    """A client's message can't be used: it isn't JSON, or not as its schema says.
+
+    :param errors: what is wrong, in marshmallow's form: lists of messages by field, under
+        ``_schema`` what concerns the message as a whole.
+    :param code: ``invalid_message``, or ``unknown_type`` if there is no handler for its type.
+    :param ref: the message's own ``ref``, ``None`` if it has none.
+    :param message: the text that came.
+    """
+
+    def __init__(
+        self,
+        errors: dict[Any, Any],
+        code: str = "invalid_message",
+        ref: Any = None,
+        message: str = "",
+    ) -> None:
+        super().__init__(errors, code, ref, message)
+        self.errors = errors
+        self.code = code
+        self.ref = ref
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.errors}"
+
+
+class OutgoingMessageError(WSViewsError, ValueError):
+    """The application would send a message that isn't declared, or not as its schema says."""
 
 
 class ConnectionClosed(WSViewsError, ConnectionError):

@@ -17,6 +17,7 @@ from .config import Settings
 from .engines import Engine, make_engine
 from .exceptions import EngineError, RegistrationError
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
+from .messages import ErrorMessage, SchemaLike, as_schema
 from .middleware import AsyncioWebSocketMiddleware, GeventWebSocketMiddleware, WebSocketMiddleware
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
 from .views import coroutine_handlers, websocket_view
@@ -37,7 +38,10 @@ class WebSocket:
         configured.
     :param engine: ``"blocking"``, ``"gevent"``, ``"asyncio"``, or ``"auto"`` for the one that fits
         the server; by default the class's own. ``WSVIEWS_ENGINE`` overrides it.
+    :param error_schema: shapes the frame that answers a message which can't be used: a marshmallow
+        schema, class or instance, that dumps an :class:`~flask_wsviews.InvalidMessage`.
     :raises EngineError: if the engine's library isn't installed.
+    :raises RegistrationError: if *error_schema* is no schema.
     """
 
     #: The middleware's class; its ``client`` is the class of what handlers get.
@@ -46,9 +50,15 @@ class WebSocket:
     _engine_name: ClassVar[str] = "blocking"
 
     def __init__(
-        self, app: flask.Flask | None = None, timeout: float = 5, engine: str | None = None
+        self,
+        app: flask.Flask | None = None,
+        timeout: float = 5,
+        engine: str | None = None,
+        error_schema: SchemaLike = ErrorMessage,
     ) -> None:
         self.timeout = timeout
+        #: What shapes error frames.
+        self.error_schema = as_schema("error_schema", error_schema) or ErrorMessage()
         name = engine or self._engine_name
         # Where it runs is known once the application is set up, but a library that isn't
         # installed shall be missed here.
@@ -139,8 +149,10 @@ class WebSocket:
         :param endpoint: the endpoint's name; by default that of the function or class.
         :param view_func: a function, called once per connection as ``function(ws, **view_args)``; a
             :class:`WebSocketView` class; or its ``as_view()``.
-        :param options: of the :class:`werkzeug.routing.Rule`; for functions also ``decorators``,
-            ``allowed_origins`` and ``subprotocols``, which a class has as attributes.
+        :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
+            as attributes: ``allowed_origins``, ``binary``, ``decorators``, ``emits``,
+            ``headers_schema``, ``message_schema``, ``query_schema``, ``security`` and
+            ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
         self._add(partial(self._add_rule, rule, endpoint, view_func, options))

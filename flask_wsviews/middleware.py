@@ -14,6 +14,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
+from .bindings import load_headers, load_query
 from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
 from .config import Settings, origins
 from .connection import Connection
@@ -148,6 +149,10 @@ class Upgrader:
         client.app = kept.app
         client._offered = offer.subprotocols
         client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
+        client._protocol = view.protocol
+        client._error_schema = self._middleware.websocket.error_schema
+        client.query = load_query(view.query_schema)
+        client.headers = load_headers(view.headers_schema)
         refusal = view.on_handshake(client, **view_args)
         if inspect.iscoroutine(refusal):
             waited: ResponseReturnValue | None

@@ -9,10 +9,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
 Step = Callable[[], Any]
+
+
+class Steps:
+    """A hook that consists of several calls.
+
+    :param make: makes the generator of them.
+    """
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], Generator[Step, Any, Any]]) -> None:
+        self.make = make
 
 
 def run_steps(steps: Generator[Step, Any, T]) -> T:
@@ -54,8 +67,24 @@ async def run_steps_async(
         return returned
 
 
+# What was found out about functions, since it is asked at each message.
+_coroutine_functions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling *function* makes something to await; also for ``types.coroutine``."""
+    function = getattr(function, "__func__", function)
+    try:
+        known = _coroutine_functions.get(function)
+    except TypeError:
+        # What can't be hashed, or referred to weakly, can be called all the same.
+        return _makes_coroutine(function)
+    if known is None:
+        known = _coroutine_functions[function] = _makes_coroutine(function)
+    return known
+
+
+def _makes_coroutine(function: Any) -> bool:
     if inspect.iscoroutinefunction(function):
         return True
     code = getattr(inspect.unwrap(function), "__code__", None)

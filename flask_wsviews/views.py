@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,8 +11,9 @@ from flask.typing import ResponseReturnValue
 from flask.views import View
 
 from .config import origins
-from .exceptions import RegistrationError
-from .steps import Step, is_coroutine_function
+from .exceptions import InvalidMessage, RegistrationError
+from .messages import Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
+from .steps import Step, Steps, is_coroutine_function
 from .typing import Message, RunHook
 
 if TYPE_CHECKING:
@@ -22,9 +23,24 @@ if TYPE_CHECKING:
 UPGRADER = "flask_wsviews.upgrader"
 
 #: Options of a function's rule that go to its view; a class has them as attributes.
-VIEW_OPTIONS = ("allowed_origins", "decorators", "subprotocols")
+VIEW_OPTIONS = (
+    "allowed_origins",
+    "binary",
+    "decorators",
+    "emits",
+    "headers_schema",
+    "message_schema",
+    "query_schema",
+    "security",
+    "subprotocols",
+)
 
-HOOKS = ("on_handshake", "on_connect", "on_message", "on_close", "on_error")
+HOOKS = ("on_handshake", "on_connect", "on_message", "on_close", "on_error", "on_invalid")
+
+
+def _check_bindings(owner: str, query: SchemaLike | None, headers: SchemaLike | None) -> None:
+    as_schema(f"query_schema of {owner}", query)
+    as_schema(f"headers_schema of {owner}", headers)
 
 
 class WebSocketView(View):
@@ -60,6 +76,50 @@ class WebSocketView(View):
     #: Subprotocols that the view speaks, the preferred one first.
     subprotocols: ClassVar[Sequence[str]] = ()
 
+    #: Loads each message; ``on_message`` gets what it makes of the JSON. Where messages are routed
+    #: by type each :func:`~flask_wsviews.message` handler has its own.
+    message_schema: ClassVar[SchemaLike | None] = None
+
+    #: The field that tells a message's type.
+    discriminator: ClassVar[str] = "type"
+
+    #: Whether ``on_message`` gets binary messages; otherwise one closes with 1003. By default it
+    #: does, except in a view that has handlers and no ``on_message``.
+    binary: ClassVar[bool | None] = None
+
+    #: Schemas, by type, of what ``ws.send_message()`` sends; those of base classes count as well.
+    emits: ClassVar[Mapping[str, SchemaLike]] = {}
+
+    #: Loads the query of the handshake's URL into ``ws.query``; 400 if it can't.
+    query_schema: ClassVar[SchemaLike | None] = None
+
+    #: Loads header fields of the handshake into ``ws.headers``; 400 if it can't.
+    headers_schema: ClassVar[SchemaLike | None] = None
+
+    #: How clients authenticate, for documents: ``"session"``, ``"bearer"``, or AsyncAPI security
+    #: schemes. What it names is checked by ``on_handshake`` or a decorator.
+    security: ClassVar[Sequence[str | Mapping[str, Any]]] = ()
+
+    #: What the class declares of its messages, made of these attributes.
+    protocol: ClassVar[Protocol] = Protocol()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check what the class declares.
+
+        :raises RegistrationError: if it contradicts itself.
+        """
+        super().__init_subclass__(**kwargs)
+        emits: dict[str, SchemaLike] = {}
+        for base in reversed(cls.__mro__):
+            emits.update(vars(base).get("emits", {}))
+        cls.protocol = protocol_of_class(
+            cls,
+            has_on_message=cls.on_message is not WebSocketView.on_message,
+            emits=emits,
+            binary=cls.binary,
+        )
+        _check_bindings(cls.__name__, cls.query_schema, cls.headers_schema)
+
     def dispatch_request(self, **view_args: Any) -> ResponseReturnValue:
         """Answer the handshake: with the 101, or with what ``on_handshake`` refuses it with."""
         upgrade = request.environ.get(UPGRADER)
@@ -83,8 +143,21 @@ class WebSocketView(View):
     def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
         """Called once the connection is open both ways."""
 
-    def on_message(self, ws: WebSocketClient, message: Message) -> None:
-        """Called for each message: text is ``str``, binary is ``bytes``."""
+    def on_message(self, ws: WebSocketClient, message: Any) -> None:
+        """Called for each message: text is ``str``, binary is ``bytes``.
+
+        With a :attr:`message_schema` it gets what that has loaded of a text. A view with
+        :func:`~flask_wsviews.message` handlers gets its binary messages here, if any.
+        """
+
+    def on_invalid(self, ws: WebSocketClient, error: InvalidMessage) -> None:
+        """Called for a message that can't be used; by default it answers with an error frame.
+
+        It may raise :class:`CloseConnection`, with 1007 or 1008 perhaps, or do nothing.
+
+        :param error: what is wrong with it.
+        """
+        ws.send_error(error)
 
     def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
         """Called exactly once for each connection that ``on_connect`` was called for.
@@ -105,8 +178,8 @@ class WebSocketView(View):
 
     @property
     def is_async(self) -> bool:
-        """Whether any of its hooks is ``async def``."""
-        return any(is_coroutine_function(getattr(self, name)) for name in HOOKS)
+        """Whether any of its hooks and handlers is ``async def``."""
+        return any(is_coroutine_function(getattr(self, name)) for name in _hooks_of(self))
 
     def converse(
         self,
@@ -120,10 +193,14 @@ class WebSocketView(View):
         :param run: runs one hook in its context; returns whether the conversation may go on.
         :param receive: waits for the next message, ``None`` at the end.
         """
+        looks_inside = self.protocol.is_typed or not self.protocol.binary
         try:
             if (yield partial(run, self.on_connect, ws, **view_args)):
                 while (message := (yield receive)) is not None:
-                    yield partial(run, self.on_message, ws, message)
+                    if looks_inside:
+                        yield partial(run, Steps(partial(self._take, ws, message)))
+                    else:
+                        yield partial(run, self.on_message, ws, message)
             else:
                 # Waits for the end that the failed hook has brought about.
                 yield receive
@@ -131,24 +208,44 @@ class WebSocketView(View):
             code, reason = ws.close_code or 1006, ws.close_reason or ""
             yield partial(run, self.on_close, ws, code, reason)
 
+    def _take(self, ws: WebSocketClient, message: Message) -> Generator[Step, Any, None]:
+        """Load a message, hand it to whom it is for, and send the reply: in one context."""
+        try:
+            loaded = self.protocol.take(message, ws.app.json.loads)
+        except InvalidMessage as error:
+            # What only sends needs no thread on asyncio.
+            is_default = type(self).on_invalid is WebSocketView.on_invalid
+            yield (
+                partial(ws.send_error, error) if is_default else partial(self.on_invalid, ws, error)
+            )
+            return
+        handler = loaded.handler
+        if handler is None:
+            yield partial(self.on_message, ws, loaded.data)
+            return
+        answer = yield partial(getattr(self, handler.name), ws, loaded.data)
+        if answer is not None:
+            yield partial(ws._send_reply, handler, answer, loaded.ref)
+
 
 class FunctionView(WebSocketView):
     """A function route: the function is called once and owns the conversation.
 
     :param function: called as ``function(ws, **view_args)``.
+    :param protocol: what ``ws.receive()`` loads and ``ws.send_message()`` dumps.
+    :param options: attributes of the view, by name.
     """
 
     keeps_thread = True
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        allowed_origins: Iterable[str] | str = (),
-        subprotocols: Sequence[str] = (),
+        self, function: Callable[..., Any], protocol: Protocol | None = None, **options: Any
     ) -> None:
         self.function = function
-        self.allowed_origins = allowed_origins  # type: ignore[misc]
-        self.subprotocols = subprotocols  # type: ignore[misc]
+        if protocol is not None:
+            self.protocol = protocol  # type: ignore[misc]
+        for name, value in options.items():
+            setattr(self, name, value)
 
     @property
     def is_async(self) -> bool:
@@ -163,6 +260,8 @@ class FunctionView(WebSocketView):
         receive: Callable[[], Any],
     ) -> Generator[Step, Any, None]:
         """Call the function."""
+        if self.protocol.is_typed or not self.protocol.binary:
+            ws._loads_messages = True
         yield partial(run, self.function, ws, **view_args)
 
 
@@ -176,8 +275,8 @@ def websocket_view(
 
     :param target: a function, a :class:`WebSocketView` class, or what its ``as_view()`` returned.
     :param endpoint: the endpoint's name; the target's own by default.
-    :param options: of the rule. Those that are for a function's view are taken out:
-        ``decorators``, ``allowed_origins`` and ``subprotocols``.
+    :param options: of the rule. Those that are for a function's view, :data:`VIEW_OPTIONS`, are
+        taken out.
     :param known: view functions by endpoint. One that was made of the same target is used again,
         so that a target can have several rules.
     :returns: the endpoint and the view function.
@@ -222,14 +321,50 @@ def _function_view(
     function: Callable[..., Any],
     endpoint: str,
     decorators: Iterable[Callable[..., Any]] = (),
-    **view_options: Any,
+    binary: bool = True,
+    message_schema: SchemaLike | None = None,
+    emits: Mapping[str, SchemaLike] | None = None,
+    **options: Any,
 ) -> Callable[..., Any]:
-    view: Callable[..., Any] = FunctionView.as_view(endpoint, function, **view_options)
+    name = f"the function route {endpoint!r}"
+    protocol = make_protocol(name, binary=binary, schema=message_schema, emits=emits)
+    _check_bindings(name, options.get("query_schema"), options.get("headers_schema"))
+    view: Callable[..., Any] = FunctionView.as_view(endpoint, function, protocol, **options)
     view.__doc__ = function.__doc__
     view.__module__ = function.__module__
     for decorator in decorators:
         view = decorator(view)
+    view.websocket_declares = {**options, "protocol": protocol}  # type: ignore[attr-defined]
     return view
+
+
+def declared(view: Callable[..., Any], name: str) -> Any:
+    """What a registered WebSocket view declares, by attributes of a class or options of a function.
+
+    :param view: the view function.
+    :param name: such as ``"security"``; ``"protocol"`` for its messages.
+    """
+    of_function = getattr(view, "websocket_declares", None)
+    if of_function is not None:
+        return of_function.get(name, getattr(WebSocketView, name))
+    target = getattr(view, "websocket_target", None)
+    view_class = target if isinstance(target, type) else getattr(view, "view_class", WebSocketView)
+    return getattr(view_class, name)
+
+
+def protocol_of(view: Callable[..., Any]) -> Protocol:
+    """The messages of a registered WebSocket view.
+
+    :param view: the view function.
+    """
+    protocol: Protocol = declared(view, "protocol")
+    return protocol
+
+
+def _hooks_of(view: WebSocketView | type[WebSocketView]) -> Iterator[str]:
+    yield from HOOKS
+    for handler in view.protocol.handlers.values():
+        yield handler.name
 
 
 def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
@@ -242,6 +377,6 @@ def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
         return []
     return [
         f"{target.__name__}.{name}"
-        for name in HOOKS
+        for name in _hooks_of(target)
         if is_coroutine_function(getattr(target, name))
     ]
