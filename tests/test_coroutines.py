@@ -105,6 +105,26 @@ def test_tasks_of_one_handler_send_whole_messages(server: Server):
         ]
 
 
+def test_typed_handlers_are_coroutines_or_plain(server: Server):
+    with connect(server.ws("/typed")) as ws:
+        for kind, answer in [("say", "hi True"), ("plain", r"hi wsviews-hook-\d+")]:
+            ws.send(json.dumps({"type": kind, "text": "hi", "ref": 1}))
+            assert json.loads(ws.recv(timeout=10)) == {"type": "more", "text": "hi"}
+            reply = json.loads(ws.recv(timeout=10))
+            assert (reply["type"], reply["ref"]) == (kind, 1)
+            assert re.fullmatch(answer, reply["text"])
+            ws.send("{}")
+            assert json.loads(ws.recv(timeout=10))["code"] == "unknown_type"
+
+
+def test_a_coroutine_gets_loaded_messages(server: Server):
+    with connect(server.ws("/typed-function")) as ws:
+        ws.send("{}")
+        assert json.loads(ws.recv(timeout=10))["code"] == "invalid_message"
+        ws.send('{"text": "loaded"}')
+        assert json.loads(ws.recv(timeout=10)) == {"type": "more", "text": "loaded"}
+
+
 def test_hooks_are_coroutines_in_a_request_context(server: Server, key: str):
     with connect(server.ws(f"/all/bob?key={key}")) as ws:
         assert ws.recv(timeout=10) == "hello bob"

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 
 import loop  # noqa: F401
+import typed
 from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
 from flask.signals import got_request_exception
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -347,3 +348,4 @@ class Shared(WebSocketView):
 websocket.add_url_rule("/shared", view_func=Shared.as_view("shared"))
 
 app.register_blueprint(bp)
+app.register_blueprint(typed.bp)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections import defaultdict, deque
 from types import coroutine
 
 import loop  # noqa: F401
 from flask import Flask, abort, g, request, session
+from marshmallow import Schema, fields
 
-from flask_wsviews import AsyncioWebSocket, CloseConnection, ConnectionClosed, WebSocketView
+import flask_wsviews
+from flask_wsviews import (
+    AsyncioWebSocket,
+    CloseConnection,
+    ConnectionClosed,
+    WebSocketView,
+)
 
 app = Flask(__name__)
 app.secret_key = "for tests"
@@ -107,6 +115,36 @@ async def talk(ws, name):
     for number in range(20):
         await ws.send(f"{name}{number} " + "." * 20_000)
         await asyncio.sleep(0)
+
+
+class Say(Schema):
+    text = fields.Str(required=True)
+
+
+@websocket.route("/typed")
+class Typed(WebSocketView):
+    """Coroutines and plain functions as handlers."""
+
+    emits = {"more": Say}
+
+    @flask_wsviews.message("say", schema=Say, reply=Say)
+    async def say(self, ws, data):
+        await ws.send_message("more", data)
+        return {"text": f"{data['text']} {asyncio.current_task() is not None}"}
+
+    @flask_wsviews.message("plain", schema=Say, reply=Say)
+    def plain(self, ws, data):
+        ws.send_message("more", data)
+        return {"text": f"{data['text']} {threading.current_thread().name}"}
+
+    async def on_invalid(self, ws, error):
+        await ws.send_error(error)
+
+
+@websocket.route("/typed-function", message_schema=Say, emits={"more": Say})
+async def typed_function(ws):
+    async for said in ws:
+        await ws.send_message("more", said)
 
 
 @websocket.route("/all/<name>")
