@@ -245,6 +245,68 @@ def test_without_a_master_nobody_replaces_the_worker(tmp_path, engine):
         assert site.closes() == {"open": [GOING_AWAY]}
 
 
+GUNICORN = {
+    "gthread-blocking": (("-k", "gthread", "--threads", "20"), BLOCKING),
+    "gthread-asyncio": (("-k", "gthread", "--threads", "20"), ASYNCIO),
+    "gevent": (("-k", "gevent"), GEVENT),
+    "gevent-blocking": (("-k", "gevent"), BLOCKING),
+}
+
+
+@contextmanager
+def gunicorn_site(tmp_path: Path, mode: str, *options: str) -> Iterator[Site]:
+    worker_options, env = GUNICORN[mode]
+    command = servers.gunicorn(APP, *worker_options, "--access-logfile", "-", *options)
+    events = tmp_path / "events"
+    with servers.running(command, tmp_path / "log", {**env, "EVENTS": str(events)}) as server:
+        yield Site(server, events)
+
+
+def open_parts(stack: ExitStack, site: Site, key: str) -> RawClient:
+    client = stack.enter_context(RawClient(site.server).open(f"/parts?key={key}"))
+    assert int(client.recv_message()) > 0
+    return client
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("mode", GUNICORN)
+def test_gunicorn_stops_soon_and_says_goodbye(tmp_path, mode, signum):
+    """Its graceful timeout is 30 s, which open connections took to the end."""
+    with gunicorn_site(tmp_path, mode, "--preload") as site, ExitStack() as stack:
+        clients = [open_parts(stack, site, f"idle{number}") for number in range(3)]
+        site.server.process.send_signal(signum)
+        for client in clients:
+            assert answer(client) == GOING_AWAY
+        site.server.wait_exit(15)
+        assert site.closes() == {f"idle{number}": [GOING_AWAY] for number in range(3)}
+        assert group_of(site.server.process.pid) == set()
+
+
+@pytest.mark.parametrize("mode", GUNICORN)
+def test_gunicorn_reloads_and_says_goodbye(tmp_path, mode):
+    with gunicorn_site(tmp_path, mode) as site, ExitStack() as stack:
+        client = open_parts(stack, site, "open")
+        site.server.process.send_signal(signal.SIGHUP)
+        assert answer(client) == GOING_AWAY
+        poll(lambda: not alive(site.pid))
+        assert poll(site.new_pid) != site.pid
+        with connect(site.server.ws("/parts?key=again")) as ws:
+            assert int(ws.recv(timeout=10)) != site.pid
+        assert site.closes()["open"] == [GOING_AWAY]
+
+
+@pytest.mark.parametrize("mode", GUNICORN)
+def test_gunicorn_replaces_a_worker_after_so_many_requests(tmp_path, mode):
+    with gunicorn_site(tmp_path, mode, "--max-requests", "8") as site, ExitStack() as stack:
+        client = open_parts(stack, site, "open")
+        while "Autorestarting worker" not in site.server.log:
+            site.server.get("/pid")
+        assert answer(client) == RESTART
+        poll(lambda: not alive(site.pid))
+        assert poll(site.new_pid) != site.pid
+        assert site.closes() == {"open": [RESTART]}
+
+
 class Talker(threading.Thread):
     """Sends numbered messages, comes back whenever it is told to, and counts what was echoed."""
 

@@ -112,7 +112,7 @@ class GeventEngine(Engine):
         came, too, in its greenlet. A worker that got SIGWINCH, for ``--cheaper`` or
         ``--max-worker-lifetime``, lives on with its gevent loop, for good.
         """
-        return not _in_hub_greenlet()
+        return find_uwsgi() is None or not _in_hub_greenlet()
 
     def ending_signal(self) -> int | None:
         """See :meth:`Engine.ending_signal`; here handlers are called by the loop, later."""

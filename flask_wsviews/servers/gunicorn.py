@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 from ..typing import Environ
-from .base import HeldTransport
+from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport
+
+# How often to look whether the worker is to end, in seconds.
+INTERVAL = 0.1
 
 
 def serves(environ: Environ) -> bool:
@@ -23,4 +31,55 @@ def take_socket(environ: Environ) -> HeldTransport:
 
 
 def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
-    """Nothing: gunicorn tells an application nothing of its end, short of ending it."""
+    """Have *farewell* called as soon as this worker is asked to end.
+
+    gunicorn calls its hooks only when the requests are over, which the open connections hold up.
+    """
+    worker = _find_worker()
+    if worker is not None:
+        _watch.add(worker, farewell)
+
+
+def close_code(worker: Any) -> int:
+    """What to tell the clients of a worker that ends.
+
+    One that has served its ``--max-requests`` is replaced. SIGTERM comes on a reload as well as
+    on a stop, and the worker can't tell which it is.
+    """
+    return SERVICE_RESTART if worker.nr >= worker.max_requests else GOING_AWAY
+
+
+def _find_worker() -> Any:
+    """Gunicorn's object for this process: its method handles SIGTERM."""
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if hasattr(worker, "alive") else None
+
+
+class _Watch:
+    """Waits for the end of this process's worker."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._farewells: list[Callable[[int], None]] = []
+        self._pid: int | None = None
+
+    def add(self, worker: Any, farewell: Callable[[int], None]) -> None:
+        with self._lock:
+            if farewell not in self._farewells:
+                self._farewells.append(farewell)
+            if self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+        # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
+        threading.Thread(
+            target=self._run, args=(worker,), name="wsviews-watch", daemon=True
+        ).start()
+
+    def _run(self, worker: Any) -> None:
+        while worker.alive:
+            time.sleep(INTERVAL)
+        for farewell in self._farewells:
+            farewell(close_code(worker))
+
+
+_watch = _Watch()
