@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import servers
+import uwsgi_asyncio
 from conftest import ASYNCIO, BLOCKING, GEVENT
 from raw import RawClient, close_frame
 from servers import Server, poll
@@ -28,6 +29,10 @@ ENGINES = {
     "gevent": (("--gevent", "10"), GEVENT),
     "asyncio": ((), ASYNCIO),
 }
+BINARIES = {}
+if uwsgi_asyncio.why_not() is None:
+    ENGINES["own-asyncio"] = (tuple(uwsgi_asyncio.OPTIONS), ASYNCIO)
+    BINARIES["own-asyncio"] = {"binary": uwsgi_asyncio.binary}
 
 # How long uWSGI's master may take to see that a worker is gone, in seconds: it looks once a second.
 MASTER_PACE = 4.0
@@ -81,12 +86,18 @@ class Site:
         return pid if pid != self.pid else None
 
 
+def uwsgi_command(engine: str, *options: str, router: bool = False):
+    engine_options, _ = ENGINES[engine]
+    binary = BINARIES.get(engine, {})
+    return servers.uwsgi(APP, *engine_options, *options, router=router, **binary)
+
+
 @contextmanager
 def uwsgi_site(
     tmp_path: Path, engine: str, *options: str, router: bool = False, **env: str
 ) -> Iterator[Site]:
-    engine_options, engine_env = ENGINES[engine]
-    command = servers.uwsgi(APP, *engine_options, *options, router=router)
+    _, engine_env = ENGINES[engine]
+    command = uwsgi_command(engine, *options, router=router)
     events = tmp_path / "events"
     env = {**engine_env, "EVENTS": str(events), **env}
     with servers.running(command, tmp_path / "log", env) as server:
@@ -154,7 +165,8 @@ def test_every_connection_hears_why_it_ends(tmp_path, engine, end):
         expected = {f"idle{number}": [code] for number in range(5)}
         # Nobody knows what the silent one would have answered.
         assert site.closes() == {**expected, "busy": [code], "silent": [1006]}
-        assert "the application's atexit" in site.events
+        # uWSGI's asyncio loop calls none.
+        assert ("the application's atexit" in site.events) == (engine != "own-asyncio")
         if code == RESTART:
             assert poll(site.new_pid) != site.pid
             with connect(site.server.ws("/parts?key=again")) as ws:
@@ -228,11 +240,11 @@ def test_a_touched_file(tmp_path, engine, how):
 
 @each_engine
 def test_without_a_master_nobody_replaces_the_worker(tmp_path, engine):
-    options, engine_env = ENGINES[engine]
+    _, engine_env = ENGINES[engine]
     events = tmp_path / "events"
 
     def command(port: int) -> list[str]:
-        line = servers.uwsgi(APP, *options)(port)
+        line = uwsgi_command(engine)(port)
         return [option for option in line if option != "--master"]
 
     env = {**engine_env, "EVENTS": str(events)}
@@ -243,6 +255,52 @@ def test_without_a_master_nobody_replaces_the_worker(tmp_path, engine):
         assert answer(client) == GOING_AWAY
         server.wait_exit()
         assert site.closes() == {"open": [GOING_AWAY]}
+
+
+@pytest.mark.parametrize("engine", ["blocking", "gevent", "asyncio"])
+def test_a_worker_that_has_served_its_requests(tmp_path, engine):
+    """With uWSGI's own asyncio loop a worker that should end for this goes on."""
+    options = ["--max-requests", "8", "--min-worker-lifetime", "0"]
+    with uwsgi_site(tmp_path, engine, *options) as site, ExitStack() as stack:
+        client = site.open(stack, "open")
+        for _ in range(5):
+            # Three went before. One more would wait for the next worker.
+            assert site.new_pid() is None
+        assert answer(client) == RESTART
+        assert poll(site.new_pid) != site.pid
+        assert site.closes() == {"open": [RESTART]}
+
+
+@pytest.mark.parametrize("engine", ["blocking", "asyncio"])
+def test_a_worker_that_cheaper_ends(tmp_path, engine):
+    """With its own loops, or several threads, uWSGI lets it live on, its connections as well."""
+    fifo = tmp_path / "fifo"
+    options = ["--processes", "2", "--cheaper", "1", "--cheaper-initial", "2", "--threads", "1"]
+    options += ["--cheaper-overload", "600", "--master-fifo", str(fifo)]
+    with uwsgi_site(tmp_path, engine, *options) as site, ExitStack() as stack:
+        clients: dict[int, RawClient] = {}
+
+        def both_workers_have_one() -> bool:
+            client = RawClient(site.server).open("/parts?key=one")
+            pid = int(client.recv_message())
+            if pid in clients:
+                client.sock.close()
+            else:
+                clients[pid] = stack.enter_context(client)
+            return len(clients) == 2
+
+        poll(both_workers_have_one, 20)
+        poll(fifo.exists)
+        fifo.write_text("-")
+        by_socket = {client.sock: pid for pid, client in clients.items()}
+        told, _, _ = select.select(by_socket, [], [], 10)
+        [cheaped] = [by_socket[sock] for sock in told]
+        assert answer(clients.pop(cheaped)) == RESTART
+        [other] = clients.values()
+        other.send(Opcode.TEXT, "still there")
+        assert other.recv_message() == b"still there"
+        poll(lambda: not alive(cheaped), 3 + MASTER_PACE)
+        assert RESTART in site.closes()["one"]
 
 
 GUNICORN = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from ..exceptions import ServerError
 from ..handshake import STATUS
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, duplicate
+from .loop_signals import LoopSignals
 
 try:
     import uwsgi
@@ -75,7 +77,10 @@ def take_socket(environ: Environ) -> Transport:
 
 def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
     """Have *farewell* called in this worker when it ends."""
-    _exit_hook.install(ending_signal, farewell)
+    if uwsgi.loop == b"asyncio":
+        _loop_hook.install(farewell)
+    else:
+        _exit_hook.install(ending_signal, farewell)
 
 
 def close_code(signum: int | None) -> int:
@@ -116,4 +121,24 @@ class _ExitHook:
                 self._of_application()
 
 
+class _LoopHook:
+    """The signals that end a worker of uWSGI's asyncio loop, which calls no exit hook."""
+
+    def __init__(self) -> None:
+        self._farewells: list[Callable[[int], None]] = []
+        self._pid: int | None = None
+
+    def install(self, farewell: Callable[[int], None]) -> None:
+        if farewell not in self._farewells:
+            self._farewells.append(farewell)
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            LoopSignals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), self._say)
+
+    def _say(self, signum: int) -> None:
+        for farewell in self._farewells:
+            farewell(close_code(signum))
+
+
 _exit_hook = _ExitHook()
+_loop_hook = _LoopHook()

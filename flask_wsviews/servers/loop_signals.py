@@ -1,0 +1,65 @@
+"""A chance to say goodbye before a signal ends a process whose main thread runs an asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+# More than a struct sigaction takes on any platform, in bytes.
+ACTION_SIZE = 1024
+
+
+class LoopSignals:
+    """Calls a farewell when one of some signals comes, and lets the signal do its work after it.
+
+    The handlers of a server in C are kept and put back, as Python itself couldn't.
+
+    :param signals: those that end the process.
+    :param farewell: called with the signal, in a thread, so that the loop goes on meanwhile.
+    """
+
+    def __init__(self, signals: tuple[signal.Signals, ...], farewell: Callable[[int], None]):
+        self._signals = signals
+        self._farewell = farewell
+        self._loop = asyncio.get_running_loop()
+        self._actions = {signum: _action_of(signum) for signum in signals}
+        self._saying = False
+        for signum in signals:
+            self._loop.add_signal_handler(signum, self._on_signal, signum)
+
+    def _on_signal(self, signum: signal.Signals) -> None:
+        if not self._saying:
+            self._saying = True
+            threading.Thread(target=self._say, args=(signum,), daemon=True).start()
+
+    def _say(self, signum: signal.Signals) -> None:
+        try:
+            self._farewell(signum)
+        finally:
+            self._loop.call_soon_threadsafe(self._let_through, signum)
+
+    def _let_through(self, signum: signal.Signals) -> None:
+        for watched in self._signals:
+            self._loop.remove_signal_handler(watched)
+            _set_action(watched, self._actions[watched])
+        os.kill(os.getpid(), signum)
+
+
+def _action_of(signum: int) -> ctypes.Array[ctypes.c_char]:
+    action = ctypes.create_string_buffer(ACTION_SIZE)
+    _sigaction(signum, None, action)
+    return action
+
+
+def _set_action(signum: int, action: ctypes.Array[ctypes.c_char]) -> None:
+    _sigaction(signum, action, None)
+
+
+def _sigaction(signum: int, new: object, old: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.sigaction(signum, new, old) != 0:
+        raise OSError(ctypes.get_errno(), f"sigaction() of signal {signum}")
