@@ -1,5 +1,6 @@
 """Class-based WebSocket views for Flask, built for uWSGI."""
 
+from .asyncapi import AsyncAPI
 from .blueprints import Blueprint
 from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
 from .connection import Connection
@@ -31,6 +32,7 @@ from .views import WebSocketView
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncAPI",
     "AsyncioWebSocket",
     "AsyncioWebSocketClient",
     "AsyncioWebSocketMiddleware",

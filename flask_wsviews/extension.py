@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
+from . import cli
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import Settings
 from .engines import Engine, make_engine
@@ -104,6 +105,7 @@ class WebSocket:
         app.run = partial(self._run_app, app)  # type: ignore[method-assign]
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
         app.extensions[EXTENSION] = self
+        app.cli.add_command(cli.ws)
         self.app = app
         for add_rule in self._rules:
             add_rule(app)

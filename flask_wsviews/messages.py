@@ -34,10 +34,10 @@ _MARK = "__wsviews_message__"
 
 
 class ErrorMessage(Schema):
-    """The frame that answers a message which can't be used, dumped from :class:`InvalidMessage`.
+    """Answers a message that can't be used."""
 
-    The discriminator is added to it, as ``"error"``, unless a subclass has a field of that name.
-    """
+    # It is dumped from InvalidMessage. The discriminator is added to it, as "error", unless a
+    # schema that takes its place has a field of that name. Documents show the text above.
 
     #: ``invalid_message`` or ``unknown_type``.
     code = fields.Str(required=True, metadata={"description": "What is wrong."})

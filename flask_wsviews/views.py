@@ -338,18 +338,25 @@ def _function_view(
     return view
 
 
+def view_class_of(view: Callable[..., Any]) -> type[WebSocketView] | None:
+    """The class that was registered, ``None`` if it was a function.
+
+    :param view: the view function.
+    """
+    if hasattr(view, "websocket_declares"):
+        return None
+    target = getattr(view, "websocket_target", None)
+    return target if isinstance(target, type) else getattr(view, "view_class", None)
+
+
 def declared(view: Callable[..., Any], name: str) -> Any:
     """What a registered WebSocket view declares, by attributes of a class or options of a function.
 
     :param view: the view function.
     :param name: such as ``"security"``; ``"protocol"`` for its messages.
     """
-    of_function = getattr(view, "websocket_declares", None)
-    if of_function is not None:
-        return of_function.get(name, getattr(WebSocketView, name))
-    target = getattr(view, "websocket_target", None)
-    view_class = target if isinstance(target, type) else getattr(view, "view_class", WebSocketView)
-    return getattr(view_class, name)
+    of_function = getattr(view, "websocket_declares", {})
+    return of_function.get(name, getattr(view_class_of(view) or WebSocketView, name))
 
 
 def protocol_of(view: Callable[..., Any]) -> Protocol:

@@ -272,7 +272,8 @@ def test_engines_are_imported_when_they_are_chosen(module: str) -> None:
 def test_the_package_needs_flask_marshmallow_and_websockets_only() -> None:
     program = """
 import sys
-for name in ("gevent", "greenlet", "uwsgi", "uvloop", "redis", "prometheus_client"):
+for name in ("gevent", "greenlet", "uwsgi", "uvloop", "redis", "prometheus_client",
+    "apispec", "yaml"):
     sys.modules[name] = None
 import flask, flask_wsviews
 app = flask.Flask("site")
@@ -281,6 +282,10 @@ ws.add_url_rule("/talk", "talk", lambda ws: None)
 try:
     flask_wsviews.GeventWebSocket()
 except flask_wsviews.EngineError as error:
+    print(error)
+try:
+    flask_wsviews.AsyncAPI(app)
+except flask_wsviews.ConfigError as error:
     print(error)
 print(sorted(set(flask_wsviews.__all__) - set(dir(flask_wsviews))))
 """
@@ -292,6 +297,7 @@ print(sorted(set(flask_wsviews.__all__) - set(dir(flask_wsviews))))
         timeout=60,
     )
     assert result.stderr == ""
-    refusal, missing = result.stdout.splitlines()
+    refusal, no_documents, missing = result.stdout.splitlines()
     assert "pip install 'flask-wsviews[gevent]'" in refusal
+    assert "pip install 'flask-wsviews[asyncapi]'" in no_documents
     assert missing == "[]"
