@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import asyncapi_documents
+import browser
 import pytest
 import servers
 import uwsgi_asyncio
@@ -52,9 +54,15 @@ if uwsgi_asyncio.why_not() is None:
 UWSGI_MODES = [mode for mode in MODES if mode.startswith("uwsgi")]
 
 
-def pytest_report_header() -> str | None:
-    reason = uwsgi_asyncio.why_not()
-    return reason and f"uWSGI's own asyncio loop is NOT tested, as it takes a build: {reason}"
+def pytest_report_header() -> list[str]:
+    lines = []
+    if reason := uwsgi_asyncio.why_not():
+        lines.append(f"uWSGI's own asyncio loop is NOT tested, as it takes a build: {reason}")
+    if browser.find() is None:
+        lines.append("Pages are NOT tested in a browser: Chromium isn't installed")
+    if reason := asyncapi_documents.why_no_parser():
+        lines.append(f"Documents are NOT read by AsyncAPI's own parser: {reason}")
+    return lines
 
 
 class ServerPool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -284,6 +286,24 @@ def test_the_document_is_served() -> None:
     assert get(client, "/docs/ws/asyncapi.yaml") == DOCUMENT
 
 
+def test_the_page_and_what_it_loads() -> None:
+    app = make_app()
+    AsyncAPI(app, title="<Chat>")
+    client = app.test_client()
+    with client.get("/docs/ws/") as page:
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "connect-src 'self' ws://localhost wss://localhost" in policy
+        assert "<h1>&lt;Chat&gt; <small>1.0.0</small></h1>" in page.text
+        loaded = re.findall(r'(?:src|href|data-document)="(/[^"]+)"', page.text)
+    assert "/docs/ws/renderer.js" in loaded
+    for path in [*loaded, "/docs/ws/static/console.js", "/docs/ws/static/sample.js"]:
+        with client.get(path) as response:
+            assert (path, response.status_code) == (path, 200)
+    with client.get("/docs/ws/renderer.js", headers={"Accept-Encoding": "gzip"}) as response:
+        assert b"AsyncApiStandalone" in gzip.decompress(response.data)
+
+
 def test_a_factory_and_another_url() -> None:
     asyncapi = AsyncAPI(url="/sockets", asyncapi_version="3.1.0")
     app = make_app()
@@ -294,7 +314,7 @@ def test_a_factory_and_another_url() -> None:
 def test_a_guard() -> None:
     app = make_app()
     AsyncAPI(app, guard=lambda: abort(403))
-    for name in ("asyncapi.json", "asyncapi.yaml"):
+    for name in ("", "asyncapi.json", "asyncapi.yaml", "renderer.js", "static/page.js"):
         assert app.test_client().get(f"/docs/ws/{name}").status_code == 403
 
 
