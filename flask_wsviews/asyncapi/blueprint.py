@@ -83,4 +83,5 @@ def _compressed(name: str, mimetype: str) -> Response:
         response.data = data
     else:
         response.data = gzip.decompress(data)
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response

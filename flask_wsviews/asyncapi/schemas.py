@@ -7,8 +7,11 @@ its class's name; where the two ways differ, the one for loading is called ``…
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from apispec import APISpec
@@ -123,33 +126,60 @@ class _Converter(OpenAPIConverter):
         found: JSONSchema = converted
         return found
 
+    def resolve_nested_schema(self, schema: Any) -> JSONSchema:
+        instance = schema() if isinstance(schema, type) else schema
+        if isinstance(instance, Schema) and instance.unknown != instance.opts.unknown:
+            # A component is told from others by its class and fields only.
+            return self.schema2jsonschema(instance)
+        found: JSONSchema = super().resolve_nested_schema(schema)  # type: ignore[no-untyped-call]
+        return found
+
     def field2property(self, field: Any) -> JSONSchema:
+        field = copy.copy(field)
+        field.validators = list(_flattened(field.validators))
         found: JSONSchema = super().field2property(field)
-        for keyword in _FOREIGN:
-            found.pop(keyword, None)
-        if "example" in found:
-            found["examples"] = [found.pop("example")]
-        if isinstance(field, (fields.IP, fields.NaiveDateTime)):
-            # There is no format for either kind of address, nor for a time of no zone.
-            found.pop("format", None)
-        if "default" in found and not self.loads:
-            del found["default"]
-        if any(isinstance(validator, validate.Range) for validator in field.validators):
-            # What is exclusive comes out as inclusive.
-            found.pop("minimum", None)
-            found.pop("maximum", None)
-        if any(isinstance(validator, validate.ContainsOnly) for validator in field.validators):
-            # It is for the items, not for the list.
-            found.pop("enum", None)
+        _purge(found, field)
+        if not self.loads:
+            found.pop("default", None)
         found.update(_of_type(field, self))
         found.update(_of_validators(field))
+        if "enum" in found:
+            found["enum"] = _plain(field, found["enum"])
         if field.allow_none:
             _allow_null(found)
+        if "$ref" in found and len(found) > 1:
+            # Draft 7 looks at nothing beside a reference.
+            found["allOf"] = [{"$ref": found.pop("$ref")}]
         return found
 
 
 class _Plugin(MarshmallowPlugin):
     Converter = _Converter
+
+
+def _purge(found: JSONSchema, field: Any) -> None:
+    """Take out what apispec says and JSON Schema doesn't know, or what isn't so."""
+    for keyword in _FOREIGN:
+        found.pop(keyword, None)
+    for keyword in ("format", "pattern"):
+        if keyword in found and found[keyword] is None:
+            del found[keyword]
+    if "example" in found:
+        found["examples"] = [found.pop("example")]
+    if isinstance(field, (fields.IP, fields.NaiveDateTime)):
+        # There is no format for either kind of address, nor for a time of no zone.
+        found.pop("format", None)
+    if any(isinstance(validator, validate.Range) for validator in field.validators):
+        # What is exclusive comes out as inclusive.
+        found.pop("minimum", None)
+        found.pop("maximum", None)
+    if any(isinstance(validator, validate.ContainsOnly) for validator in field.validators):
+        # It is for the items, not for the list.
+        found.pop("enum", None)
+    if isinstance(field, fields.Mapping):
+        for wrong, right in (("minLength", "minProperties"), ("maxLength", "maxProperties")):
+            if wrong in found:
+                found[right] = found.pop(wrong)
 
 
 def _of_type(field: Any, converter: _Converter) -> JSONSchema:
@@ -168,6 +198,8 @@ def _of_type(field: Any, converter: _Converter) -> JSONSchema:
         return {"format": "uri"}
     if isinstance(field, fields.IP) and not isinstance(field, (fields.IPv4, fields.IPv6)):
         return {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+    if isinstance(field, fields.IPInterface):
+        return {"type": "string"}
     return {}
 
 
@@ -182,9 +214,9 @@ def _of_validators(field: Any) -> JSONSchema:
             pattern = str(validator.regex.pattern)
             found["pattern"] = pattern if pattern.startswith("^") else f"^(?:{pattern})"
         elif isinstance(validator, validate.NoneOf):
-            found["not"] = {"enum": list(validator.iterable)}
+            found["not"] = {"enum": _plain(field, validator.iterable)}
         elif isinstance(validator, validate.ContainsOnly):
-            found["items"] = {"enum": list(validator.choices)}
+            found["items"] = {"enum": _plain(field.inner, validator.choices)}
     return found
 
 
@@ -192,7 +224,31 @@ def _of_range(validator: validate.Range) -> JSONSchema:
     low = "minimum" if validator.min_inclusive else "exclusiveMinimum"
     high = "maximum" if validator.max_inclusive else "exclusiveMaximum"
     bounds = {low: validator.min, high: validator.max}
-    return {name: value for name, value in bounds.items() if isinstance(value, (int, float))}
+    numbers = (int, float, Decimal)
+    return {
+        name: float(value) if isinstance(value, Decimal) else value
+        for name, value in bounds.items()
+        if isinstance(value, numbers)
+    }
+
+
+def _flattened(validators: Iterable[Any]) -> Iterator[Any]:
+    for validator in validators:
+        if isinstance(validator, validate.And):
+            yield from _flattened(validator.validators)
+        else:
+            yield validator
+
+
+def _plain(field: Any, values: Iterable[Any]) -> list[Any]:
+    """Values as they are in JSON, each once."""
+    found: list[Any] = []
+    for value in values:
+        is_plain = value is None or isinstance(value, (str, int, float))
+        plain = value if is_plain else field.serialize("value", {"value": value})
+        if plain not in found:
+            found.append(plain)
+    return found
 
 
 def _allow_null(found: JSONSchema) -> None:

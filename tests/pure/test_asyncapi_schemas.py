@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import enum
 import json
 import re
@@ -149,12 +150,36 @@ NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
             ["c"],
             [None],
         ),
-        (fields.Str(validate=validate.NoneOf(["a", "b"])), ["c"], ["a"], []),
+        (fields.Str(validate=validate.NoneOf(["a", "b", "a"])), ["c"], ["a"], []),
         (fields.Str(validate=validate.Equal("a")), ["a"], ["b"], []),
         (
             fields.List(fields.Str(), validate=validate.ContainsOnly(["a", "b"])),
             [[], ["a", "a"]],
             [["c"]],
+            [],
+        ),
+        (
+            fields.Str(validate=validate.And(validate.Length(min=2), validate.Regexp("a"))),
+            ["ab"],
+            ["a", "ba"],
+            [],
+        ),
+        (fields.Dict(validate=validate.Length(1, 2)), [{"a": 1}], [{}], []),
+        (fields.IPInterface(), ["127.0.0.1/8"], [None], []),
+        (fields.DateTime(format="rfc"), ["Fri, 02 Jan 2026 03:04:05 -0000"], [None], [NOW]),
+        (fields.DateTime(format="%Y"), ["2026"], [None], [NOW]),
+        (fields.Date(validate=validate.OneOf([NOW.date()])), ["2026-01-02"], ["2026-01-03"], []),
+        (fields.Str(validate=validate.OneOf(["a", "a"])), ["a"], ["b"], []),
+        (
+            fields.Decimal(validate=validate.Range(max=decimal.Decimal("1.5"))),
+            [1.5],
+            [2],
+            [],
+        ),
+        (
+            fields.Nested(Person, metadata={"description": "Who."}),
+            [{"name": "x"}],
+            [{"name": 1}],
             [],
         ),
         (fields.Function(lambda obj: "x", lambda value: value), [1, "x"], [], ["x"]),
@@ -221,6 +246,16 @@ def test_what_refers_to_a_component_that_differs_differs_itself() -> None:
     assert list(schemas.components()) == ["Inner", "InnerInput", "Middle", "MiddleInput"]
     items = schemas.named(loaded)["properties"]["m"]["items"]
     assert items == {"$ref": f"{COMPONENTS}MiddleInput"}
+
+
+def test_variants_of_a_class_are_told_apart() -> None:
+    variants = {"a": Loose(), "b": Loose(unknown=INCLUDE), "c": Person(only=("name",)), "d": Person}
+    schema = Schema.from_dict({name: fields.Nested(one) for name, one in variants.items()})()
+    schemas = Schemas()
+    properties = schemas.named(schemas.loaded(schema))["properties"]
+    assert properties["a"] == {"$ref": f"{COMPONENTS}Loose"}
+    assert properties["b"]["additionalProperties"] is True
+    assert properties["c"] != properties["d"]
 
 
 def test_classes_of_one_name_are_told_apart() -> None:
