@@ -12,7 +12,7 @@ from flask.views import View
 
 from .config import origins
 from .exceptions import InvalidMessage, RegistrationError
-from .messages import Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
+from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
 from .steps import Step, Steps, is_coroutine_function
 from .typing import Message, RunHook
 
@@ -153,7 +153,8 @@ class WebSocketView(View):
     def on_invalid(self, ws: WebSocketClient, error: InvalidMessage) -> None:
         """Called for a message that can't be used; by default it answers with an error frame.
 
-        It may raise :class:`CloseConnection`, with 1007 or 1008 perhaps, or do nothing.
+        Schemas find such messages, and handlers that raise :class:`InvalidMessage`. It may raise
+        :class:`CloseConnection`, with 1007 or 1008 perhaps, or do nothing.
 
         :param error: what is wrong with it.
         """
@@ -210,22 +211,23 @@ class WebSocketView(View):
 
     def _take(self, ws: WebSocketClient, message: Message) -> Generator[Step, Any, None]:
         """Load a message, hand it to whom it is for, and send the reply: in one context."""
+        loaded: Loaded | None = None
         try:
             loaded = self.protocol.take(message, ws.app.json.loads)
+            handler = loaded.handler
+            if handler is None:
+                yield partial(self.on_message, ws, loaded.data)
+                return
+            answer = yield partial(getattr(self, handler.name), ws, loaded.data)
+            if answer is not None:
+                yield partial(ws._send_reply, handler, answer, loaded.ref)
         except InvalidMessage as error:
+            if error.ref is None and loaded is not None:
+                error.ref = loaded.ref
             # What only sends needs no thread on asyncio.
             is_default = type(self).on_invalid is WebSocketView.on_invalid
-            yield (
-                partial(ws.send_error, error) if is_default else partial(self.on_invalid, ws, error)
-            )
-            return
-        handler = loaded.handler
-        if handler is None:
-            yield partial(self.on_message, ws, loaded.data)
-            return
-        answer = yield partial(getattr(self, handler.name), ws, loaded.data)
-        if answer is not None:
-            yield partial(ws._send_reply, handler, answer, loaded.ref)
+            answer_it = ws.send_error if is_default else partial(self.on_invalid, ws)
+            yield partial(answer_it, error)
 
 
 class FunctionView(WebSocketView):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft7Validator
+from servers import BIN
+from websockets.sync.client import ClientConnection
 
 SPECS = Path(__file__).parent / "asyncapi-specs"
 PARSER = "@asyncapi/parser@3.6.3"
@@ -49,6 +53,99 @@ def validate(document: dict[str, Any]) -> None:
         for error in _validator(document["asyncapi"]).iter_errors(document)
     ]
     assert not found, "\n".join(found)
+
+
+@cache
+def of_application(script: Path) -> dict[str, Any]:
+    """The document of a Flask application, by the command."""
+    command = [str(BIN / "flask"), "--app", script.stem, "ws", "asyncapi"]
+    done = subprocess.run(
+        command, cwd=script.parent, capture_output=True, text=True, timeout=60, check=True
+    )
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+class Checked:
+    """A client whose messages are checked, both ways, by the document of what it talks to.
+
+    :param connection: the client.
+    :param document: of the application.
+    :param path: that it is connected to.
+    """
+
+    def __init__(self, connection: ClientConnection, document: dict[str, Any], path: str) -> None:
+        self._connection = connection
+        self._document = document
+        [self._channel] = [
+            f"#/channels/{name}"
+            for name, channel in document["channels"].items()
+            if _matches(channel, path.partition("?")[0])
+        ]
+        self._unanswered: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __enter__(self) -> Checked:
+        self._connection.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._connection.__exit__(*exc)
+        if exc[0] is None:
+            # Sent although the document forbids it, and the application didn't mind.
+            assert self._unanswered == []
+
+    def send(self, message: str | bytes) -> None:
+        if not self._is_described(message, "receive"):
+            self._unanswered.append(str(message))
+        self._connection.send(message)
+
+    def recv(self, timeout: float | None = None) -> str | bytes:
+        message = self._connection.recv(timeout)
+        assert self._is_described(message, "send"), f"the document knows no such {message!r}"
+        if self._unanswered and '"error"' in str(message):
+            self._unanswered.pop(0)
+        return message
+
+    def _is_described(self, message: str | bytes, action: str) -> bool:
+        return any(_accepts(self._document, found, message) for found in self._messages(action))
+
+    def _messages(self, action: str) -> Iterator[dict[str, Any]]:
+        for operation in self._document["operations"].values():
+            if operation["channel"]["$ref"] != self._channel:
+                continue
+            references = operation["messages"] if operation["action"] == action else []
+            if action == "send":
+                references = references + operation.get("reply", {}).get("messages", [])
+            for reference in references:
+                yield follow(self._document, follow(self._document, reference["$ref"])["$ref"])
+
+
+def follow(document: dict[str, Any], pointer: str) -> Any:
+    """What a reference in a document points to."""
+    found: Any = document
+    for part in pointer.removeprefix("#/").split("/"):
+        found = found[part]
+    return found
+
+
+def _matches(channel: dict[str, Any], path: str) -> bool:
+    pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(channel["address"]))
+    return re.fullmatch(pattern, path) is not None
+
+
+def _accepts(document: dict[str, Any], message: dict[str, Any], data: str | bytes) -> bool:
+    kind = message["contentType"]
+    if kind != "application/json":
+        return isinstance(data, str) == (kind == "text/plain")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    schema = {**message["payload"], "components": document["components"]}
+    return Draft7Validator(schema).is_valid(value)
 
 
 @cache

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 import servers
+from asyncapi_documents import Checked, of_application
 from servers import Server
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._")
@@ -35,6 +37,7 @@ class Example:
     """An example that is being served."""
 
     server: Server
+    document: dict[str, Any]
 
     @property
     def url(self) -> str:
@@ -46,9 +49,10 @@ class Example:
             text: str = response.read().decode()
         return text
 
-    def connect(self, path: str, **options: Any) -> ClientConnection:
-        ws: ClientConnection = connect(self.server.ws(path), open_timeout=TIMEOUT, **options)
-        return ws
+    def connect(self, path: str, **options: Any) -> Any:
+        """A client that fails if a message, either way, isn't as the document says."""
+        ws = connect(self.server.ws(path), open_timeout=TIMEOUT, **options)
+        return Checked(ws, self.document, path)
 
 
 def by_run(script: str) -> Callable[[int], list[str]]:
@@ -64,8 +68,9 @@ def by_uwsgi(app: str, *options: str) -> Callable[[int], list[str]]:
 @contextlib.contextmanager
 def serving(folder: str, command: Callable[[int], list[str]], log: Path) -> Iterator[Example]:
     env = {"HOST": "127.0.0.1"}
+    [script] = (EXAMPLES / folder).glob("*.py")
     with servers.running(command, log, env, cwd=EXAMPLES / folder) as server:
-        yield Example(server)
+        yield Example(server, of_application(script))
     assert "Traceback" not in server.log
 
 
@@ -149,7 +154,7 @@ def chat(
 class Visitor:
     """A client of the chat."""
 
-    def __init__(self, ws: ClientConnection) -> None:
+    def __init__(self, ws: Checked) -> None:
         self.ws = ws
 
     def send(self, **event: Any) -> None:
@@ -284,6 +289,63 @@ def test_chat_passes_html_on_as_text(enter: Callable[..., Visitor]) -> None:
     assert (heard["name"], heard["text"]) == ("<i>Ann</i>", "<script>alert('&')</script>")
 
 
+TYPED = pytest.mark.parametrize("chat_folder", ["chat-typed"])
+
+
+@TYPED
+@pytest.mark.parametrize(
+    "chat_command",
+    [by_run("chat.py"), by_uwsgi("chat:app", "--gevent", "100")],
+    ids=["run", "uwsgi"],
+)
+def test_typed_chat(chat: Example, enter: Callable[..., Visitor]) -> None:
+    assert "<title>Chat</title>" in chat.page()
+    with pytest.raises(InvalidStatus) as refused:
+        chat.connect("/chat/cellar")
+    assert refused.value.response.status_code == 404
+    ann, bob, eve = enter("lobby"), enter("lobby"), enter("music")
+    ann.send(type="join", name="  Ann ", ref=1)
+    welcome = {"type": "welcome", "name": "Ann", "people": ["Ann"], "history": [], "ref": 1}
+    assert ann.hear() == welcome
+    assert bob.join("Ann")["people"] == ["Ann", "Ann 2"]
+    assert eve.join("Eve")["people"] == ["Eve"]
+    assert ann.hear() == {"type": "joined", "name": "Ann 2"}
+    for speaker, text in ((ann, "Hello"), (bob, "<b>Hello</b>")):
+        speaker.send(type="say", text=text)
+        heard = ann.hear()
+        assert heard == bob.hear()
+        assert (heard["type"], heard["text"]) == ("said", text)
+    late = enter("lobby")
+    assert [said["text"] for said in late.join("Late")["history"]] == ["Hello", "<b>Hello</b>"]
+    assert ann.hear() == bob.hear() == {"type": "joined", "name": "Late"}
+    bob.ws.close()
+    assert ann.hear() == {"type": "left", "name": "Ann 2"}
+    # The first that she hears is herself, though all the rest came before.
+    eve.send(type="say", text="Nobody here?")
+    assert eve.hear()["text"] == "Nobody here?"
+
+
+@TYPED
+def test_typed_chat_bad_input(enter: Callable[..., Visitor]) -> None:
+    ann = enter()
+    unknown = "Unknown; known are join, say."
+    for sent, errors in (
+        ("no JSON", {"_schema": ["Not valid JSON."]}),
+        ("[]", {"_schema": ["A message is a JSON object."]}),
+        ('{"type": "shout"}', {"type": [unknown]}),
+        ('{"type": "say", "text": "too early"}', {"_schema": ["Join with a name first."]}),
+        ('{"type": "join", "name": "  "}', {"name": ["Length must be between 1 and 20."]}),
+        ('{"type": "join"}', {"name": ["Missing data for required field."]}),
+    ):
+        ann.ws.send(sent)
+        heard = ann.hear()
+        assert (heard["type"], heard["errors"]) == ("error", errors)
+    assert ann.join("Ann")["type"] == "welcome"
+    assert ann.join("Ann")["errors"] == {"name": ["You have joined already."]}
+    ann.send(type="say", text="x" * 501)
+    assert ann.hear()["errors"] == {"text": ["Length must be between 1 and 500."]}
+
+
 @pytest.fixture(scope="module")
 def auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     log = tmp_path_factory.mktemp("auth") / "log"
@@ -308,7 +370,7 @@ class Browser:
         with response:
             return response.status, response.read().decode()
 
-    def connect(self, origin: str | None = None) -> ClientConnection:
+    def connect(self, origin: str | None = None) -> Any:
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.jar)
         headers = {"Cookie": cookies} if cookies else {}
         return self.example.connect(
@@ -352,3 +414,29 @@ def test_auth_wrong_password(auth: Example, username: str, password: str) -> Non
     assert status == 401
     assert "Wrong name or password." in page
     assert browser.refusal()[0] == 401
+
+
+BROWSED = {"chat-gevent": by_run("chat.py"), "chat-typed": by_run("chat.py")}
+
+
+@pytest.mark.skipif(browser.find() is None, reason="Chromium isn't installed")
+@pytest.mark.parametrize("chat_folder", BROWSED)
+def test_chat_in_a_browser(chat: Example, enter: Callable[..., Visitor]) -> None:
+    bob = enter("lobby")
+    bob.join("Bob")
+    with browser.chromium() as page:
+        page.go(chat.url + "/")
+        page.js("document.querySelector('#name').value = 'Ann'")
+        page.js("document.querySelector('#enter').requestSubmit()")
+        page.wait("document.querySelector('#state').innerText === 'Connected'")
+        assert bob.hear()["name"] == "Ann"
+        page.js("document.querySelector('#text').value = 'Hello from a page'")
+        page.js("document.querySelector('#say').requestSubmit()")
+        assert bob.hear()["text"] == "Hello from a page"
+        bob.send(type="say", text="<b>Hello</b> page")
+        page.wait("document.querySelector('#log').innerText.includes('<b>Hello</b> page')")
+        page.js("document.querySelector('#text').removeAttribute('maxlength')")
+        page.js("document.querySelector('#text').value = 'x'.repeat(501)")
+        page.js("document.querySelector('#say').requestSubmit()")
+        page.wait("document.querySelector('#problem').innerText.includes('500')")
+        assert page.complaints == []

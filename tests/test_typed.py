@@ -39,6 +39,13 @@ def test_messages_are_routed_and_answered(server: Server):
             "ref": {"id": 7},
         }
         tell(ws, type="say", text="quiet")
+        tell(ws, type="say", text="rude", ref="r")
+        assert hear(ws) == {
+            "type": "error",
+            "code": "invalid_message",
+            "errors": {"text": ["Mind your language."]},
+            "ref": "r",
+        }
         tell(ws, type="values", more=[1])
         assert hear(ws) == {
             "type": "values",

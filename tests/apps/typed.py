@@ -10,7 +10,7 @@ import uuid
 from flask import abort, current_app, g, request
 from marshmallow import EXCLUDE, Schema, fields, validate
 
-from flask_wsviews import Blueprint, CloseConnection, WebSocketView, message
+from flask_wsviews import Blueprint, CloseConnection, InvalidMessage, WebSocketView, message
 
 bp = Blueprint("typed", __name__, url_prefix="/typed")
 
@@ -62,6 +62,8 @@ class Room(WebSocketView):
             abort(403)
         if data["text"] == "close":
             raise CloseConnection(4001, "as you wish")
+        if data["text"] == "rude":
+            raise InvalidMessage({"text": ["Mind your language."]})
         if data["text"] == "boom":
             raise LookupError("on purpose")
         if data["text"] == "quiet":
