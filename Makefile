@@ -21,7 +21,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint pure bench-idle
+.PHONY: help demo test lint pure bench-idle bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
 	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
+	@echo "make bench-typed  measure what a typed message costs"
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT))).close()' 2>/dev/null || \
@@ -51,6 +52,9 @@ lint: $(VENV)/.installed-test
 
 bench-idle: $(VENV)/.installed-test
 	@$(BIN)/python benchmarks/idle.py $(ARGS)
+
+bench-typed: $(VENV)/.installed-test
+	@$(BIN)/python benchmarks/typed.py $(ARGS)
 
 $(VENV)/.installed-demo: EXTRAS = gevent
 $(VENV)/.installed-test: EXTRAS = gevent,test

@@ -67,6 +67,7 @@ class Handler:
     :param schema: loads them; ``None`` leaves the parsed object as it is.
     :param reply: dumps what it returns; ``None`` if it returns nothing.
     :param reply_type: of the reply.
+    :param ours: keys that are taken out before the schema loads, since it has no fields for them.
     """
 
     type: str
@@ -74,6 +75,7 @@ class Handler:
     schema: Schema | None
     reply: Schema | None
     reply_type: str
+    ours: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Protocol:
     :param schema: loads every message; ``None`` where they are routed by type, or not looked into.
     :param handlers: by type.
     :param emits: schemas of what the view sends by itself, by type.
+    :param ours: keys that are taken out before *schema* loads, since it has no fields for them.
     """
 
     owner: str = "view"
@@ -132,6 +135,7 @@ class Protocol:
     schema: Schema | None = None
     handlers: Mapping[str, Handler] = field(default_factory=lambda: MappingProxyType({}))
     emits: Mapping[str, Schema] = field(default_factory=lambda: MappingProxyType({}))
+    ours: frozenset[str] = frozenset()
 
     @property
     def is_typed(self) -> bool:
@@ -170,7 +174,7 @@ class Protocol:
         """
         ref = value.get(REF) if isinstance(value, dict) else None
         if self.schema is not None:
-            return Loaded(None, _load(self.schema, value, ref, (REF,)), ref)
+            return Loaded(None, _load(self.schema, value, ref, self.ours), ref)
         if not isinstance(value, dict):
             raise InvalidMessage({SCHEMA_ERRORS: ["A message is a JSON object."]})
         type_ = value.get(self.discriminator)
@@ -181,7 +185,7 @@ class Protocol:
             if self.discriminator in value:
                 problem = f"Unknown; known are {known}."
             raise InvalidMessage({self.discriminator: [problem]}, code="unknown_type", ref=ref)
-        return Loaded(handler, _load(handler.schema, value, ref, (self.discriminator, REF)), ref)
+        return Loaded(handler, _load(handler.schema, value, ref, handler.ours), ref)
 
     # -- what goes out ----------------------------------------------------------------------------
 
@@ -290,13 +294,15 @@ def make_protocol(
         _type(f"emits of {owner}", type_): _object_schema(f"emits[{type_!r}] of {owner}", value)
         for type_, value in (emits or {}).items()
     }
+    whole = as_schema(f"message_schema of {owner}", schema)
     return Protocol(
         owner=owner,
         discriminator=discriminator,
         binary=binary,
-        schema=as_schema(f"message_schema of {owner}", schema),
+        schema=whole,
         handlers=MappingProxyType(dict(handlers or {})),
         emits=MappingProxyType(made),
+        ours=_ours(whole, REF),
     )
 
 
@@ -338,12 +344,14 @@ def _handlers_of(view: type[Any]) -> dict[str, Handler]:
     handlers: dict[str, Handler] = {}
     for name, (type_, schema, reply, reply_type) in marks.items():
         where = f"{view.__name__}.{name}"
+        loads = _object_schema(f"schema of {where}", schema)
         handler = Handler(
             _type(f"@message of {where}", type_),
             name,
-            _object_schema(f"schema of {where}", schema),
+            loads,
             _object_schema(f"reply of {where}", reply),
             _type(f"reply_type of {where}", reply_type),
+            _ours(loads, view.discriminator, REF),
         )
         other = handlers.setdefault(type_, handler)
         if other is not handler:
@@ -366,11 +374,15 @@ def _type(where: str, type_: Any) -> str:
     return type_
 
 
-def _load(schema: Schema | None, value: Any, ref: Any, ours: tuple[str, ...]) -> Any:
-    """Load *value* without the fields that are *ours*, unless the schema knows them."""
+def _ours(schema: Schema | None, *keys: str) -> frozenset[str]:
+    known = {} if schema is None else load_fields(schema)
+    return frozenset(key for key in keys if key not in known)
+
+
+def _load(schema: Schema | None, value: Any, ref: Any, ours: frozenset[str]) -> Any:
+    """Load *value* without the keys that are *ours*."""
     if isinstance(value, dict):
-        known = () if schema is None else load_fields(schema)
-        value = {key: one for key, one in value.items() if key not in ours or key in known}
+        value = {key: one for key, one in value.items() if key not in ours}
     if schema is None:
         return value
     try:
