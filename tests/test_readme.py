@@ -1,28 +1,38 @@
-"""The README's first example does what the README says."""
+"""The examples of the README and of the docs do what their text says."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import pytest
 import servers
 from raw import RawClient
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def blocks(page: Path, language: str = "python") -> list[str]:
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for found, text in fences if found == language]
+
+
+def run(code: str, folder: Path):
+    """Start an application as its text says."""
+    app = folder / "app.py"
+    app.write_text(code.replace("gevent=100", "gevent=100, port=int(__import__('sys').argv[1])"))
+    return servers.running(lambda port: [sys.executable, str(app), str(port)], folder / "log")
 
 
 def test_the_first_example(tmp_path):
-    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
-    app = tmp_path / "app.py"
-    app.write_text(code.replace("gevent=100", "gevent=100, port=int(__import__('sys').argv[1])"))
-
-    def command(port: int) -> list[str]:
-        return [sys.executable, str(app), str(port)]
-
-    with servers.running(command, tmp_path / "log") as server:
+    with run(blocks(README)[0], tmp_path) as server:
         lobby = f"ws://localhost:{server.port}/chat/lobby"
         with connect(lobby) as one, connect(lobby) as two:
             for ws in (one, two):
@@ -36,3 +46,50 @@ def test_the_first_example(tmp_path):
             two.close()
             one.send("still here")
             assert one.recv(timeout=10) == "still here"
+
+
+def test_the_second_example(tmp_path):
+    with run(blocks(README)[1], tmp_path) as server:
+        with connect(f"ws://localhost:{server.port}/chat/lobby") as ws:
+            ws.send('{"type": "say", "text": "Hi", "ref": 1}')
+            assert json.loads(ws.recv(timeout=10)) == {
+                "type": "said",
+                "text": "Hi",
+                "room": "lobby",
+                "ref": 1,
+            }
+        assert json.loads(server.get("/docs/ws/asyncapi.json"))["info"]["title"] == "Chat"
+
+
+def test_the_page_on_typed_messages(tmp_path):
+    page = ROOT / "docs" / "messages.md"
+    code = "\n".join([*blocks(page), "if __name__ == '__main__':\n    app.run(gevent=100)\n"])
+    [conversation] = [block for block in blocks(page, "") if block.startswith("→")]
+    with run(code, tmp_path) as server:
+        with connect(f"ws://localhost:{server.port}/chat") as ws:
+            assert json.loads(ws.recv(timeout=10)) == {"type": "greeting", "text": "Hello!"}
+            for line in conversation.splitlines():
+                direction, _, frame = line.partition(" ")
+                if direction == "→":
+                    ws.send(frame)
+                    continue
+                expected, heard = json.loads(frame), json.loads(ws.recv(timeout=10))
+                assert ("at" in expected) == ("at" in heard)
+                assert {**expected, "at": None} == {**heard, "at": None}
+            ws.send('{"type": "say", "text": "spam"}')
+            heard = json.loads(ws.recv(timeout=10))
+            assert heard["errors"] == {"text": ["No advertising, please."]}
+        with connect(f"ws://localhost:{server.port}/say") as ws:
+            ws.send('{"text": "hi"}')
+            assert ws.recv(timeout=10) == "HI"
+
+
+def test_the_page_on_documents(tmp_path):
+    code = "\n".join(blocks(ROOT / "docs" / "asyncapi.md"))
+    with run(f"{code}\nif __name__ == '__main__':\n    app.run(gevent=100)\n", tmp_path) as server:
+        request = urllib.request.Request(server.http("/docs/ws/"))
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        refused.value.close()
+    # Without a secret key the session can't be read, which is empty then.
+    assert refused.value.code == 403

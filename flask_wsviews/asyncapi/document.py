@@ -180,7 +180,9 @@ class _Channel:
         payload = _with_ref(self._payload(handler.type, loaded))
         about = inspect.getdoc(getattr(self._view_class, handler.name))
         operation = self._receive(
-            handler.type, self._message(handler.type, payload, loaded=True), _described(about)
+            handler.type,
+            self._message(handler.type, payload, loaded=True, about=handler.schema),
+            _described(about),
         )
         if handler.reply is not None:
             payload = self._payload(handler.reply_type, self._schemas.dumped(handler.reply))

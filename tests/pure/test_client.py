@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import decimal
+import json
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from marshmallow import Schema, fields
 from websockets.frames import Opcode
 
 from flask_wsviews.client import WebSocketClient
-from flask_wsviews.exceptions import ConnectionClosed
+from flask_wsviews.exceptions import ConnectionClosed, OutgoingMessageError
+from flask_wsviews.messages import make_protocol
 
-from .helpers import Peer, binary, close, handshake_environ, open_client, sent_close, text
+from .helpers import (
+    Peer,
+    binary,
+    close,
+    handshake_environ,
+    open_client,
+    sent_close,
+    sent_text,
+    text,
+)
 
 
 @pytest.fixture
@@ -227,3 +241,62 @@ def test_sharedareas_need_uwsgi(client: WebSocketClient, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "uwsgi", None)
     with pytest.raises(RuntimeError, match="--sharedarea"):
         client.send_from_sharedarea(0, 0)
+
+
+# -- typed messages -----------------------------------------------------------------------------
+
+
+class Note(Schema):
+    text = fields.Str(required=True)
+    price = fields.Decimal()
+
+
+class Provider(DefaultJSONProvider):
+    """Writes and reads in its own way, as one of orjson or msgspec does."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return "own" + super().dumps(obj, **kwargs)
+
+    def loads(self, s: Any, **kwargs: Any) -> Any:
+        return super().loads(s.removeprefix("own"), **kwargs)
+
+
+@pytest.fixture
+def typed(client: WebSocketClient) -> WebSocketClient:
+    client.app.json = Provider(client.app)
+    client._protocol = make_protocol("view", schema=Note, emits={"note": Note})
+    client._loads_messages = True
+    return client
+
+
+def test_typed_messages_go_through_the_json_provider(typed: WebSocketClient, peer: Peer) -> None:
+    typed.send_message("note", {"text": "x", "price": decimal.Decimal("1.5")})
+    assert peer.sent() == [sent_text('own{"price": "1.5", "text": "x", "type": "note"}')]
+    with pytest.raises(OutgoingMessageError, match="required"):
+        typed.send_message("note", {})
+    assert peer.sent() == []
+    peer.feed(text('own{"text": "x"}'))
+    assert typed.receive() == {"text": "x"}
+
+
+def test_invalid_messages_are_answered_and_left_out(typed: WebSocketClient, peer: Peer) -> None:
+    peer.feed(text("own{}") + text('own{"text": "x"}') + close())
+    assert list(typed) == [{"text": "x"}]
+    [(opcode, payload), *_] = peer.sent()
+    assert opcode is Opcode.TEXT
+    assert json.loads(payload.removeprefix(b"own"))["code"] == "invalid_message"
+
+
+def test_the_time_to_wait_is_for_all_of_them(typed: WebSocketClient, peer: Peer) -> None:
+    peer.feed(text("own{}") + text('own{"text": "x"}'))
+    assert typed.receive(timeout=5) == {"text": "x"}
+    first, second = typed._driver.timeouts  # type: ignore[union-attr]
+    assert 0 < second <= first <= 5
+
+
+def test_recv_nb_of_typed_messages(typed: WebSocketClient, peer: Peer) -> None:
+    assert typed.recv_nb() == ""
+    peer.feed(text("own{}") + text('own{"text": "x"}') + close())
+    assert typed.recv_nb() == ""
+    assert typed.recv_nb() == {"text": "x"}
+    assert typed.recv_nb() is None
