@@ -5,10 +5,11 @@ from __future__ import annotations
 import _socket
 import contextlib
 import io
+import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 from ..handshake import STATUS, serialize_response
@@ -16,6 +17,8 @@ from ..typing import Environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
+
+logger = logging.getLogger("flask_wsviews")
 
 # Close codes for a process that ends (RFC 6455 7.4.1, and IANA's registry for the second).
 GOING_AWAY = 1001
@@ -39,6 +42,15 @@ def detach_environ(environ: Environ) -> None:
     for key in _SERVER_OBJECTS:
         environ.pop(key, None)
     environ["wsgi.input"] = io.BytesIO()
+
+
+def say_all(farewells: Iterable[Callable[[int], None]], code: int) -> None:
+    """Call each farewell; what goes wrong with one keeps none of the others from being said."""
+    for farewell in list(farewells):
+        try:
+            farewell(code)
+        except Exception:
+            logger.exception("a goodbye failed")
 
 
 def duplicate(fd: int) -> socket.socket:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..typing import Environ
-from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport
+from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport, say_all
 
 # How often to look whether the worker is to end, in seconds.
 INTERVAL = 0.1
@@ -78,8 +78,7 @@ class _Watch:
     def _run(self, worker: Any) -> None:
         while worker.alive:
             time.sleep(INTERVAL)
-        for farewell in self._farewells:
-            farewell(close_code(worker))
+        say_all(self._farewells, close_code(worker))
 
 
 _watch = _Watch()

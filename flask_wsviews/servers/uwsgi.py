@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..exceptions import ServerError
 from ..handshake import STATUS
 from ..typing import Environ
-from .base import GOING_AWAY, SERVICE_RESTART, duplicate
+from .base import GOING_AWAY, SERVICE_RESTART, duplicate, say_all
 from .loop_signals import LoopSignals
 
 try:
@@ -112,13 +112,11 @@ class _ExitHook:
             uwsgi.atexit = self
 
     def __call__(self) -> None:
-        try:
-            for ending_signal, farewell in self._farewells:
-                farewell(close_code(ending_signal()))
-        finally:
-            # Last, because on_close hooks may need what it closes.
-            if self._of_application is not None:
-                self._of_application()
+        for ending_signal, farewell in self._farewells:
+            say_all([farewell], close_code(ending_signal()))
+        # Last, because on_close hooks may need what it closes.
+        if self._of_application is not None:
+            self._of_application()
 
 
 class _LoopHook:
@@ -136,8 +134,7 @@ class _LoopHook:
             LoopSignals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), self._say)
 
     def _say(self, signum: int) -> None:
-        for farewell in self._farewells:
-            farewell(close_code(signum))
+        say_all(self._farewells, close_code(signum))
 
 
 _exit_hook = _ExitHook()
