@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from ..config import Settings
-from ..connection import Connection, State
+from ..connection import Connection, PreparedMessage, State
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
 
@@ -198,6 +198,9 @@ class Engine(ABC):
 class Driver(ABC):
     """One connection with its socket. Clients call the public methods, from wherever they are."""
 
+    #: Whether all connections of a home are served by one thread.
+    shares_thread: ClassVar[bool] = False
+
     def __init__(self, transport: Transport, connection: Connection) -> None:
         self.connection = connection
         #: Called once the socket is closed.
@@ -257,6 +260,31 @@ class Driver(ABC):
     @abstractmethod
     def finish(self) -> None:
         """End the connection if it hasn't, and free everything. The owner calls it, last."""
+
+    # -- for groups -----------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def home(self) -> object:
+        """What the connection is served by: for those of one home, one call serves all."""
+
+    @abstractmethod
+    def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call *function* where :meth:`deliver` works: now, or soon and in order. Never waits."""
+
+    @abstractmethod
+    def call_soon_at_home(self, function: Callable[..., object]) -> None:
+        """As :meth:`call_at_home`, but where a thread is shared, after others had their turn."""
+
+    @abstractmethod
+    def deliver(self, prepared: PreparedMessage, policy: str) -> int:
+        """Queue a message that goes to many; only for what :meth:`call_at_home` calls.
+
+        What comes after the end of the connection is dropped without an error.
+
+        :param policy: see :meth:`Connection.send_prepared`.
+        :returns: how many messages the client has to do without because it is slow.
+        """
 
     # -- for engines: all of these need the driver to be the only one at work ----------------------
 

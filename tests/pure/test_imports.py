@@ -30,10 +30,11 @@ ALLOWED = {
     "messages": {"outgoing"},
     "outgoing": set(),
     "bindings": {"messages"},
+    "groups": {"config", "connection", "engines", "steps"},
     "context": set(),
     "dispatcher": {"context", "messages", "groups", "steps"},
     "steps": set(),
-    "views": {"config", "messages", "steps"},
+    "views": {"config", "groups", "messages", "steps"},
     "blueprints": {"views"},
     "uwsgi_command": set(),
 }
@@ -213,7 +214,7 @@ def test_rooms_that_need_nothing_of_ours(room: str) -> None:
     assert own(room) <= {"exceptions"} - {room}
 
 
-@pytest.mark.parametrize("module", modules_in("connection", "handshake", "engines"))
+@pytest.mark.parametrize("module", modules_in("connection", "handshake", "engines", "groups"))
 def test_no_flask_below_the_middleware(module: str) -> None:
     for imported in closure(module):
         assert "flask" not in libraries(imported), imported
