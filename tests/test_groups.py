@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from uuid import uuid4
@@ -12,6 +11,7 @@ import pytest
 import servers
 import uwsgi_asyncio
 from raw import RawClient
+from redis_server import RedisServer, redis_server
 from servers import Server, poll
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Opcode
@@ -39,13 +39,26 @@ if uwsgi_asyncio.why_not() is None:
     )
 
 
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def broker_url(request) -> str:
+    if request.param == "memory":
+        return "memory://"
+    return str(request.getfixturevalue("redis").url)
+
+
 @pytest.fixture(scope="module", params=MODES)
-def server(request, tmp_path_factory) -> Iterator[Server]:
+def server(request, broker_url, tmp_path_factory) -> Iterator[Server]:
     command, env = MODES[request.param]
     log = tmp_path_factory.mktemp("groups") / "log"
-    with servers.running(command, log, env) as running:
-        yield running
-    assert "Traceback" not in running.log, running.log
+    with servers.running(command, log, {**env, "SET_BROKER_URL": json.dumps(broker_url)}) as made:
+        yield made
+    assert "Traceback" not in made.log, made.log
 
 
 @pytest.fixture
@@ -161,6 +174,7 @@ def test_messages_arrive_in_order_and_once(server, group):
             ask(ws, "join", group)
         for number in range(300):
             publisher.send(json.dumps(["broadcast", group, str(number)]))
+        listen(publisher, 300)
         expected = [str(number) for number in range(300)]
         assert listen(one, 300) == listen(two, 300) == expected
 
@@ -215,6 +229,7 @@ def test_a_long_history_is_replayed_while_more_is_published(server, group):
         for number in range(250):
             publisher.send(json.dumps(["broadcast", kept, str(number)]))
         listen(one, 250)
+        listen(publisher, 250)
         for number in range(250, 500):
             publisher.send(json.dumps(["broadcast", kept, str(number)]))
         with talk(server) as two:
@@ -225,6 +240,7 @@ def test_a_long_history_is_replayed_while_more_is_published(server, group):
                 if "position" not in message:
                     received.append(message)
         assert received == [str(number) for number in range(500)]
+        listen(publisher, 250)
         assert listen(one, 250) == received[250:]
 
 

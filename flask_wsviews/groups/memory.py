@@ -129,7 +129,8 @@ class _Log:
         position = deliveries[-1].id if deliveries else _id(self._last)
         # An id from the future isn't one of ours: that of a process that has ended, perhaps.
         complete = self._floor <= start <= self._last
-        return Replay(position or _id(self._last), deliveries, complete)
+        is_last = len(deliveries) < PAGE
+        return Replay(position or _id(self._last), deliveries, complete, is_last)
 
     def _forget(self) -> None:
         seconds = self._history.seconds
