@@ -19,7 +19,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from ..connection import Connection, PreparedMessage, State
@@ -192,13 +192,13 @@ class BlockingDriver(Driver):
         """See :meth:`Driver.call_soon_at_home`."""
         function()
 
-    def deliver(self, prepared: PreparedMessage, policy: str) -> int:
+    def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
         """See :meth:`Driver.deliver`."""
         with self.lock:
-            if self.connection.state is not State.OPEN or self._released:
+            if self._released:
                 return 0
-            dropped = self.connection.send_prepared(prepared, policy, monotonic())
-            has_rest = self._write()
+            dropped = self._queue_for_many(messages, policy)
+            has_rest = self._is_full or self._write()
         if has_rest:
             self._keeper.watch(self)
         return dropped

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from ..connection import Connection, PreparedMessage, State
@@ -191,14 +191,11 @@ class LoopDriver(Driver):
         """See :meth:`Driver.call_soon_at_home`."""
         self._call_in_loop(function)
 
-    def deliver(self, prepared: PreparedMessage, policy: str) -> int:
+    def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
         """See :meth:`Driver.deliver`."""
-        connection = self.connection
-        if connection.state is not State.OPEN:
-            return 0
-        dropped = connection.send_prepared(prepared, policy, monotonic())
+        dropped = self._queue_for_many(messages, policy)
         # While the kernel has no room it would be asked for nothing.
-        if not self._writing or connection.state is not State.OPEN:
+        if not self._writing or self.connection.state is not State.OPEN:
             self._settle()
         return dropped
 

@@ -57,7 +57,7 @@ class Health:
                 raise self.error()
             self._retry_at = now + LONGEST_DELAY
 
-    def failed(self, error: BaseException) -> BrokerUnavailable:
+    def failed(self, error: BaseException, outcome: str = "nothing was sent") -> BrokerUnavailable:
         """Note a failure; returns what to raise for it."""
         with self._lock:
             self._failures += 1
@@ -66,7 +66,7 @@ class Health:
             self._error = str(error) or type(error).__name__
         if is_news:
             logger.error("%s fails: %s", self._name, self._error)
-        return self.error()
+        return self.error(outcome)
 
     def succeeded(self) -> None:
         """Note a success."""
@@ -78,6 +78,6 @@ class Health:
         if was_bad:
             logger.warning("%s works again", self._name)
 
-    def error(self) -> BrokerUnavailable:
+    def error(self, outcome: str = "nothing was sent") -> BrokerUnavailable:
         """What to raise."""
-        return BrokerUnavailable(f"{self._name} fails, nothing was sent: {self._error}")
+        return BrokerUnavailable(f"{self._name} fails, {outcome}: {self._error}")

@@ -196,11 +196,10 @@ class LocalGroup:
 class _Parcel:
     """A message for many: what goes over the wire is made once, when it is first needed."""
 
-    __slots__ = ("_prepared", "delivery", "group")
+    __slots__ = ("_prepared", "delivery")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
-        self.group = delivery.group
         self._prepared: PreparedMessage | None = None
 
     @property
@@ -208,6 +207,16 @@ class _Parcel:
         if self._prepared is None:
             self._prepared = PreparedMessage(text_of(self.delivery))
         return self._prepared
+
+    def messages_for(self, member: Member) -> list[PreparedMessage]:
+        """What *member* gets of it."""
+        delivery = self.delivery
+        messages = []
+        if delivery.lost and member.tell_lost is not None:
+            messages.append(PreparedMessage(member.tell_lost(delivery.group)))
+        if delivery.body is not None and member.id not in delivery.exclude:
+            messages.append(self.prepared)
+        return messages
 
 
 class Mailbox:
@@ -243,49 +252,50 @@ class Mailbox:
             self._is_called = False
 
     def _hand_out(self) -> None:
-        batch = 0
-        while True:
+        done = 0
+        while done < BATCH or not self._home.shares_thread:
             with self._lock:
                 if not self._waiting:
                     self._is_called = False
                     return
-                if batch < BATCH or not self._home.shares_thread:
-                    seats, parcel = self._waiting.popleft()
-                else:
-                    break
-            self._deliver(seats, parcel)
-            batch += 1
+                seats, parcels = self._next()
+            self._deliver(seats, parcels)
+            done += len(parcels)
         self._home.call_soon_at_home(self._hand_out)
 
-    def _deliver(self, seats: Sequence[_Seat], parcel: _Parcel) -> None:
-        exclude = parcel.delivery.exclude
+    def _next(self) -> tuple[Sequence[_Seat], list[_Parcel]]:
+        """What is first, and with it what follows for the same members."""
+        waiting = self._waiting
+        seats, parcel = waiting.popleft()
+        parcels = [parcel]
+        while waiting and waiting[0][0] is seats and len(parcels) < BATCH:
+            parcels.append(waiting.popleft()[1])
+        return seats, parcels
+
+    def _deliver(self, seats: Sequence[_Seat], parcels: list[_Parcel]) -> None:
         counters = self._counters
+        is_plain = not any(p.delivery.exclude or p.delivery.lost for p in parcels)
+        messages = [parcel.prepared for parcel in parcels] if is_plain else []
         for seat in seats:
-            member = seat.member
-            if not seat.taken or member.id in exclude:
+            if not seat.taken:
                 continue
+            member = seat.member
             try:
-                dropped = self._hand_to(member, parcel)
+                if not is_plain:
+                    messages = [m for parcel in parcels for m in parcel.messages_for(member)]
+                dropped = member.driver.deliver(messages, member.policy)
             except Exception:
                 logger.exception("a message could not be handed to a connection")
                 continue
+            counters.delivered += len(messages) - dropped
             if not dropped:
-                counters.delivered += 1
-            elif member.policy == "close":
+                continue
+            if member.policy == "close":
                 counters.closed += 1
                 self._report.note(closed=1)
             else:
                 counters.dropped += dropped
                 self._report.note(dropped=dropped)
-
-    def _hand_to(self, member: Member, parcel: _Parcel) -> int:
-        dropped = 0
-        if parcel.delivery.lost and member.tell_lost is not None:
-            told = PreparedMessage(member.tell_lost(parcel.group))
-            dropped = member.driver.deliver(told, member.policy)
-        if parcel.delivery.body is not None:
-            dropped += member.driver.deliver(parcel.prepared, member.policy)
-        return dropped
 
 
 class SlowReport:

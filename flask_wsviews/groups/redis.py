@@ -269,7 +269,11 @@ class RedisBroker(Broker):
         try:
             result = function()
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise self._health.failed(error) from None
+            # Only where the connection broke before the answer is that unknown: what the server
+            # gets to late it leaves.
+            is_open = str(error).startswith(("Connection closed", "Error while reading"))
+            outcome = "it may have been sent" if is_open else "nothing was sent"
+            raise self._health.failed(error, outcome) from None
         except ResponseError as error:
             self._health.succeeded()
             raise self._keeping.failed(error) from None

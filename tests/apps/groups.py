@@ -169,3 +169,32 @@ class Fanout(WebSocketView):
 
     def on_message(self, ws, message):
         websocket.broadcast(self.group, message)
+
+
+@app.post("/number/<int:number>")
+def publish_number(number):
+    message = json.dumps({"type": "number", "number": number})
+    try:
+        websocket.groups.publish("kept:numbers", message, typed=True)
+    except BrokerUnavailable as error:
+        return str(error), 503
+    return ""
+
+
+class Numbers:
+    def answer(self, ws, joined):
+        ws.send(json.dumps({"type": "joined", "at": joined.position, "lost": joined.lost}))
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/numbers")
+    class Resuming(Numbers, WebSocketView):
+        async def on_message(self, ws, message):
+            self.answer(ws, await ws.join("kept:numbers", json.loads(message)))
+else:
+
+    @websocket.route("/numbers")
+    class Resuming(Numbers, WebSocketView):
+        def on_message(self, ws, message):
+            self.answer(ws, ws.join("kept:numbers", json.loads(message)))
