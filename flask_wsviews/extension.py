@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +17,12 @@ from . import cli
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import Settings
 from .engines import Engine, make_engine
-from .exceptions import EngineError, RegistrationError
+from .exceptions import EngineError, OutgoingMessageError, RegistrationError
 from .groups import Groups, Outcome
+from .groups.local import MESSAGE_ID
 from .groups.service import GroupOptions, history_of
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
-from .messages import ErrorMessage, SchemaLike, as_schema
+from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
 from .middleware import (
     GROUPS,
     AsyncioWebSocketMiddleware,
@@ -29,7 +31,14 @@ from .middleware import (
 )
 from .typing import Sendable
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
-from .views import coroutine_handlers, declared_groups, websocket_view
+from .views import (
+    WebSocketView,
+    coroutine_handlers,
+    declared_groups,
+    is_websocket_view,
+    protocol_of,
+    websocket_view,
+)
 
 if TYPE_CHECKING:
     import flask
@@ -262,6 +271,63 @@ class WebSocket:
         """
         return self.groups.publish(group, message, exclude)  # type: ignore[return-value]
 
+    def send_message(
+        self,
+        group: str,
+        type: str,
+        obj: Any,
+        exclude: Any = None,
+        *,
+        view: builtins.type[WebSocketView] | None = None,
+    ) -> str | None:
+        """Send a typed message to all members of a group: dumped and checked by its schema.
+
+        In a group with a history it carries its id as ``message_id``.
+
+        :param type: one of those in the ``emits`` of a view.
+        :param obj: what the schema dumps.
+        :param exclude: as for :meth:`broadcast`.
+        :param view: whose ``emits`` it is; by default that of a view which declares the group,
+            else of any view that declares the type.
+        :returns: the message's id, if the group has a history.
+        :raises OutgoingMessageError: if it isn't declared, or by several views each in its own
+            way, or isn't as its schema says.
+        :raises BrokerUnavailable: if it was not sent.
+        """
+        groups = self.groups
+        app = current_app or self.app
+        assert app is not None
+        protocol = view.protocol if view else self._protocol_for(app, group, type)
+        payload = protocol.dump(type, obj, validate=groups.settings.validate_outgoing)
+        if MESSAGE_ID in payload and groups.has_history(group):
+            raise OutgoingMessageError(
+                f"{type!r} has a {MESSAGE_ID!r} of its own, which is for the id in {group!r}"
+            )
+        text = app.json.dumps(payload)
+        return groups.publish(group, text, exclude, typed=True)  # type: ignore[return-value]
+
+    def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:
+        """The protocol that says how messages of this type look in this group."""
+        views = [view for view in app.view_functions.values() if is_websocket_view(view)]
+        declaring = [protocol_of(view) for view in views if type in protocol_of(view).emits]
+        own = [
+            protocol_of(view)
+            for view in views
+            if type in protocol_of(view).emits
+            and any(
+                pattern.matches(group)
+                for pattern in declared_groups(getattr(view, "view_class", None))
+            )
+        ]
+        candidates = own or declaring
+        if not candidates:
+            raise OutgoingMessageError(f"no view declares {type!r} in emits")
+        forms = {(one.discriminator, one.emits[type].__class__) for one in candidates}
+        if len(forms) > 1:
+            owners = ", ".join(one.owner for one in candidates)
+            raise OutgoingMessageError(f"{owners} declare {type!r} each in its own way: pass view=")
+        return candidates[0]
+
     def configure_group(
         self, pattern: str, *, history: int | None = None, history_seconds: float | None = None
     ) -> None:
@@ -345,8 +411,26 @@ class AsyncioWebSocket(WebSocket):
 
         :returns: what may be awaited in a coroutine, for the id; elsewhere it is done already.
         """
-        outcome: Any = super().broadcast(group, message, exclude)
-        return outcome if isinstance(outcome, Outcome) else Outcome(result=outcome)
+        return _outcome(super().broadcast(group, message, exclude))
+
+    def send_message(  # type: ignore[override]
+        self,
+        group: str,
+        type: str,
+        obj: Any,
+        exclude: Any = None,
+        *,
+        view: builtins.type[WebSocketView] | None = None,
+    ) -> Outcome[str | None]:
+        """Send a typed message to a group, as :meth:`WebSocket.send_message` does.
+
+        :returns: as for :meth:`broadcast`.
+        """
+        return _outcome(super().send_message(group, type, obj, exclude, view=view))
+
+
+def _outcome(result: Any) -> Outcome[str | None]:
+    return result if isinstance(result, Outcome) else Outcome(result=result)
 
 
 class _WebSocketRules:

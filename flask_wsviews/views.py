@@ -12,6 +12,7 @@ from flask.views import View
 
 from .config import origins, policy
 from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
+from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages import Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
 from .steps import Step, Steps, is_coroutine_function
@@ -185,8 +186,13 @@ class WebSocketView(View):
     def on_joined(self, ws: WebSocketClient, joined: Joined) -> None:
         """Called when the connection has joined one of :attr:`groups`, before ``on_connect``.
 
+        By default a client of typed messages is sent the error frame with the code
+        ``messages_lost`` if messages after the one that it resumes from are gone.
+
         :param joined: where the group stands, and whether messages are lost.
         """
+        if joined.lost and self.protocol.is_typed:
+            ws.send_error(messages_lost(joined.group))
 
     def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
         """Called once the connection is open both ways."""
@@ -459,6 +465,12 @@ def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
         for name in _hooks_of(target)
         if is_coroutine_function(getattr(target, name))
     ]
+
+
+def is_websocket_view(view: Callable[..., Any]) -> bool:
+    """Whether a view function serves a WebSocket."""
+    view_class = getattr(view, "view_class", None)
+    return isinstance(view_class, type) and issubclass(view_class, WebSocketView)
 
 
 def declared_groups(view_class: Any) -> list[Pattern]:

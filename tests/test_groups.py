@@ -260,3 +260,27 @@ def test_a_view_resumes(server, group):
         with pytest.raises(ConnectionClosedError) as caught:
             ws.recv(timeout=TIMEOUT)
         assert caught.value.rcvd.code == 1008
+
+
+def test_typed_messages_carry_their_ids(server, group):
+    def receive(ws: ClientConnection) -> dict:
+        return json.loads(ws.recv(timeout=TIMEOUT))
+
+    path = f"/typed/{group}"
+    with connect(server.ws(path)) as ws:
+        ws.send('{"type": "say", "text": "one"}')
+        one = receive(ws)
+        assert one == {"type": "said", "text": "one", "message_id": one["message_id"]}
+        url = server.http(f"/say/{group}")
+        urllib.request.urlopen(url, b"two", timeout=TIMEOUT).close()
+        assert receive(ws)["text"] == "two"
+    with connect(server.ws(f"{path}?since={one['message_id']}")) as ws:
+        two = receive(ws)
+        assert two["text"] == "two"
+        for number in range(4):
+            ws.send(json.dumps({"type": "say", "text": str(number)}))
+        assert [receive(ws)["text"] for _ in range(4)] == list("0123")
+    with connect(server.ws(f"{path}?since={two['message_id']}")) as ws:
+        assert [receive(ws)["text"] for _ in range(3)] == list("123")
+        lost = receive(ws)
+        assert (lost["type"], lost["code"]) == ("error", "messages_lost")

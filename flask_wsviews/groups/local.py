@@ -24,6 +24,9 @@ REPORT_INTERVAL = 10.0
 # Messages that a mailbox hands out before others have their turn in the event loop.
 BATCH = 64
 
+#: The field by which a typed message tells its id.
+MESSAGE_ID = "message_id"
+
 Key = tuple[int, int]
 
 
@@ -332,5 +335,5 @@ def text_of(delivery: Delivery) -> str | bytes:
     assert body is not None
     if delivery.typed and delivery.id is not None and isinstance(body, str):
         # An object with a discriminator in it is never empty.
-        return f'{{"message_id": "{delivery.id}", {body[1:].lstrip()}'
+        return f'{{"{MESSAGE_ID}": "{delivery.id}", {body[1:].lstrip()}'
     return body

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import BrokerUnavailable, GroupRefused
+from ..exceptions import BrokerUnavailable, GroupRefused, InvalidMessage
 from ..steps import Step, is_coroutine_function, run_steps, run_steps_async
 from .local import Member
 from .names import check_group
@@ -33,7 +33,8 @@ class Membership:
         self._client = client
         self._view = view
         policy = view.slow_clients or groups.settings.slow_clients
-        self._member = Member(client.id, client._opened(), policy)
+        tell_lost = self._lost_frame if view.protocol.is_typed else None
+        self._member = Member(client.id, client._opened(), policy, tell_lost)
         self._names: set[str] = set()
         self._is_over = False
         #: For who awaits what is done already.
@@ -82,6 +83,17 @@ class Membership:
             self.leave(group)
         return joined
 
+    def _lost_frame(self, group: str) -> str:
+        client = self._client
+        frame = client._protocol.dump_error(client._error_schema, messages_lost(group))
+        text: str = client.app.json.dumps(frame)
+        return text
+
     def _joining_failed(self, error: BaseException) -> None:
         code = TRY_AGAIN_LATER if isinstance(error, BrokerUnavailable) else 1011
         self._client.close(code if not isinstance(error, GroupRefused) else error.code)
+
+
+def messages_lost(group: str) -> InvalidMessage:
+    """What a client of typed messages is told when messages to a group can't be had any more."""
+    return InvalidMessage({"_schema": [f"Messages to {group} are lost."]}, code="messages_lost")

@@ -6,7 +6,6 @@ to it and publishes, so that whoever listens hears of messages in the order of t
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -18,11 +17,11 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..config import Settings
-from ..exceptions import BrokerUnavailable
 from .base import PAGE, Broker, Delivery, History, Publication, Replay
 from .health import Health
 from .redis_listener import Listener
 from .redis_url import make_client
+from .wire import decode, encode
 
 T = TypeVar("T")
 
@@ -285,26 +284,6 @@ class RedisBroker(Broker):
         return result
 
 
-def encode(publication: Publication) -> bytes:
-    """A message as it is published and kept."""
-    body = publication.body
-    is_text = isinstance(body, str)
-    head = [int(is_text), int(publication.typed), *sorted(publication.exclude)]
-    data = body.encode() if isinstance(body, str) else body
-    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + data
-
-
-def decode(group: str, message_id: bytes, message: bytes) -> Delivery:
-    """A message as it was published or kept.
-
-    :raises ValueError: if it isn't one.
-    """
-    head, _, data = message.partition(b"\n")
-    is_text, typed, *exclude = json.loads(head)
-    body = data.decode() if is_text else data
-    return Delivery(group, body, message_id.decode() or None, frozenset(exclude), bool(typed))
-
-
 def _limits(history: History | None) -> tuple[str, str]:
     if history is None:
         return "", ""
@@ -316,6 +295,3 @@ def _limits(history: History | None) -> tuple[str, str]:
 def _without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-__all__ = ["BrokerUnavailable", "RedisBroker"]

@@ -21,6 +21,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from ..exceptions import BrokerUnavailable
 from .base import Delivery, History
 from .health import Health, delay_after
+from .wire import decode
 
 if TYPE_CHECKING:
     from .redis import RedisBroker
@@ -273,8 +274,6 @@ class Listener:
                 self._broker.look_again()
 
     def _hear(self, group: str, payload: bytes) -> None:
-        from .redis import decode
-
         wanted = self._wanted.get(group)
         if wanted is None:
             return

@@ -6,9 +6,10 @@ import json
 import os
 
 from flask import Flask, request
+from marshmallow import Schema, fields
 
 import flask_wsviews
-from flask_wsviews import BrokerUnavailable, GroupError, GroupRefused, WebSocketView
+from flask_wsviews import BrokerUnavailable, GroupError, GroupRefused, WebSocketView, message
 
 app = Flask(__name__)
 for key, value in os.environ.items():
@@ -171,16 +172,6 @@ class Fanout(WebSocketView):
         websocket.broadcast(self.group, message)
 
 
-@app.post("/number/<int:number>")
-def publish_number(number):
-    message = json.dumps({"type": "number", "number": number})
-    try:
-        websocket.groups.publish("kept:numbers", message, typed=True)
-    except BrokerUnavailable as error:
-        return str(error), 503
-    return ""
-
-
 class Numbers:
     def answer(self, ws, joined):
         ws.send(json.dumps({"type": "joined", "at": joined.position, "lost": joined.lost}))
@@ -198,3 +189,38 @@ else:
     class Resuming(Numbers, WebSocketView):
         def on_message(self, ws, message):
             self.answer(ws, ws.join("kept:numbers", json.loads(message)))
+
+
+class Said(Schema):
+    text = fields.Str(required=True)
+
+
+class Typed:
+    groups = ("typed:{room}",)
+    history = 3
+    emits = {"said": Said}
+
+    def resume_from(self, ws, group):
+        return request.args.get("since")
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/typed/<room>")
+    class TypedRoom(Typed, WebSocketView):
+        @message("say", schema=Said)
+        async def say(self, ws, data):
+            await websocket.send_message(*ws.groups, "said", data)
+else:
+
+    @websocket.route("/typed/<room>")
+    class TypedRoom(Typed, WebSocketView):
+        @message("say", schema=Said)
+        def say(self, ws, data):
+            websocket.send_message(*ws.groups, "said", data)
+
+
+@app.post("/say/<room>")
+def say_to(room):
+    websocket.send_message(f"typed:{room}", "said", {"text": request.get_data(as_text=True)})
+    return ""

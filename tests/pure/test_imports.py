@@ -242,6 +242,11 @@ def test_who_may_import_gevent(module: str) -> None:
         assert allowed or under_uwsgi or found.library != "greenlet"
 
 
+@every_module
+def test_who_may_import_redis(module: str) -> None:
+    assert module.startswith("groups.redis") or "redis" not in libraries(module)
+
+
 def test_the_choice_of_an_engine_does_without_gevent() -> None:
     for found in imports_of("engines.auto"):
         if found.library in ("gevent", "greenlet"):
