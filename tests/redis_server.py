@@ -28,10 +28,12 @@ class RedisServer:
 
     :param folder: where it keeps its files.
     :param options: for its command line.
+    :param config: makes it a sentinel.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
         self.port = free_port()
+        self._config = config
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +43,10 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        address = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [binary(), *address, "--save", ""]
+        if self._config is not None:
+            command = [binary(), str(self._config), "--sentinel", *address]
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--dir", str(self._folder), *self._options],
@@ -89,8 +94,8 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    server = RedisServer(folder, *options)
+def redis_server(folder: Path, *options: str, config: Path | None = None) -> Iterator[RedisServer]:
+    server = RedisServer(folder, *options, config=config)
     try:
         server.start()
         yield server

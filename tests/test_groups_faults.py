@@ -22,7 +22,6 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from flask_wsviews import BrokerUnavailable, Publisher
-from flask_wsviews.groups.service import make_publication
 
 APP = "groups:app"
 ENGINES = {
@@ -304,8 +303,7 @@ async def publish_all(redis: RedisServer, server: Server, count: int) -> None:
 
 
 def publish_number(publisher: Publisher, number: int) -> None:
-    text = json.dumps({"type": "number", "number": number})
-    publisher._broker.publish(make_publication("kept:numbers", text, None, True, None))
+    publisher.send_message("kept:numbers", "number", {"number": number})
 
 
 @pytest.mark.parametrize("engines", [("gevent", "coroutines"), ("threads", "asyncio")])

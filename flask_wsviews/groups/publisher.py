@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from ..config import Settings
 from ..exceptions import ConfigError
 from ..typing import Sendable
-from .base import History
 from .brokers import make_broker
-from .service import make_publication
+from .service import history_of, make_publication
 
 
 class Publisher:
@@ -60,11 +61,32 @@ class Publisher:
         :returns: the message's id, if the group has a history.
         :raises BrokerUnavailable: if it was not sent.
         :raises GroupError: if *group* is no name.
+        :raises RegistrationError: if a history can't be kept like that.
         """
-        kept = None
-        if history is not None or history_seconds is not None:
-            kept = History(history, history_seconds)
+        kept = history_of(history, history_seconds)
         return self._broker.publish(make_publication(group, message, exclude, False, kept))
+
+    def send_message(
+        self,
+        group: str,
+        type: str,
+        payload: Mapping[str, Any],
+        exclude: Any = None,
+        *,
+        discriminator: str = "type",
+    ) -> str | None:
+        """Send a JSON object with a type, as :meth:`WebSocket.send_message` does.
+
+        There is no view here whose schemas would dump it: *payload* goes out as it is.
+
+        :param payload: what is sent beside the type.
+        :param discriminator: the field that tells the type.
+        :returns: the message's id, if the group has a history.
+        :raises BrokerUnavailable: if it was not sent.
+        :raises TypeError: if JSON can't express it.
+        """
+        text = json.dumps({discriminator: type, **payload})
+        return self._broker.publish(make_publication(group, text, exclude, True, None))
 
     def close(self) -> None:
         """Close the connections to the broker."""

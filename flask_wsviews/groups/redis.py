@@ -20,7 +20,7 @@ from ..config import Settings
 from .base import PAGE, Broker, Delivery, History, Publication, Replay
 from .health import Health
 from .redis_listener import Listener
-from .redis_url import make_client
+from .redis_url import close_client, make_client
 from .wire import decode, encode
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class RedisBroker(Broker):
         self._listener: Listener | None = None
         if not self._is_cluster:
             # Nothing is connected to; a URL that can't be used is found out.
-            make_client(settings.broker_url, settings.broker_timeout).close()
+            close_client(make_client(settings.broker_url, settings.broker_timeout))
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """See :meth:`Broker.start`."""
@@ -191,7 +191,7 @@ class RedisBroker(Broker):
             client, self._made_client = self._made_client, None
             self._scripts.clear()
         if client is not None:
-            client.close()
+            close_client(client)
 
     # -- for the listener -------------------------------------------------------------------------
 

@@ -60,6 +60,14 @@ def make_client(url: str, timeout: float) -> Any:
     )
 
 
+def close_client(client: Any) -> None:
+    """Close a client's connections, and those to the sentinels that it asks."""
+    client.close()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in getattr(manager, "sentinels", ()):
+        sentinel.close()
+
+
 def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
     hosts = []
     for host in parts.netloc.rpartition("@")[2].split(","):
