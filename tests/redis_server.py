@@ -29,10 +29,14 @@ class RedisServer:
     :param folder: where it keeps its files.
     :param options: for its command line.
     :param config: makes it a sentinel.
+    :param path: of the program.
     """
 
-    def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, config: Path | None = None, path: str | None = None
+    ) -> None:
         self.port = free_port()
+        self._path = path or binary()
         self._config = config
         self._folder = folder
         self._options = options
@@ -44,9 +48,9 @@ class RedisServer:
 
     def start(self) -> None:
         address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        command = [binary(), *address, "--save", ""]
+        command = [self._path, *address, "--save", ""]
         if self._config is not None:
-            command = [binary(), str(self._config), "--sentinel", *address]
+            command = [self._path, str(self._config), "--sentinel", *address]
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--dir", str(self._folder), *self._options],

@@ -208,6 +208,11 @@ class RedisBroker(Broker):
         """By what a channel is subscribed to, and not any more."""
         return ("SSUBSCRIBE", "SUNSUBSCRIBE") if self._is_cluster else ("SUBSCRIBE", "UNSUBSCRIBE")
 
+    @property
+    def takes_many_channels(self) -> bool:
+        """Whether one command subscribes to many; in a cluster they would have to share a slot."""
+        return not self._is_cluster
+
     def node_of(self, group: str) -> str:
         """The name of the server that a group's channel is on; all the same without a cluster."""
         if not self._is_cluster:

@@ -253,7 +253,12 @@ class Listener:
             link.pending.update(groups)
             for group in groups:
                 self._node_of[group] = node
-            link.send(subscribe, *map(self._broker.channel, groups))
+            channels = [self._broker.channel(group) for group in groups]
+            if self._broker.takes_many_channels:
+                link.send(subscribe, *channels)
+            else:
+                for channel in channels:
+                    link.send(subscribe, channel)
 
     def _take(self, link: Link, response: Any) -> None:
         kind = response[0]
