@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
-from servers import poll
+from servers import free_port, poll
 from test_brokers import KEPT, Listening, publish
 
 from flask_wsviews.groups import Publisher
@@ -35,15 +35,19 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory) -> Iterator[list[RedisServer]]:
     made: list[RedisServer] = []
+    buses: list[str] = []
     try:
         for first, last in ((0, 8191), (8192, 16383)):
             folder: Path = tmp_path_factory.mktemp("node")
-            node = RedisServer(folder, "--cluster-enabled", "yes", path=server_with_shards())
+            # By default it is 10,000 above the other, which may be too high.
+            buses.append(str(free_port()))
+            options = ("--cluster-enabled", "yes", "--cluster-port", buses[-1])
+            node = RedisServer(folder, *options, path=server_with_shards())
             made.append(node)
             node.start()
             node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
         one, two = made
-        one.command("CLUSTER", "MEET", "127.0.0.1", str(two.port))
+        one.command("CLUSTER", "MEET", "127.0.0.1", str(two.port), buses[1])
         for node in made:
             poll(lambda node=node: b"cluster_state:ok" in node.command("CLUSTER", "INFO"), 20)
             poll(lambda node=node: b"cluster_known_nodes:2" in node.command("CLUSTER", "INFO"), 20)

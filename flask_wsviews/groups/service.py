@@ -261,7 +261,7 @@ class Groups:
         with self._lock:
             local, self._local = self._local, None
         if local is not None and local.pid == os.getpid():
-            local.broker.close()
+            local.close()
 
     def _the_worker(self) -> _Worker:
         # Made in the worker, when it is first needed: threads don't survive a fork.
@@ -310,7 +310,13 @@ class _Worker:
             finally:
                 self._pending -= 1
 
-        return asyncio.wrap_future(self._threads.submit(call))
+        # Who waits may be cancelled, but what has been handed over is done.
+        return asyncio.shield(asyncio.wrap_future(self._threads.submit(call)))
+
+    def close(self) -> None:
+        """End what has been started."""
+        self._threads.close()
+        self.broker.close()
 
     def enter(self, group: str, history: History | None) -> LocalGroup:
         """Find a group, subscribed to; it stays so until :meth:`entered`.
