@@ -7,11 +7,14 @@ from .connection import Connection
 from .dispatcher import Dispatcher
 from .engines import Engine
 from .exceptions import (
+    BrokerUnavailable,
     CloseConnection,
     CommandError,
     ConfigError,
     ConnectionClosed,
     EngineError,
+    GroupError,
+    GroupRefused,
     InvalidMessage,
     OutgoingMessageError,
     RegistrationError,
@@ -19,6 +22,7 @@ from .exceptions import (
     WSViewsError,
 )
 from .extension import AsyncioWebSocket, GeventWebSocket, WebSocket
+from .groups import Broker, Joined, Publisher
 from .handshake import UpgradeRequired
 from .messages import ErrorMessage, message
 from .middleware import (
@@ -37,6 +41,8 @@ __all__ = [
     "AsyncioWebSocketClient",
     "AsyncioWebSocketMiddleware",
     "Blueprint",
+    "Broker",
+    "BrokerUnavailable",
     "CloseConnection",
     "CommandError",
     "ConfigError",
@@ -49,8 +55,12 @@ __all__ = [
     "GeventWebSocket",
     "GeventWebSocketClient",
     "GeventWebSocketMiddleware",
+    "GroupError",
+    "GroupRefused",
     "InvalidMessage",
+    "Joined",
     "OutgoingMessageError",
+    "Publisher",
     "RegistrationError",
     "ServerError",
     "Upgrade",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from .engines import Driver
     from .engines.asyncio import AsyncioDriver, Drained
+    from .groups import Joined, Outcome
+    from .groups.membership import Membership
 
 
 class WebSocketClient:
@@ -36,6 +38,10 @@ class WebSocketClient:
 
     #: The application that serves it.
     app: Flask
+
+    # What groups need of the application and the view.
+    _new_membership: Callable[[], Membership]
+    _has_history: Callable[[str], bool]
 
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
         self.environ = environ
@@ -55,6 +61,7 @@ class WebSocketClient:
         self._driver: Driver | None = None
         self._offered: tuple[str, ...] = ()
         self._subprotocol: str | None = None
+        self._membership: Membership | None = None
 
     def __repr__(self) -> str:
         state = "open" if self.connected else "not open"
@@ -159,6 +166,42 @@ class WebSocketClient:
     def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
         """Send bytes out of a uWSGI sharedarea; see :meth:`send_from_sharedarea`."""
         self.send(_read_sharedarea(id, pos, len), binary=True)
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    def join(self, group: str, since: str | None = None) -> Joined:
+        """Join a group: what is broadcast to it from now on is sent to this connection, too.
+
+        The connection leaves by itself when it ends.
+
+        :param group: 1 to 255 bytes of printable text, without braces.
+        :param since: the id of a message; what came after it is sent first, in order and once.
+            Only for groups with a history.
+        :returns: where the group stands, and whether messages after *since* are lost.
+        :raises GroupRefused: if the view's ``authorize_group`` doesn't allow it.
+        :raises GroupError: if *group* is no name, or *since* no id.
+        :raises BrokerUnavailable: if the broker can't be reached.
+        """
+        return self._the_membership().join(group, since)
+
+    def leave(self, group: str) -> None:
+        """Leave a group; nothing happens if the connection isn't in it. Never waits."""
+        if self._membership is not None:
+            self._membership.leave(group)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The names of the groups that it has joined."""
+        return frozenset() if self._membership is None else self._membership.names
+
+    def _the_membership(self) -> Membership:
+        if self._membership is None:
+            self._membership = self._new_membership()
+        return self._membership
+
+    def _leave_groups(self) -> None:
+        if self._membership is not None:
+            self._membership.end()
 
     # -- closing --------------------------------------------------------------------------------
 
@@ -334,6 +377,22 @@ class AsyncioWebSocketClient(WebSocketClient):
     def send_error(self, error: InvalidMessage) -> Drained:  # type: ignore[override]
         """Send the application's error frame, as :meth:`WebSocketClient.send_error` does."""
         return self.send_json(self._protocol.dump_error(self._error_schema, error))
+
+    def join(self, group: str, since: str | None = None) -> Outcome[Joined]:  # type: ignore[override]
+        """Join a group, as :meth:`WebSocketClient.join` does.
+
+        :returns: what may be awaited, until messages arrive. If it isn't awaited and fails, that
+            is logged and the connection closed: with 1013 if the broker can't be reached.
+        """
+        return self._the_membership().join_async(group, since)
+
+    def leave(self, group: str) -> Outcome[None]:  # type: ignore[override]
+        """Leave a group, as :meth:`WebSocketClient.leave` does.
+
+        :returns: what may be awaited; it is done when it is called.
+        """
+        super().leave(group)
+        return self._the_membership().done
 
     def close(self, code: int = 1000, reason: str = "") -> Drained:  # type: ignore[override]
         """Close the connection, as :meth:`WebSocketClient.close` does.

@@ -12,6 +12,9 @@ from .exceptions import ConfigError
 
 PREFIX = "WSVIEWS_"
 
+#: What may happen to a client that is too slow for its groups.
+POLICIES = ("close", "drop-oldest", "drop-newest")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,6 +44,13 @@ class Settings:
         standard library when it finds itself in uWSGI's gevent loop.
     :param threads: on :class:`~flask_wsviews.AsyncioWebSocket`, how many plain hooks run at a
         time, and how many plain function routes.
+    :param broker_url: what carries messages for groups between workers: ``"memory://"`` for a
+        single worker, or ``"redis://…"`` and its relatives.
+    :param broker_timeout: seconds that an answer of the broker may take.
+    :param key_prefix: what keys and channels in the broker begin with.
+    :param slow_clients: what happens to a client that would have more than ``max_send_buffer``
+        bytes of its groups' messages to catch up: ``"close"``, with 1008; ``"drop-oldest"`` or
+        ``"drop-newest"`` of them.
     :param engine: the engine to use in place of the extension's own: ``"blocking"``,
         ``"gevent"``, ``"asyncio"``, or ``"auto"`` for the one that fits the server.
     """
@@ -60,6 +70,10 @@ class Settings:
     monkey_patch: bool = True
     threads: int = 40
     engine: str | None = None
+    broker_url: str = "memory://"
+    broker_timeout: float = 2.0
+    key_prefix: str = "wsviews"
+    slow_clients: str = "close"
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], **defaults: Any) -> Settings:
@@ -141,6 +155,22 @@ def _name(key: str, value: Any) -> str | None:
     return value
 
 
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{key} is some text, not {value!r}")
+    return value
+
+
+def policy(key: str, value: Any) -> str:
+    """Check what shall happen to slow clients.
+
+    :raises ConfigError: if it isn't one of :data:`POLICIES`.
+    """
+    if value not in POLICIES:
+        raise ConfigError(f"{key} is one of {', '.join(POLICIES)}, not {value!r}")
+    return str(value)
+
+
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{key} is True or False, not {value!r}")
@@ -163,4 +193,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "monkey_patch": _flag,
     "threads": _number(int, 1, "threads"),
     "engine": _name,
+    "broker_url": _text,
+    "broker_timeout": _number(float, 0.01, "seconds"),
+    "key_prefix": _text,
+    "slow_clients": policy,
 }

@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Generator, Sequence
+from copy import copy
 from enum import Enum
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
@@ -165,14 +166,54 @@ class Connection:
         """
         if self.state is not State.OPEN:
             raise self.closed_error()
-        if isinstance(message, str):
-            frame = Frame(Opcode.TEXT, message.encode())
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            frame = Frame(Opcode.BINARY, bytes(message))
-        else:
-            kind = type(message).__name__
-            raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
+        frame = _frame(message)
         self._queue(frame.serialize(mask=False, extensions=self._extensions))
+
+    def send_prepared(self, prepared: PreparedMessage, policy: str, now: float) -> int:
+        """Queue a message that goes to many, unless the client lags behind by too much.
+
+        More than ``max_send_buffer`` bytes never wait, but for a single message that is larger.
+
+        :param policy: what happens beyond that: ``"close"``, with 1008; ``"drop-oldest"`` or
+            ``"drop-newest"`` of the messages that were queued here.
+        :returns: how many messages were dropped.
+        :raises ConnectionClosed: if no message can be sent any more.
+        """
+        if self.state is not State.OPEN:
+            raise self.closed_error()
+        frame = prepared.serialize(self._extensions)
+        dropped = 0
+        excess = self.send_backlog + len(frame) - self.settings.max_send_buffer
+        if excess > 0 and self.send_backlog:
+            if policy == "close":
+                self.close(1008, "the client is too slow", now)
+                return 1
+            if policy == "drop-oldest":
+                dropped, excess = self._drop_oldest(excess)
+            if excess > 0:
+                return dropped + 1
+        self._renew_deflaters()
+        self._queue(frame)
+        return dropped
+
+    def _drop_oldest(self, excess: int) -> tuple[int, int]:
+        """Drop messages for many, oldest first, until *excess* bytes are gone.
+
+        :returns: how many were dropped, and how many bytes are still too many.
+        """
+        outbox = self._outbox
+        dropped = 0
+        index = 1  # the first may be half written
+        while excess > 0 and index < len(outbox):
+            frame = outbox[index]
+            if isinstance(frame, _SharedFrame):
+                del outbox[index]
+                self.send_backlog -= len(frame)
+                excess -= len(frame)
+                dropped += 1
+            else:
+                index += 1
+        return dropped, excess
 
     def close(self, code: int, reason: str, now: float) -> None:
         """Start the closing handshake (RFC 6455 7.1.2). Messages not yet taken are dropped.
@@ -408,6 +449,17 @@ class Connection:
             bits = extension.remote_max_window_bits  # type: ignore[attr-defined]
             extension.decoder = zlib.decompressobj(wbits=-bits)  # type: ignore[attr-defined]
 
+    def _renew_deflaters(self) -> None:
+        """Let later messages not refer to those before one that another compressor has made.
+
+        It gets into the peer's window, too, and would be in the way of what is counted back.
+        """
+        for extension in self._extensions:
+            if getattr(extension, "encoder", None) is not None:
+                bits = extension.local_max_window_bits  # type: ignore[attr-defined]
+                options = extension.compress_settings  # type: ignore[attr-defined]
+                extension.encoder = zlib.compressobj(wbits=-bits, **options)  # type: ignore[attr-defined]
+
     def _take_frame(self, frame: Frame, now: float) -> None:
         if frame.opcode is Opcode.PING:
             if self.state is State.OPEN:
@@ -508,6 +560,48 @@ class Connection:
         if self._fragments > self.settings.max_fragments:
             return f"a message has more than {self.settings.max_fragments} fragments"
         return f"a message has more than {self.settings.max_message_size} bytes"
+
+
+class PreparedMessage:
+    """A message for many connections: its frame is made once for each way to compress it.
+
+    :param message: ``str`` or anything bytes-like.
+    :raises TypeError: if it is neither.
+    """
+
+    def __init__(self, message: Sendable) -> None:
+        self._frame = _frame(message)
+        self._serialized: dict[tuple[int, ...], _SharedFrame] = {}
+
+    def serialize(self, extensions: Sequence[Extension]) -> bytes:
+        """The frame for a connection that uses *extensions*."""
+        key = tuple(getattr(extension, "local_max_window_bits", 0) for extension in extensions)
+        frame = self._serialized.get(key)
+        if frame is None:
+            fresh = [_without_memory(extension) for extension in extensions]
+            frame = _SharedFrame(self._frame.serialize(mask=False, extensions=fresh))
+            self._serialized[key] = frame
+        return frame
+
+
+class _SharedFrame(bytes):
+    """A frame that many connections queue, and that a slow client may have to do without."""
+
+
+def _frame(message: Sendable) -> Frame:
+    if isinstance(message, str):
+        return Frame(Opcode.TEXT, message.encode())
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return Frame(Opcode.BINARY, bytes(message))
+    kind = type(message).__name__
+    raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
+
+
+def _without_memory(extension: Extension) -> Extension:
+    """A copy that compresses each message by itself, so that any peer can inflate it."""
+    fresh = copy(extension)
+    fresh.local_no_context_takeover = True  # type: ignore[attr-defined]
+    return fresh
 
 
 class _LimitExceeded(Exception):

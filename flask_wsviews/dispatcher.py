@@ -10,7 +10,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from .context import Handshake
-from .exceptions import CloseConnection, ConnectionClosed
+from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
 from .steps import Step, Steps, is_coroutine_function, run_steps, run_steps_async
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 INTERNAL_ERROR = 1011
 POLICY_VIOLATION = 1008
+TRY_AGAIN_LATER = 1013
 
 
 class Dispatcher:
@@ -146,7 +147,8 @@ class Dispatcher:
 
     def _report(self, error: Exception) -> None:
         """Log an exception, once, unless it says no more than how to end."""
-        is_an_end = isinstance(error, (CloseConnection, HTTPException)) or self._is_the_end(error)
+        quiet = (CloseConnection, HTTPException, BrokerUnavailable)
+        is_an_end = isinstance(error, quiet) or self._is_the_end(error)
         if is_an_end or error is self._reported:
             return
         self._reported = error
@@ -167,6 +169,9 @@ class Dispatcher:
             self._client.close(error.code, error.reason)
         elif isinstance(error, HTTPException) and error.code is not None and error.code < 500:
             self._client.close(POLICY_VIOLATION, error.name)
+        elif isinstance(error, BrokerUnavailable):
+            # The broker has told the log, once for all connections.
+            self._client.close(TRY_AGAIN_LATER, "please try again")
         else:
             self._client.close(INTERNAL_ERROR)
 

@@ -10,8 +10,11 @@
     ├── CommandError          uWSGI can't be started                    (also a RuntimeError)
     ├── InvalidMessage        a client's message is not as declared     (also a ValueError)
     ├── OutgoingMessageError  our own message is not as declared        (also a ValueError)
+    ├── GroupError            a group's name or a message id is none    (also a ValueError)
+    ├── BrokerUnavailable     nothing gets to other workers for now     (also a RuntimeError)
     ├── ConnectionClosed      the peer or the network ended it          (also a ConnectionError)
     └── CloseConnection       raised by a view to end its connection
+        └── GroupRefused      a connection may not join a group
 
 A refused handshake is none of these: it is a :class:`werkzeug.exceptions.HTTPException`.
 """
@@ -76,6 +79,17 @@ class OutgoingMessageError(WSViewsError, ValueError):
     """The application would send a message that isn't declared, or not as its schema says."""
 
 
+class GroupError(WSViewsError, ValueError):
+    """The name of a group or the id of a message can't be used."""
+
+
+class BrokerUnavailable(WSViewsError, RuntimeError):
+    """The broker can't be reached: what was to be published has not been.
+
+    A hook that lets it out closes its connection with 1013, so that the client tries again.
+    """
+
+
 class ConnectionClosed(WSViewsError, ConnectionError):
     """The connection has ended, so nothing can be sent any more.
 
@@ -108,6 +122,19 @@ class CloseConnection(WSViewsError):
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+
+
+class GroupRefused(CloseConnection):
+    """The view's ``authorize_group`` doesn't let a connection join a group.
+
+    A hook that lets it out closes its connection with 1008.
+
+    :param group: the group's name.
+    """
+
+    def __init__(self, group: str) -> None:
+        super().__init__(1008, "may not join this group")
+        self.group = group
 
 
 def check_close(code: int, reason: str) -> None:

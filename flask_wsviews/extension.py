@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import request
+from flask import current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
@@ -16,12 +17,28 @@ from . import cli
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import Settings
 from .engines import Engine, make_engine
-from .exceptions import EngineError, RegistrationError
+from .exceptions import EngineError, OutgoingMessageError, RegistrationError
+from .groups import Groups, Outcome
+from .groups.local import MESSAGE_ID
+from .groups.service import GroupOptions, history_of
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
-from .messages import ErrorMessage, SchemaLike, as_schema
-from .middleware import AsyncioWebSocketMiddleware, GeventWebSocketMiddleware, WebSocketMiddleware
+from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
+from .middleware import (
+    GROUPS,
+    AsyncioWebSocketMiddleware,
+    GeventWebSocketMiddleware,
+    WebSocketMiddleware,
+)
+from .typing import Sendable
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
-from .views import coroutine_handlers, websocket_view
+from .views import (
+    WebSocketView,
+    coroutine_handlers,
+    declared_groups,
+    is_websocket_view,
+    protocol_of,
+    websocket_view,
+)
 
 if TYPE_CHECKING:
     import flask
@@ -101,6 +118,7 @@ class WebSocket:
 
             app.debug = True
             app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
+        app.extensions[GROUPS] = Groups(settings)
         app.wsgi_app = self.middleware(app.wsgi_app, self)  # type: ignore[method-assign]
         app.run = partial(self._run_app, app)  # type: ignore[method-assign]
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
@@ -119,14 +137,14 @@ class WebSocket:
         return Settings.from_mapping(config, close_timeout=self.timeout)
 
     def check_views(self, app: flask.Flask) -> None:
-        """Check that the engine can run what is registered.
+        """Check that the engine and the broker can serve what is registered.
 
-        :raises RegistrationError: naming the handlers that it can't run.
+        :raises RegistrationError: naming the handlers or groups that don't fit.
+        :raises ConfigError: if there are groups, and the broker doesn't reach all workers.
         """
-        if self.engine.runs_coroutines:
-            return
-        for view in app.view_functions.values():
+        for endpoint, view in app.view_functions.items():
             self._check_view(view)
+            self._check_groups(app, endpoint)
 
     # -- registration ---------------------------------------------------------------------------
 
@@ -189,6 +207,7 @@ class WebSocket:
         endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
         self._check_view(view)
         app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
+        self._check_groups(app, endpoint)
 
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
         if self.app is not None:
@@ -202,6 +221,125 @@ class WebSocket:
                 f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
                 f"{type(self).__name__} on the {self.engine.name} engine runs plain functions"
             )
+
+    def _check_groups(self, app: flask.Flask, endpoint: str) -> None:
+        """See what a view says of its groups, and whether the broker reaches them."""
+        view_class: Any = getattr(app.view_functions.get(endpoint), "view_class", None)
+        patterns = declared_groups(view_class)
+        if not patterns:
+            return
+        options = GroupOptions(history_of(view_class.history, view_class.history_seconds))
+        groups: Groups = app.extensions[GROUPS]
+        for pattern in patterns:
+            groups.configure(pattern.text, options)
+            for rule in app.url_map.iter_rules(endpoint):
+                missing = pattern.variables - rule.arguments
+                if missing:
+                    raise RegistrationError(
+                        f"{view_class.__name__}.groups: {rule.rule} has no variable "
+                        f"{', '.join(sorted(missing))} for {pattern.text!r}"
+                    )
+        groups.check_workers()
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the current application, else of the one that was set up last.
+
+        :raises RegistrationError: if none was.
+        """
+        app = current_app or self.app
+        if not app or GROUPS not in app.extensions:
+            raise RegistrationError("groups need an application: call init_app() first")
+        groups: Groups = app.extensions[GROUPS]
+        return groups
+
+    def broadcast(self, group: str, message: Sendable, exclude: Any = None) -> str | None:
+        """Send a message to all members of a group, wherever they are connected.
+
+        It may be called from hooks, pages, CLI commands and threads, and never waits for a
+        receiver. A member that is too slow is treated as ``WSVIEWS_SLOW_CLIENTS`` says.
+
+        :param group: its name.
+        :param message: ``str`` goes out as text, ``bytes`` and the like as binary.
+        :param exclude: connections, or their ids, that shall not get it: one or several.
+        :returns: the message's id, if the group has a history.
+        :raises BrokerUnavailable: if it was not sent.
+        :raises GroupError: if *group* is no name.
+        :raises ConfigError: if members may be in other workers, and the broker is ``memory://``.
+        """
+        return self.groups.publish(group, message, exclude)  # type: ignore[return-value]
+
+    def send_message(
+        self,
+        group: str,
+        type: str,
+        obj: Any,
+        exclude: Any = None,
+        *,
+        view: builtins.type[WebSocketView] | None = None,
+    ) -> str | None:
+        """Send a typed message to all members of a group: dumped and checked by its schema.
+
+        In a group with a history it carries its id as ``message_id``.
+
+        :param type: one of those in the ``emits`` of a view.
+        :param obj: what the schema dumps.
+        :param exclude: as for :meth:`broadcast`.
+        :param view: whose ``emits`` it is; by default that of a view which declares the group,
+            else of any view that declares the type.
+        :returns: the message's id, if the group has a history.
+        :raises OutgoingMessageError: if it isn't declared, or by several views each in its own
+            way, or isn't as its schema says.
+        :raises BrokerUnavailable: if it was not sent.
+        """
+        groups = self.groups
+        app = current_app or self.app
+        assert app is not None
+        protocol = view.protocol if view else self._protocol_for(app, group, type)
+        payload = protocol.dump(type, obj, validate=groups.settings.validate_outgoing)
+        if MESSAGE_ID in payload and groups.has_history(group):
+            raise OutgoingMessageError(
+                f"{type!r} has a {MESSAGE_ID!r} of its own, which is for the id in {group!r}"
+            )
+        text = app.json.dumps(payload)
+        return groups.publish(group, text, exclude, typed=True)  # type: ignore[return-value]
+
+    def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:
+        """The protocol that says how messages of this type look in this group."""
+        views = [view for view in app.view_functions.values() if is_websocket_view(view)]
+        declaring = [protocol_of(view) for view in views if type in protocol_of(view).emits]
+        own = [
+            protocol_of(view)
+            for view in views
+            if type in protocol_of(view).emits
+            and any(
+                pattern.matches(group)
+                for pattern in declared_groups(getattr(view, "view_class", None))
+            )
+        ]
+        candidates = own or declaring
+        if not candidates:
+            raise OutgoingMessageError(f"no view declares {type!r} in emits")
+        forms = {(one.discriminator, one.emits[type].__class__) for one in candidates}
+        if len(forms) > 1:
+            owners = ", ".join(one.owner for one in candidates)
+            raise OutgoingMessageError(f"{owners} declare {type!r} each in its own way: pass view=")
+        return candidates[0]
+
+    def configure_group(
+        self, pattern: str, *, history: int | None = None, history_seconds: float | None = None
+    ) -> None:
+        """Set what is kept of groups that no view names in its ``groups``.
+
+        :param pattern: such as ``"user:{id}"``.
+        :param history: how many messages.
+        :param history_seconds: for how long; ``None`` for a day after the last one.
+        :raises RegistrationError: if *pattern* is none, or has other options already.
+        """
+        options = GroupOptions(history_of(history, history_seconds))
+        self._add(lambda app: app.extensions[GROUPS].configure(pattern, options))
 
     # -- running --------------------------------------------------------------------------------
 
@@ -265,6 +403,34 @@ class AsyncioWebSocket(WebSocket):
 
     middleware = AsyncioWebSocketMiddleware
     _engine_name = "asyncio"
+
+    def broadcast(  # type: ignore[override]
+        self, group: str, message: Sendable, exclude: Any = None
+    ) -> Outcome[str | None]:
+        """Send a message to all members of a group, as :meth:`WebSocket.broadcast` does.
+
+        :returns: what may be awaited in a coroutine, for the id; elsewhere it is done already.
+        """
+        return _outcome(super().broadcast(group, message, exclude))
+
+    def send_message(  # type: ignore[override]
+        self,
+        group: str,
+        type: str,
+        obj: Any,
+        exclude: Any = None,
+        *,
+        view: builtins.type[WebSocketView] | None = None,
+    ) -> Outcome[str | None]:
+        """Send a typed message to a group, as :meth:`WebSocket.send_message` does.
+
+        :returns: as for :meth:`broadcast`.
+        """
+        return _outcome(super().send_message(group, type, obj, exclude, view=view))
+
+
+def _outcome(result: Any) -> Outcome[str | None]:
+    return result if isinstance(result, Outcome) else Outcome(result=result)
 
 
 class _WebSocketRules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -20,6 +21,8 @@ from .config import Settings, origins
 from .connection import Connection
 from .context import Handshake
 from .dispatcher import Dispatcher
+from .groups import Groups
+from .groups.membership import Membership
 from .servers import before_exit, check_server, detach_environ, take_socket
 from .typing import AsyncDriver, Environ
 from .views import UPGRADER, WebSocketView
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from .engines import Driver
     from .extension import WebSocket
 
+
+#: Where the extension keeps the groups of an application.
+GROUPS = "wsviews.groups"
 
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
@@ -58,6 +64,8 @@ class WebSocketMiddleware:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
         self._settings: Settings | None = None
+        #: The groups of its application, from the first handshake on.
+        self.groups: Groups | None = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request (PEP 3333)."""
@@ -97,6 +105,8 @@ class WebSocketMiddleware:
         if self._settings is not None and engine.is_last_call():
             reason = GOODBYES.get(code, "")
             engine.shutdown(code, reason, self._settings.shutdown_timeout)
+            if self.groups is not None:
+                self.groups.close()
 
 
 class GeventWebSocketMiddleware(WebSocketMiddleware):
@@ -147,6 +157,10 @@ class Upgrader:
         client_class = self._middleware.client_for(view)
         client = client_class(request.environ, -1, settings.close_timeout)
         client.app = kept.app
+        groups: Groups = kept.app.extensions[GROUPS]
+        self._middleware.groups = groups
+        client._new_membership = partial(Membership, groups, client, view)
+        client._has_history = groups.has_history
         client._offered = offer.subprotocols
         client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
         client._protocol = view.protocol

@@ -10,14 +10,17 @@ from flask import request
 from flask.typing import ResponseReturnValue
 from flask.views import View
 
-from .config import origins
-from .exceptions import InvalidMessage, RegistrationError
+from .config import origins, policy
+from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
+from .groups.membership import messages_lost
+from .groups.names import Pattern
 from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
 from .steps import Step, Steps, is_coroutine_function
 from .typing import Message, RunHook
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
+    from .groups import Joined
 
 #: Where the middleware leaves what turns a view's answer into a WebSocket.
 UPGRADER = "flask_wsviews.upgrader"
@@ -35,7 +38,17 @@ VIEW_OPTIONS = (
     "subprotocols",
 )
 
-HOOKS = ("on_handshake", "on_connect", "on_message", "on_close", "on_error", "on_invalid")
+HOOKS = (
+    "on_handshake",
+    "authorize_group",
+    "resume_from",
+    "on_joined",
+    "on_connect",
+    "on_message",
+    "on_close",
+    "on_error",
+    "on_invalid",
+)
 
 
 def _check_bindings(owner: str, query: SchemaLike | None, headers: SchemaLike | None) -> None:
@@ -69,6 +82,19 @@ class WebSocketView(View):
     #: Origins that may connect besides the application's own and ``WSVIEWS_ALLOWED_ORIGINS``:
     #: a list such as ``["https://example.org"]``, or ``"*"``.
     allowed_origins: ClassVar[Iterable[str] | str] = ()
+
+    #: Groups that every connection joins before ``on_connect``. What is in braces is a variable
+    #: of the URL: ``["lobby", "room:{room}"]``.
+    groups: ClassVar[Sequence[str]] = ()
+
+    #: How many messages of these groups are kept for those who come back.
+    history: ClassVar[int | None] = None
+
+    #: For how many seconds they are kept.
+    history_seconds: ClassVar[float | None] = None
+
+    #: In place of ``WSVIEWS_SLOW_CLIENTS``: ``"close"``, ``"drop-oldest"`` or ``"drop-newest"``.
+    slow_clients: ClassVar[str | None] = None
 
     #: Whether one call lasts as long as its connection does.
     keeps_thread: ClassVar[bool] = False
@@ -140,6 +166,34 @@ class WebSocketView(View):
         """
         return None
 
+    def authorize_group(self, ws: WebSocketClient, group: str) -> bool:
+        """Called before the connection joins a group: one of :attr:`groups`, or by ``ws.join()``.
+
+        :returns: whether it may. If not, ``ws.join()`` raises :class:`GroupRefused`, and for one
+            of :attr:`groups` the connection is closed with 1008.
+        """
+        return True
+
+    def resume_from(self, ws: WebSocketClient, group: str) -> str | None:
+        """Called before the connection joins one of :attr:`groups` that has a history.
+
+        :returns: the id of the last message that the client has got, for instance
+            ``request.args.get("since")``: what came after it is sent first. ``None`` for
+            what comes from now on.
+        """
+        return None
+
+    def on_joined(self, ws: WebSocketClient, joined: Joined) -> None:
+        """Called when the connection has joined one of :attr:`groups`, before ``on_connect``.
+
+        By default a client of typed messages is sent the error frame with the code
+        ``messages_lost`` if messages after the one that it resumes from are gone.
+
+        :param joined: where the group stands, and whether messages are lost.
+        """
+        if joined.lost and self.protocol.is_typed:
+            ws.send_error(messages_lost(joined.group))
+
     def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
         """Called once the connection is open both ways."""
 
@@ -195,6 +249,11 @@ class WebSocketView(View):
         :param receive: waits for the next message, ``None`` at the end.
         """
         looks_inside = self.protocol.is_typed or not self.protocol.binary
+        if self.groups and not (
+            yield partial(run, Steps(partial(self._join_groups, ws, view_args)))
+        ):
+            yield receive
+            return
         try:
             if (yield partial(run, self.on_connect, ws, **view_args)):
                 while (message := (yield receive)) is not None:
@@ -206,6 +265,7 @@ class WebSocketView(View):
                 # Waits for the end that the failed hook has brought about.
                 yield receive
         finally:
+            yield ws._leave_groups
             code, reason = ws.close_code or 1006, ws.close_reason or ""
             yield partial(run, self.on_close, ws, code, reason)
 
@@ -228,6 +288,21 @@ class WebSocketView(View):
             is_default = type(self).on_invalid is WebSocketView.on_invalid
             answer_it = ws.send_error if is_default else partial(self.on_invalid, ws)
             yield partial(answer_it, error)
+
+    def _join_groups(
+        self, ws: WebSocketClient, view_args: dict[str, Any]
+    ) -> Generator[Step, Any, None]:
+        for pattern in self.groups:
+            try:
+                group = Pattern(pattern).fill(view_args)
+                since = None
+                if ws._has_history(group):
+                    since = yield partial(self.resume_from, ws, group)
+                joined = yield partial(ws.join, group, since)
+            except GroupError:
+                # The client's URL made it, or the client has made the id up.
+                raise CloseConnection(1008, "no name of a group, or no message id") from None
+            yield partial(self.on_joined, ws, joined)
 
 
 class FunctionView(WebSocketView):
@@ -264,7 +339,10 @@ class FunctionView(WebSocketView):
         """Call the function."""
         if self.protocol.is_typed or not self.protocol.binary:
             ws._loads_messages = True
-        yield partial(run, self.function, ws, **view_args)
+        try:
+            yield partial(run, self.function, ws, **view_args)
+        finally:
+            yield ws._leave_groups
 
 
 def websocket_view(
@@ -389,3 +467,26 @@ def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
         for name in _hooks_of(target)
         if is_coroutine_function(getattr(target, name))
     ]
+
+
+def is_websocket_view(view: Callable[..., Any]) -> bool:
+    """Whether a view function serves a WebSocket."""
+    view_class = getattr(view, "view_class", None)
+    return isinstance(view_class, type) and issubclass(view_class, WebSocketView)
+
+
+def declared_groups(view_class: Any) -> list[Pattern]:
+    """The groups that the connections of a view join.
+
+    :raises RegistrationError: if they are no list of names and patterns.
+    :raises ConfigError: if ``slow_clients`` is no policy.
+    """
+    if not isinstance(view_class, type) or not issubclass(view_class, WebSocketView):
+        return []
+    name = view_class.__name__
+    if view_class.slow_clients is not None:
+        policy(f"{name}.slow_clients", view_class.slow_clients)
+    groups = view_class.groups
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        raise RegistrationError(f'{name}.groups is a list such as ["lobby"], not {groups!r}')
+    return [Pattern(group) for group in groups]

@@ -324,6 +324,11 @@ class AsyncioDriver(LoopDriver):
 
     # -- for the loop's part ----------------------------------------------------------------------
 
+    @property
+    def home(self) -> object:
+        """See :meth:`Driver.home`."""
+        return self._loop
+
     def _watch_reads(self, wanted: bool) -> None:
         if wanted:
             self._loop.add_reader(self._fd, self._on_readable)

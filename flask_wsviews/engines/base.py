@@ -9,13 +9,13 @@ import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any, ClassVar
 from weakref import WeakSet
 
 from ..config import Settings
-from ..connection import Connection, State
+from ..connection import Connection, PreparedMessage, State
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
 
@@ -198,6 +198,9 @@ class Engine(ABC):
 class Driver(ABC):
     """One connection with its socket. Clients call the public methods, from wherever they are."""
 
+    #: Whether all connections of a home are served by one thread.
+    shares_thread: ClassVar[bool] = False
+
     def __init__(self, transport: Transport, connection: Connection) -> None:
         self.connection = connection
         #: Called once the socket is closed.
@@ -212,6 +215,7 @@ class Driver(ABC):
         self._shut = False  # nothing more can be written
         self._released = False  # the socket isn't ours any more
         self._at_eof = False  # nothing more can be read
+        self._is_full = False  # the kernel had no room when it was last asked
         self._told = False  # the handler knows that the connection ended
         self._ended_at: float | None = None
 
@@ -258,6 +262,44 @@ class Driver(ABC):
     def finish(self) -> None:
         """End the connection if it hasn't, and free everything. The owner calls it, last."""
 
+    # -- for groups -----------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def home(self) -> object:
+        """What the connection is served by: for those of one home, one call serves all."""
+
+    @abstractmethod
+    def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call *function* where :meth:`deliver` works: now, or soon and in order. Never waits."""
+
+    @abstractmethod
+    def call_soon_at_home(self, function: Callable[..., object]) -> None:
+        """As :meth:`call_at_home`, but where a thread is shared, after others had their turn."""
+
+    @abstractmethod
+    def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
+        """Queue messages that go to many; only for what :meth:`call_at_home` calls.
+
+        What comes after the end of the connection is dropped without an error.
+
+        :param policy: see :meth:`Connection.send_prepared`.
+        :returns: how many messages the client has to do without because it is slow.
+        """
+
+    def _queue_for_many(self, messages: Sequence[PreparedMessage], policy: str) -> int:
+        """Queue messages, and write when there is much of them, so that a burst isn't slowness."""
+        connection = self.connection
+        half = connection.settings.max_send_buffer // 2
+        dropped = 0
+        for message in messages:
+            if connection.state is not State.OPEN:
+                break
+            dropped += connection.send_prepared(message, policy, monotonic())
+            if connection.send_backlog > half and not self._is_full:
+                self._write()
+        return dropped
+
     # -- for engines: all of these need the driver to be the only one at work ----------------------
 
     def _read(self) -> None:
@@ -288,6 +330,7 @@ class Driver(ABC):
         :returns: whether something is left to write.
         """
         connection = self.connection
+        self._is_full = False
         while not self._shut:
             chunk = connection.output()
             if not chunk:
@@ -298,6 +341,7 @@ class Driver(ABC):
                 count = self._sock.send(chunk)
             except WOULD_BLOCK:
                 connection.output_written(0, monotonic())
+                self._is_full = True
                 return True
             except OSError:
                 self._lost()

@@ -19,10 +19,10 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
-from ..connection import Connection, State
+from ..connection import Connection, PreparedMessage, State
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi
@@ -178,6 +178,30 @@ class BlockingDriver(Driver):
             self._drain()
         else:
             self._keeper.watch(self)
+
+    @property
+    def home(self) -> object:
+        """See :meth:`Driver.home`."""
+        return self._keeper
+
+    def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
+        """See :meth:`Driver.call_at_home`: a lock is all that it takes."""
+        function(*arguments)
+
+    def call_soon_at_home(self, function: Callable[..., object]) -> None:
+        """See :meth:`Driver.call_soon_at_home`."""
+        function()
+
+    def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
+        """See :meth:`Driver.deliver`."""
+        with self.lock:
+            if self._released:
+                return 0
+            dropped = self._queue_for_many(messages, policy)
+            has_rest = self._is_full or self._write()
+        if has_rest:
+            self._keeper.watch(self)
+        return dropped
 
     def close(self, code: int, reason: str) -> None:
         """See :meth:`Driver.close`."""

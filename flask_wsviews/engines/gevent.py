@@ -200,6 +200,11 @@ class GeventDriver(LoopDriver):
 
     # -- for the loop's part ----------------------------------------------------------------------
 
+    @property
+    def home(self) -> object:
+        """See :meth:`Driver.home`."""
+        return self._hub
+
     def _watch_reads(self, wanted: bool) -> None:
         if wanted:
             self._reader.start(self._on_readable)

@@ -6,10 +6,10 @@ import heapq
 import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
-from ..connection import Connection, State
+from ..connection import Connection, PreparedMessage, State
 from ..typing import Message, Sendable, Transport
 from .base import LINGER, Driver
 
@@ -24,6 +24,8 @@ class LoopDriver(Driver):
 
     All of it happens in the loop's thread; other threads hand their part over to it.
     """
+
+    shares_thread = True
 
     def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
         super().__init__(transport, connection)
@@ -177,6 +179,25 @@ class LoopDriver(Driver):
         if self.connection.state is State.OPEN:
             self._queue_from_outside(message)
             self._settle()
+
+    def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
+        """See :meth:`Driver.call_at_home`."""
+        if self._in_loop():
+            function(*arguments)
+        else:
+            self._call_in_loop(function, *arguments)
+
+    def call_soon_at_home(self, function: Callable[..., object]) -> None:
+        """See :meth:`Driver.call_soon_at_home`."""
+        self._call_in_loop(function)
+
+    def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
+        """See :meth:`Driver.deliver`."""
+        dropped = self._queue_for_many(messages, policy)
+        # While the kernel has no room it would be asked for nothing.
+        if not self._writing or self.connection.state is not State.OPEN:
+            self._settle()
+        return dropped
 
     def close(self, code: int, reason: str) -> None:
         """See :meth:`Driver.close`."""

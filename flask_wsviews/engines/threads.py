@@ -29,7 +29,7 @@ class Threads:
         self._count = 0
         self._idle = 0
         self._lock = threading.Lock()
-        self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Call *function* in a thread as soon as one is free."""
@@ -46,11 +46,21 @@ class Threads:
         threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
         return future
 
+    def close(self) -> None:
+        """End the threads, once they have done what there is."""
+        with self._lock:
+            for _ in range(self._count):
+                self._work.put(None)
+
     def _run(self) -> None:
         if self._prepare is not None:
             self._prepare()
         while True:
-            function, future = self._work.get()
+            work = self._work.get()
+            if work is None:
+                return
+            function, future = work
+            del work
             try:
                 future.set_result(function())
             except BaseException as error:

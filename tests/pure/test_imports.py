@@ -30,10 +30,11 @@ ALLOWED = {
     "messages": {"outgoing"},
     "outgoing": set(),
     "bindings": {"messages"},
+    "groups": {"config", "connection", "engines", "steps"},
     "context": set(),
     "dispatcher": {"context", "messages", "groups", "steps"},
     "steps": set(),
-    "views": {"config", "messages", "steps"},
+    "views": {"config", "groups", "messages", "steps"},
     "blueprints": {"views"},
     "uwsgi_command": set(),
 }
@@ -213,7 +214,7 @@ def test_rooms_that_need_nothing_of_ours(room: str) -> None:
     assert own(room) <= {"exceptions"} - {room}
 
 
-@pytest.mark.parametrize("module", modules_in("connection", "handshake", "engines"))
+@pytest.mark.parametrize("module", modules_in("connection", "handshake", "engines", "groups"))
 def test_no_flask_below_the_middleware(module: str) -> None:
     for imported in closure(module):
         assert "flask" not in libraries(imported), imported
@@ -239,6 +240,11 @@ def test_who_may_import_gevent(module: str) -> None:
         # Requests are greenlets under uWSGI's asyncio loop, and only there is it needed.
         under_uwsgi = module == "engines.asyncio" and "function" in found.inside
         assert allowed or under_uwsgi or found.library != "greenlet"
+
+
+@every_module
+def test_who_may_import_redis(module: str) -> None:
+    assert module.startswith("groups.redis") or "redis" not in libraries(module)
 
 
 def test_the_choice_of_an_engine_does_without_gevent() -> None:

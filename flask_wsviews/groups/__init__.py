@@ -1,0 +1,22 @@
+"""Groups: who hears what, in this worker, in others, and on other machines."""
+
+from __future__ import annotations
+
+from .base import Broker, Delivery, History, Publication, Replay
+from .brokers import make_broker
+from .outcome import Outcome
+from .publisher import Publisher
+from .service import Groups, Joined
+
+__all__ = [
+    "Broker",
+    "Delivery",
+    "Groups",
+    "History",
+    "Joined",
+    "Outcome",
+    "Publication",
+    "Publisher",
+    "Replay",
+    "make_broker",
+]

@@ -1,0 +1,162 @@
+"""What a broker is: it carries messages between those who publish and the workers that listen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..exceptions import BrokerUnavailable
+
+#: How long what is known of a group is kept if only a number of messages is set, in seconds.
+IDLE_TIME = 24 * 3600.0
+
+#: Most messages that one :meth:`Broker.replay` brings.
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class History:
+    """How much of a group is kept for those who come back.
+
+    :param messages: how many messages; ``None`` for as many as there are in *seconds*.
+    :param seconds: for how long; ``None`` for a day after the last one.
+    """
+
+    messages: int | None = None
+    seconds: float | None = None
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds after its last message that a group is forgotten."""
+        return IDLE_TIME if self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A message on its way to a group.
+
+    :param group: the group's name.
+    :param body: text or bytes.
+    :param exclude: ids of connections that shall not get it.
+    :param typed: whether *body* is a JSON object that is sent with its id.
+    :param history: what is kept of the group; ``None`` if the publisher doesn't know of any.
+    """
+
+    group: str
+    body: str | bytes
+    exclude: frozenset[str] = frozenset()
+    typed: bool = False
+    history: History | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message as it arrives in a worker.
+
+    :param id: its id, if the group has a history: two numbers with a hyphen between them, which
+        grow from message to message.
+    :param lost: whether messages before this one can't be had any more. Then there may be
+        no message in it, and *body* is ``None``.
+    """
+
+    group: str
+    body: str | bytes | None
+    id: str | None = None
+    exclude: frozenset[str] = frozenset()
+    typed: bool = False
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came after an id.
+
+    :param position: the id of the last message that there is up to here.
+    :param deliveries: at most :data:`PAGE` of them, oldest first.
+    :param complete: whether nothing between the id and the first of them is missing.
+    :param is_last: whether there was no more when it was asked.
+    """
+
+    position: str
+    deliveries: list[Delivery] = field(default_factory=list)
+    complete: bool = True
+    is_last: bool = True
+
+
+class Broker(ABC):
+    """Carries messages. To add one, subclass it and register it: see ``docs/groups.md``.
+
+    All methods may be called by several threads or greenlets at a time. What raises
+    :class:`BrokerUnavailable` does so within ``WSVIEWS_BROKER_TIMEOUT``, and at once while the
+    broker is known to be away.
+    """
+
+    #: Whether other processes hear what is published here.
+    is_shared: ClassVar[bool] = True
+
+    #: Whether calls wait for a network; an event loop has them made in a thread.
+    waits: ClassVar[bool] = True
+
+    @abstractmethod
+    def start(self, deliver: Callable[[Delivery], None]) -> None:
+        """Prepare to listen. Called once in a worker, after the fork, before :meth:`subscribe`.
+
+        :param deliver: takes what arrives, in its order for each group. It never waits.
+        """
+
+    @abstractmethod
+    def publish(self, publication: Publication) -> str | None:
+        """Send a message to all who have subscribed to its group.
+
+        :returns: the message's id, if the group has a history.
+        :raises BrokerUnavailable: if it was not sent.
+        """
+
+    @abstractmethod
+    def subscribe(self, group: str, history: History | None) -> None:
+        """Have what is published to *group* from now on delivered; returns once that is certain.
+
+        After a failure of the network the broker subscribes again by itself. What a
+        group with a history has missed meanwhile is delivered first.
+
+        :raises BrokerUnavailable: if it isn't subscribed to.
+        """
+
+    @abstractmethod
+    def unsubscribe(self, group: str) -> None:
+        """Have no more of *group* delivered. Never waits."""
+
+    def replay(self, group: str, since: str | None, history: History) -> Replay:
+        """What *group* has after the message *since*, oldest first.
+
+        :param since: an id; ``None`` asks for the present position and no messages.
+        :raises BrokerUnavailable: if it can't be had.
+        """
+        raise BrokerUnavailable(f"{type(self).__name__} keeps no history")
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether messages can be published now, as far as that is known."""
+        return True
+
+    @abstractmethod
+    def close(self) -> None:
+        """End whatever it has started. Never waits for the network."""
+
+
+def id_key(id: str) -> tuple[int, int]:
+    """Something to compare ids by.
+
+    :raises ValueError: if it isn't an id.
+    """
+    milliseconds, hyphen, number = id.partition("-")
+    if not hyphen or not _is_number(milliseconds) or not _is_number(number):
+        raise ValueError(f"{id!r} is no message id")
+    return int(milliseconds), int(number)
+
+
+def _is_number(text: str) -> bool:
+    # As many digits as 64 bits have.
+    return text.isascii() and text.isdigit() and len(text) <= 20

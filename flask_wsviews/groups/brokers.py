@@ -1,0 +1,47 @@
+"""The brokers by the scheme of their URL. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from urllib.parse import urlsplit
+
+from ..config import Settings
+from ..exceptions import ConfigError
+from .base import Broker
+
+#: Schemes, and the module and class behind each; imported when first used, for each may need a
+#: library that isn't installed. The class is called with the :class:`Settings`.
+_REDIS = ("flask_wsviews.groups.redis", "RedisBroker")
+REGISTRY = {
+    "memory": ("flask_wsviews.groups.memory", "MemoryBroker"),
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "unix": _REDIS,
+    "redis+sentinel": _REDIS,
+    "rediss+sentinel": _REDIS,
+    "redis+cluster": _REDIS,
+    "rediss+cluster": _REDIS,
+}
+
+
+def make_broker(settings: Settings) -> Broker:
+    """The broker of ``WSVIEWS_BROKER_URL``; nothing is connected to yet.
+
+    :raises ConfigError: if there is none for its scheme, or a library is missing.
+    """
+    scheme = urlsplit(settings.broker_url).scheme
+    if scheme not in REGISTRY:
+        raise ConfigError(
+            f"WSVIEWS_BROKER_URL: there is no broker for {scheme or settings.broker_url!r}; "
+            f"known are {', '.join(f'{known}://' for known in REGISTRY)}"
+        )
+    module, name = REGISTRY[scheme]
+    try:
+        broker = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"WSVIEWS_BROKER_URL: {scheme}:// needs {error.name}: "
+            f"pip install 'flask-wsviews[{error.name}]'"
+        ) from error
+    made: Broker = broker(settings)
+    return made

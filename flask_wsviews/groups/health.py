@@ -1,0 +1,83 @@
+"""Whether a broker can be reached: told once when that changes, and not tried all the time."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from time import monotonic
+
+from ..exceptions import BrokerUnavailable
+
+logger = logging.getLogger("flask_wsviews")
+
+# Seconds between two attempts: at first, and at most.
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 2.0
+
+
+def delay_after(failures: int) -> float:
+    """How long to wait before the next attempt, in seconds.
+
+    By chance up to a half less, so that workers which lost the broker together don't come back
+    together.
+    """
+    longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class Health:
+    """What is known of a broker.
+
+    :param name: what the log calls it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._retry_at = 0.0
+        self._error = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the last attempt succeeded, or there was none."""
+        return not self._failures
+
+    def begin(self) -> None:
+        """Ask whether to try. While it fails, one attempt in a while is let through.
+
+        :raises BrokerUnavailable: if there is no hope.
+        """
+        if not self._failures:
+            return
+        with self._lock:
+            now = monotonic()
+            if self._failures and now < self._retry_at:
+                raise self.error()
+            self._retry_at = now + LONGEST_DELAY
+
+    def failed(self, error: BaseException, outcome: str = "nothing was sent") -> BrokerUnavailable:
+        """Note a failure; returns what to raise for it."""
+        with self._lock:
+            self._failures += 1
+            self._retry_at = monotonic() + delay_after(self._failures)
+            is_news = self._failures == 1
+            self._error = str(error) or type(error).__name__
+        if is_news:
+            logger.error("%s fails: %s", self._name, self._error)
+        return self.error(outcome)
+
+    def succeeded(self) -> None:
+        """Note a success."""
+        if not self._failures:
+            return
+        with self._lock:
+            was_bad = self._failures > 0
+            self._failures = 0
+        if was_bad:
+            logger.warning("%s works again", self._name)
+
+    def error(self, outcome: str = "nothing was sent") -> BrokerUnavailable:
+        """What to raise."""
+        return BrokerUnavailable(f"{self._name} fails, {outcome}: {self._error}")

@@ -1,0 +1,99 @@
+"""One connection's part in groups: what its ``ws.join()`` and ``ws.leave()`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import BrokerUnavailable, GroupRefused, InvalidMessage
+from ..steps import Step, is_coroutine_function, run_steps, run_steps_async
+from .local import Member
+from .names import check_group
+from .outcome import Outcome, in_event_loop
+from .service import Groups, Joined
+
+if TYPE_CHECKING:
+    from ..client import WebSocketClient
+    from ..views import WebSocketView
+
+TRY_AGAIN_LATER = 1013
+
+
+class Membership:
+    """The groups that a connection is in.
+
+    :param groups: the application's.
+    :param client: the connection.
+    :param view: who says what it may join.
+    """
+
+    def __init__(self, groups: Groups, client: WebSocketClient, view: WebSocketView) -> None:
+        self._groups = groups
+        self._client = client
+        self._view = view
+        policy = view.slow_clients or groups.settings.slow_clients
+        tell_lost = self._lost_frame if view.protocol.is_typed else None
+        self._member = Member(client.id, client._opened(), policy, tell_lost)
+        self._names: set[str] = set()
+        self._is_over = False
+        #: For who awaits what is done already.
+        self.done: Outcome[None] = Outcome()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the groups."""
+        return frozenset(self._names)
+
+    def join(self, group: str, since: str | None) -> Joined:
+        """Join, waiting for the broker and, if messages are sent again, for the client."""
+        return run_steps(self._join(group, since))
+
+    def join_async(self, group: str, since: str | None) -> Outcome[Joined]:
+        """Join, for a coroutine."""
+        steps = self._join(group, since)
+        never_waits = not self._groups.broker.waits and since is None and in_event_loop()
+        if never_waits and not is_coroutine_function(self._view.authorize_group):
+            # Done at once, so that it comes before what the coroutine does next.
+            return Outcome(result=run_steps(steps))
+        return Outcome(run_steps_async(steps), on_error=self._joining_failed)
+
+    def leave(self, group: str) -> None:
+        """Leave; nothing happens if it hasn't joined. Never waits."""
+        if group in self._names:
+            self._names.discard(group)
+            self._groups.leave(self._member, group)
+
+    def end(self) -> None:
+        """Leave all groups, for good."""
+        self._is_over = True
+        for group in list(self._names):
+            self.leave(group)
+
+    def _join(self, group: str, since: str | None) -> Generator[Step, Any, Joined]:
+        check_group(group)
+        if not (yield partial(self._view.authorize_group, self._client, group)):
+            raise GroupRefused(group)
+        if group in self._names:
+            # Nothing twice: it begins anew.
+            self.leave(group)
+        joined = yield from self._groups.join(self._member, group, since, self._client.send)
+        self._names.add(group)
+        if self._is_over:
+            self.leave(group)
+        return joined
+
+    def _lost_frame(self, group: str) -> str:
+        client = self._client
+        frame = client._protocol.dump_error(client._error_schema, messages_lost(group))
+        text: str = client.app.json.dumps(frame)
+        return text
+
+    def _joining_failed(self, error: BaseException) -> None:
+        code = TRY_AGAIN_LATER if isinstance(error, BrokerUnavailable) else 1011
+        self._client.close(code if not isinstance(error, GroupRefused) else error.code)
+
+
+def messages_lost(group: str) -> InvalidMessage:
+    """What a client of typed messages is told when messages to a group can't be had any more."""
+    return InvalidMessage({"_schema": [f"Messages to {group} are lost."]}, code="messages_lost")

@@ -1,0 +1,336 @@
+"""What listens to Redis: one thread per worker, which under gevent is a greenlet.
+
+It is the same for all engines. What it hears goes to an event loop by that loop's own means, in
+one call for all members, so a second one for asyncio would gain nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisClusterException, RedisError
+
+from ..exceptions import BrokerUnavailable
+from .base import Delivery, History
+from .health import Health, delay_after
+from .wire import decode
+
+if TYPE_CHECKING:
+    from .redis import RedisBroker
+
+logger = logging.getLogger("flask_wsviews")
+
+# A server that hasn't been heard for so many seconds is asked whether it is there.
+PING_INTERVAL = 5.0
+
+
+class Wanted:
+    """A group that is to be listened to."""
+
+    def __init__(self, history: History | None) -> None:
+        self.history = history
+        self.confirmed = threading.Event()
+        #: The id up to which everything has been delivered.
+        self.position: str | None = None
+        #: Whether it has been listened to before, so that something may have been missed.
+        self.was_heard = False
+        #: Why it can't be listened to, if it never could.
+        self.error: Exception | None = None
+
+
+class Link:
+    """The connection to one server, and what is subscribed to on it."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self.connection = connection
+        self.groups: set[str] = set()
+        self.pending: Counter[str] = Counter()
+        self._timeout = timeout
+        self._heard = monotonic()
+        self._asked: float | None = None
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor."""
+        return int(self.connection._sock.fileno())
+
+    @property
+    def deadline(self) -> float:
+        """When to call :meth:`tick`."""
+        if self._asked is not None:
+            return self._asked + self._timeout
+        return self._heard + PING_INTERVAL
+
+    def send(self, command: str, *channels: str) -> None:
+        """Send a command. Its answer comes among the messages."""
+        self.connection.send_command(command, *channels, check_health=False)
+        if self._asked is None:
+            self._asked = monotonic()
+
+    def read(self) -> Iterable[list[Any]]:
+        """What has arrived."""
+        while self.connection.can_read(0):
+            response = self.connection.read_response()
+            self._heard = monotonic()
+            self._asked = None
+            yield response
+
+    def tick(self, now: float) -> None:
+        """Ask whether the server is there.
+
+        :raises TimeoutError: if it hasn't answered.
+        """
+        if now < self.deadline:
+            return
+        if self._asked is not None:
+            raise TimeoutError(f"no answer within {self._timeout:g} s")
+        self.send("PING")
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(Exception):
+            self.connection.disconnect()
+
+
+class Listener:
+    """Subscribes to groups, and again whenever the network has failed.
+
+    :param broker: knows the servers.
+    :param deliver: takes what is heard.
+    :param health: is told how it goes.
+    :param timeout: seconds that an answer may take.
+    """
+
+    def __init__(
+        self,
+        broker: RedisBroker,
+        deliver: Callable[[Delivery], None],
+        health: Health,
+        timeout: float,
+    ) -> None:
+        self._broker = broker
+        self._deliver = deliver
+        self._health = health
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._wanted: dict[str, Wanted] = {}
+        self._unwanted: deque[str] = deque()
+        self._thread: threading.Thread | None = None
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        self._closed = False
+        # Of the thread alone.
+        self._links: dict[str, Link] = {}
+        self._node_of: dict[str, str] = {}
+        self._failures = 0
+        self._retry_at = 0.0
+
+    # -- from any thread --------------------------------------------------------------------------
+
+    def subscribe(self, group: str, history: History | None) -> None:
+        """See :meth:`Broker.subscribe`."""
+        self._health.begin()
+        wanted = Wanted(history)
+        with self._lock:
+            self._wanted[group] = wanted
+            self._retry_at = 0.0
+            self._start()
+        self._wake()
+        if not wanted.confirmed.wait(self._timeout):
+            wanted.error = TimeoutError(f"no answer within {self._timeout:g} s")
+        if wanted.error is not None:
+            self.unsubscribe(group)
+            raise self._health.failed(wanted.error)
+
+    def unsubscribe(self, group: str) -> None:
+        """See :meth:`Broker.unsubscribe`."""
+        with self._lock:
+            if self._wanted.pop(group, None) is not None:
+                self._unwanted.append(group)
+        self._wake()
+
+    def note_position(self, group: str, position: str) -> None:
+        """Where a group stands that nothing has been heard of yet."""
+        wanted = self._wanted.get(group)
+        if wanted is not None and wanted.position is None:
+            wanted.position = position
+
+    def close(self) -> None:
+        """End the thread, soon."""
+        with self._lock:
+            self._closed = True
+        self._wake()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._wakers = socket.socketpair()
+            for end in self._wakers:
+                end.setblocking(False)
+            self._thread = threading.Thread(target=self._run, name="wsviews-redis", daemon=True)
+            self._thread.start()
+
+    def _wake(self) -> None:
+        # A full pipe means that it is about to wake up anyway; a closed one that it has ended.
+        if self._wakers is not None:
+            with contextlib.suppress(OSError):
+                self._wakers[1].send(b"\0")
+
+    # -- in the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        assert self._wakers is not None
+        while not self._closed:
+            try:
+                self._look_after()
+            except (RedisError, RedisClusterException, OSError) as error:
+                self._lose_all(error)
+            except Exception as error:
+                logger.exception("what listens to the broker failed")
+                self._lose_all(error)
+        for link in self._links.values():
+            link.close()
+        for end in self._wakers:
+            end.close()
+
+    def _look_after(self) -> None:
+        now = monotonic()
+        if now >= self._retry_at:
+            self._bring_in_line()
+        for link in self._links.values():
+            link.tick(now)
+        for link in self._wait(now):
+            for response in link.read():
+                self._take(link, response)
+
+    def _wait(self, now: float) -> list[Link]:
+        """Wait until something is to be done; returns what may be read from."""
+        assert self._wakers is not None
+        links = {link.fd: link for link in self._links.values()}
+        due = [link.deadline for link in self._links.values()]
+        if self._retry_at > now and self._wanted:
+            due.append(self._retry_at)
+        poll = select.poll()
+        waker = self._wakers[0]
+        poll.register(waker, select.POLLIN)
+        for fd in links:
+            poll.register(fd, select.POLLIN)
+        milliseconds = None if not due else max(0.0, min(due) - monotonic()) * 1000 + 1
+        ready = [fd for fd, _ in poll.poll(milliseconds)]
+        if waker.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                while waker.recv(1024):
+                    pass
+        return [links[fd] for fd in ready if fd in links]
+
+    def _bring_in_line(self) -> None:
+        """Subscribe to what is wanted, and no more to what isn't."""
+        subscribe, unsubscribe = self._broker.subscribe_commands
+        with self._lock:
+            unwanted = list(self._unwanted)
+            self._unwanted.clear()
+            wanted = list(self._wanted)
+        for group in unwanted:
+            link = self._links.get(self._node_of.pop(group, "-"))
+            if link is not None and group in link.groups:
+                link.groups.discard(group)
+                link.send(unsubscribe, self._broker.channel(group))
+        new: dict[str, list[str]] = {}
+        for group in wanted:
+            if group not in self._node_of:
+                new.setdefault(self._broker.node_of(group), []).append(group)
+        for node, groups in new.items():
+            link = self._links.get(node)
+            if link is None:
+                link = self._links[node] = Link(self._broker.connect(node), self._timeout)
+            link.groups.update(groups)
+            link.pending.update(groups)
+            for group in groups:
+                self._node_of[group] = node
+            channels = [self._broker.channel(group) for group in groups]
+            if self._broker.takes_many_channels:
+                link.send(subscribe, *channels)
+            else:
+                for channel in channels:
+                    link.send(subscribe, channel)
+
+    def _take(self, link: Link, response: Any) -> None:
+        kind = response[0]
+        if kind in (b"message", b"smessage"):
+            self._hear(self._broker.group_of(response[1]), response[2])
+        elif kind in (b"subscribe", b"ssubscribe"):
+            group = self._broker.group_of(response[1])
+            link.pending[group] -= 1
+            if not link.pending[group]:
+                del link.pending[group]
+                self._subscribed(group)
+        elif kind == b"sunsubscribe":
+            group = self._broker.group_of(response[1])
+            if group in link.groups:
+                # Its slot has moved to another server.
+                link.groups.discard(group)
+                self._node_of.pop(group, None)
+                self._broker.look_again()
+
+    def _hear(self, group: str, payload: bytes) -> None:
+        wanted = self._wanted.get(group)
+        if wanted is None:
+            return
+        message_id, _, message = payload.partition(b"\n")
+        try:
+            delivery = decode(group, message_id, message)
+        except ValueError:
+            logger.error("something that is no message was published to the group %r", group)
+            return
+        if delivery.id is not None:
+            wanted.position = delivery.id
+        self._deliver(delivery)
+
+    def _subscribed(self, group: str) -> None:
+        self._failures = 0
+        self._health.succeeded()
+        wanted = self._wanted.get(group)
+        if wanted is None:
+            return
+        if wanted.was_heard and wanted.history is not None and wanted.position is not None:
+            self._fill_gap(group, wanted, wanted.history)
+        wanted.was_heard = True
+        wanted.confirmed.set()
+
+    def _fill_gap(self, group: str, wanted: Wanted, history: History) -> None:
+        """Deliver what was published while nobody listened."""
+        while True:
+            try:
+                page = self._broker.replay(group, wanted.position, history)
+            except BrokerUnavailable as error:
+                raise OSError(str(error)) from None
+            if not page.complete:
+                logger.warning("messages to the group %r are lost: its history ends later", group)
+                self._deliver(Delivery(group, None, lost=True))
+            for delivery in page.deliveries:
+                self._deliver(delivery)
+            wanted.position = page.position
+            if page.is_last:
+                return
+
+    def _lose_all(self, error: Exception) -> None:
+        """Give the connections up, to begin anew after a while."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        self._node_of.clear()
+        self._failures += 1
+        self._retry_at = monotonic() + delay_after(self._failures)
+        self._health.failed(error)
+        for wanted in list(self._wanted.values()):
+            if not wanted.was_heard:
+                wanted.error = error
+                wanted.confirmed.set()
+        with contextlib.suppress(Exception):
+            self._broker.look_again()

@@ -1,0 +1,226 @@
+"""Groups on the engine and the broker that the environment names."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from flask import Flask, request
+from marshmallow import Schema, fields
+
+import flask_wsviews
+from flask_wsviews import BrokerUnavailable, GroupError, GroupRefused, WebSocketView, message
+
+app = Flask(__name__)
+for key, value in os.environ.items():
+    if key.startswith("SET_"):
+        app.config[f"WSVIEWS_{key.removeprefix('SET_')}"] = json.loads(value)
+websocket = getattr(flask_wsviews, os.environ["ENGINE"])(app)
+websocket.configure_group("kept:{name}", history=20_000)
+websocket.configure_group("short:{name}", history=3)
+
+
+@app.get("/")
+def index():
+    return str(os.getpid())
+
+
+@app.post("/broadcast/<group>")
+def broadcast(group):
+    message = request.get_data() if request.args.get("binary") else request.get_data(as_text=True)
+    try:
+        outcome = websocket.broadcast(group, message, request.args.getlist("exclude"))
+    except BrokerUnavailable as error:
+        return str(error), 503
+    # With uWSGI's own asyncio loop nothing can be waited for in a page.
+    return str(getattr(outcome, "_result", outcome))
+
+
+@app.get("/count/<group>")
+def count(group):
+    return str(websocket.groups.local_count(group))
+
+
+@app.get("/counters")
+def counters():
+    return vars(websocket.groups.counters)
+
+
+class Commands:
+    """What a client can have done: a JSON list of a command and its arguments."""
+
+    COMMANDS = ("join", "leave", "broadcast", "others", "groups", "id")
+
+    def authorize_group(self, ws, group):
+        return not group.startswith("secret")
+
+    def start(self, ws, message):
+        """Start a command; what it returns may have to be awaited."""
+        name, *arguments = json.loads(message)
+        if name == "join":
+            return ws.join(*arguments)
+        if name == "leave":
+            return ws.leave(*arguments)
+        if name == "others":
+            return websocket.broadcast(*arguments, exclude=ws)
+        if name == "broadcast":
+            return websocket.broadcast(*arguments)
+        return {"groups": sorted(ws.groups), "id": ws.id}[name]
+
+    def tell(self, ws, result):
+        if hasattr(result, "position"):
+            result = {"position": result.position, "lost": result.lost, "sent": result.replayed}
+        ws.send(json.dumps({"result": result}))
+
+    def tell_error(self, ws, error):
+        ws.send(json.dumps({"error": type(error).__name__, "text": str(error)}))
+
+
+ERRORS = (GroupError, GroupRefused, BrokerUnavailable)
+
+
+class Plain(Commands, WebSocketView):
+    def on_message(self, ws, message):
+        try:
+            result = self.start(ws, message)
+        except ERRORS as error:
+            self.tell_error(ws, error)
+        else:
+            self.tell(ws, getattr(result, "_result", result))
+
+
+class Coroutines(Commands, WebSocketView):
+    async def on_message(self, ws, message):
+        try:
+            result = self.start(ws, message)
+            if hasattr(result, "__await__"):
+                result = await result
+        except ERRORS as error:
+            self.tell_error(ws, error)
+        else:
+            self.tell(ws, result)
+
+
+Base = Coroutines if os.environ.get("HOOKS") == "async" else Plain
+
+
+@websocket.route("/commands")
+class Talk(Base):
+    pass
+
+
+class Declared:
+    groups = ("lobby", "room:{room}")
+    history = 100
+
+    def resume_from(self, ws, group):
+        return request.args.get("since") if group.startswith("room:") else None
+
+    def on_joined(self, ws, joined):
+        ws.send(json.dumps([joined.group, joined.position, joined.lost]))
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/rooms/<room>")
+    class Room(Declared, Base):
+        async def on_connect(self, ws, room):
+            await ws.send(f"welcome to {room}")
+
+        async def on_close(self, ws, code, reason):
+            await websocket.broadcast("lobby", f"closed {sorted(ws.groups)}")
+else:
+
+    @websocket.route("/rooms/<room>")
+    class Room(Declared, Base):
+        def on_connect(self, ws, room):
+            ws.send(f"welcome to {room}")
+
+        def on_close(self, ws, code, reason):
+            websocket.broadcast("lobby", f"closed {sorted(ws.groups)}")
+
+
+@websocket.route("/unawaited/<group>")
+def unawaited(ws, group):
+    """Joins and tells the group so, waiting for nothing."""
+    ws.join(group)
+    websocket.broadcast(group, "here I am")
+    while ws.receive() is not None:
+        pass
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/unawaited-async/<group>")
+    async def unawaited_async(ws, group):
+        ws.join(group)
+        websocket.broadcast(group, "here I am")
+        while await ws.receive() is not None:
+            pass
+
+
+@websocket.route("/fanout/<group>")
+class Fanout(WebSocketView):
+    """Joins at connect and says so; what it is sent it publishes."""
+
+    def on_connect(self, ws, group):
+        ws.join(group)
+        self.group = group
+        ws.send("joined")
+
+    def on_message(self, ws, message):
+        websocket.broadcast(self.group, message)
+
+
+class Numbers:
+    def answer(self, ws, joined):
+        ws.send(json.dumps({"type": "joined", "at": joined.position, "lost": joined.lost}))
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/numbers")
+    class Resuming(Numbers, WebSocketView):
+        async def on_message(self, ws, message):
+            self.answer(ws, await ws.join("kept:numbers", json.loads(message)))
+else:
+
+    @websocket.route("/numbers")
+    class Resuming(Numbers, WebSocketView):
+        def on_message(self, ws, message):
+            self.answer(ws, ws.join("kept:numbers", json.loads(message)))
+
+
+class Said(Schema):
+    text = fields.Str(required=True)
+
+
+class Typed:
+    groups = ("typed:{room}",)
+    history = 3
+    emits = {"said": Said}
+
+    def resume_from(self, ws, group):
+        return request.args.get("since")
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/typed/<room>")
+    class TypedRoom(Typed, WebSocketView):
+        @message("say", schema=Said)
+        async def say(self, ws, data):
+            await websocket.send_message(*ws.groups, "said", data)
+else:
+
+    @websocket.route("/typed/<room>")
+    class TypedRoom(Typed, WebSocketView):
+        @message("say", schema=Said)
+        def say(self, ws, data):
+            websocket.send_message(*ws.groups, "said", data)
+
+
+@app.post("/say/<room>")
+def say_to(room):
+    websocket.send_message(f"typed:{room}", "said", {"text": request.get_data(as_text=True)})
+    return ""

@@ -1,0 +1,555 @@
+"""Names, patterns, options and members of groups, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_wsviews import (
+    AsyncioWebSocket,
+    Blueprint,
+    BrokerUnavailable,
+    ConfigError,
+    GroupError,
+    OutgoingMessageError,
+    RegistrationError,
+    WebSocket,
+    WebSocketView,
+)
+from flask_wsviews.config import Settings
+from flask_wsviews.connection import PreparedMessage
+from flask_wsviews.groups import Broker, Delivery, Groups, History, Outcome, Publication, health
+from flask_wsviews.groups.base import id_key
+from flask_wsviews.groups.health import Health, delay_after
+from flask_wsviews.groups.local import (
+    BATCH,
+    Counters,
+    LocalGroup,
+    Mailbox,
+    Member,
+    SlowReport,
+    text_of,
+)
+from flask_wsviews.groups.memory import MemoryBroker
+from flask_wsviews.groups.names import Pattern, check_group
+from flask_wsviews.groups.service import GroupOptions, history_of
+from flask_wsviews.groups.wire import decode, encode
+from flask_wsviews.steps import run_steps
+
+from .helpers import Peer
+
+# -- names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "room:zürich", "user/5 at home", "x" * 255, "ü" * 127])
+def test_names(name: str) -> None:
+    assert check_group(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a ", "a\nb", "a{b", "a}", "x" * 256, "ü" * 128, 5, None, b"a"]
+)
+def test_what_is_no_name(name: Any) -> None:
+    with pytest.raises(GroupError):
+        check_group(name)
+
+
+def test_patterns() -> None:
+    pattern = Pattern("room:{room}/{seat}")
+    assert pattern.variables == {"room", "seat"}
+    assert pattern.fill({"room": "a.b", "seat": 5, "more": "x"}) == "room:a.b/5"
+    assert pattern.matches("room:a.b/5")
+    assert not pattern.matches("room:/")
+    assert not pattern.matches("xroom:a/5")
+    assert Pattern("a.b").matches("a.b")
+    assert not Pattern("a.b").matches("axb")
+    assert repr(pattern) == "Pattern('room:{room}/{seat}')"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "a}", "{}", "{0}", "{a.b}", "{a!r}", "{a:5}", "a\n{b}", " x", 5, "{{a}}"]
+)
+def test_what_is_no_pattern(text: Any) -> None:
+    with pytest.raises(RegistrationError):
+        Pattern(text)
+
+
+@pytest.mark.parametrize("view_args", [{}, {"room": ""}, {"room": "{x}"}, {"room": "x" * 300}])
+def test_what_a_pattern_cannot_be_filled_with(view_args: dict[str, str]) -> None:
+    with pytest.raises(GroupError):
+        Pattern("{room}").fill(view_args)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "-", "1-", "-1", "a-1", "1-1-1", "1-" + "1" * 21, "\u0661-1"]
+)
+def test_what_is_no_id(text: str) -> None:
+    with pytest.raises(ValueError, match="no message id"):
+        id_key(text)
+
+
+def test_ids_are_compared_as_numbers() -> None:
+    assert id_key("9-10") > id_key("9-9")
+    assert id_key("10-0") > id_key("9-9")
+
+
+# -- messages -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", ["grüße\n", b"\x00\n\xff", "", b""])
+def test_what_is_encoded_is_decoded(body: str | bytes) -> None:
+    publication = Publication("team", body, frozenset({"a", "b"}), typed=isinstance(body, str))
+    delivery = decode("team", b"1-0", encode(publication))
+    assert delivery == Delivery("team", body, "1-0", frozenset({"a", "b"}), isinstance(body, str))
+    assert decode("team", b"", encode(publication)).id is None
+
+
+@pytest.mark.parametrize("data", [b"", b"x\n", b"[1]\nx", b"5\nx", b"[1,0]\n\xff"])
+def test_what_cannot_be_decoded(data: bytes) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        decode("team", b"", data)
+
+
+def test_only_typed_messages_tell_their_ids() -> None:
+    assert text_of(Delivery("g", '{"type": "x"}', "1-2", typed=True)) == (
+        '{"message_id": "1-2", "type": "x"}'
+    )
+    assert text_of(Delivery("g", '{"type": "x"}', typed=True)) == '{"type": "x"}'
+    assert text_of(Delivery("g", '{"type": "x"}', "1-2")) == '{"type": "x"}'
+    assert text_of(Delivery("g", b"x", "1-2", typed=True)) == b"x"
+
+
+# -- members ------------------------------------------------------------------------------------
+
+
+class Driver:
+    """A connection without a socket, at a home that does what it is told when it is asked to."""
+
+    shares_thread = True
+
+    def __init__(self, home: list | None = None, peer: Peer | None = None) -> None:
+        self.home = id(home)
+        self.calls = home
+        self.peer = peer or Peer()
+        self.connection = self.peer.connection
+        self.bursts: list[int] = []
+
+    def call_at_home(self, function: Any) -> None:
+        if self.calls is None:
+            function()
+        else:
+            self.calls.append(function)
+
+    call_soon_at_home = call_at_home
+
+    def deliver(self, messages: list[PreparedMessage], policy: str) -> int:
+        self.bursts.append(len(messages))
+        now = self.peer.now
+        return sum(self.connection.send_prepared(message, policy, now) for message in messages)
+
+    def texts(self) -> list[str]:
+        return [payload.decode() for _, payload in self.peer.sent()]
+
+
+class Local:
+    """A group with its mailboxes."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.mailboxes: dict[object, Mailbox] = {}
+        self.group = LocalGroup("g", self.mailbox)
+
+    def mailbox(self, home: object, driver: Any) -> Mailbox:
+        made = Mailbox(driver, self.counters, SlowReport())
+        return self.mailboxes.setdefault(home, made)
+
+    def deliver(self, *bodies: str, exclude: tuple[str, ...] = (), start: int = 0) -> None:
+        for number, body in enumerate(bodies, start):
+            message_id = f"1-{number}" if start else None
+            self.group.deliver(Delivery("g", body, message_id, frozenset(exclude)))
+
+
+def member(driver: Driver, name: str = "m", policy: str = "close", tell: Any = None) -> Member:
+    return Member(name, driver, policy, tell)  # type: ignore[arg-type]
+
+
+def test_a_home_is_called_once_for_many_messages_and_members() -> None:
+    local, calls = Local(), []
+    drivers = [Driver(calls) for _ in range(3)]
+    for number, driver in enumerate(drivers):
+        local.group.add(member(driver, str(number)))
+    local.deliver("a", "b")
+    local.deliver("c", exclude=("1",))
+    [call] = calls
+    call()
+    assert [driver.texts() for driver in drivers] == [list("abc"), list("ab"), list("abc")]
+    assert [driver.bursts for driver in drivers] == [[3], [2], [3]]
+    assert local.counters.delivered == 8
+    assert len(local.group) == 3
+
+
+def test_others_have_their_turn_in_between() -> None:
+    local, calls = Local(), []
+    driver = Driver(calls)
+    local.group.add(member(driver))
+    local.deliver(*"x" * (BATCH + 1))
+    calls.pop()()
+    assert driver.bursts == [BATCH]
+    calls.pop()()
+    assert driver.bursts == [BATCH, 1]
+    assert not calls
+
+
+def test_what_is_under_way_does_not_reach_who_has_left() -> None:
+    local, calls = Local(), []
+    driver = Driver(calls)
+    one = member(driver)
+    local.group.add(one)
+    local.deliver("a")
+    local.group.discard(one)
+    local.group.add(one)
+    local.deliver("b")
+    calls.pop()()
+    assert driver.texts() == ["b"]
+    local.group.discard(one)
+    local.group.discard(one)
+    assert local.group.members() == []
+
+
+def test_a_message_is_delivered_once() -> None:
+    local, driver = Local(), Driver()
+    local.group.add(member(driver))
+    local.deliver("a", "b", start=5)
+    local.deliver("a", "b", "c", start=5)
+    assert driver.texts() == ["a", "b", "c"]
+
+
+def test_who_catches_up_is_handed_the_rest_without_gap_or_double() -> None:
+    local, driver = Local(), Driver()
+    one = member(driver)
+    local.group.hold(one)
+    assert local.group.members() == [one]
+    local.deliver("a", "b", "c", start=5)
+    assert driver.texts() == []
+    assert local.group.release(one, "1-5")
+    local.deliver("d", start=8)
+    assert driver.texts() == ["b", "c", "d"]
+    local.group.hold(one)
+    local.group.discard(one)
+    assert local.group.release(one, "1-8")
+    assert len(local.group) == 0
+
+
+def test_who_catches_up_too_slowly_begins_again() -> None:
+    local, driver = Local(), Driver(peer=Peer(max_send_buffer=10))
+    one = member(driver)
+    local.group.hold(one)
+    local.deliver("x" * 6, "y" * 6, "z", start=5)
+    assert not local.group.release(one, "1-4")
+    assert len(local.group) == 0
+
+
+def test_lost_messages_are_told_to_who_wants_to_know() -> None:
+    local, plain, typed = Local(), Driver(), Driver()
+    local.group.add(member(plain))
+    local.group.add(member(typed, tell=lambda group: f"{group} has a gap"))
+    local.group.deliver(Delivery("g", None, lost=True))
+    assert (plain.texts(), typed.texts()) == ([], ["g has a gap"])
+
+
+def test_a_connection_that_fails_is_no_matter_of_the_others(caplog: Any) -> None:
+    local, broken, sound = Local(), Driver(), Driver()
+    broken.deliver = None  # type: ignore[assignment, method-assign]
+    for driver in (broken, sound):
+        local.group.add(member(driver))
+    local.deliver("a")
+    assert sound.texts() == ["a"]
+    assert "could not be handed" in caplog.text
+
+
+def test_a_home_that_has_ended_takes_nothing() -> None:
+    local, driver = Local(), Driver()
+
+    def ended(function: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    driver.call_at_home = ended  # type: ignore[method-assign]
+    local.group.add(member(driver))
+    local.deliver("a", "b")
+    assert driver.texts() == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "left", "counted"),
+    [("drop-oldest", ["a" * 50, "d" * 50], (2, 0)), ("drop-newest", ["a" * 50, "b" * 50], (2, 0))],
+)
+def test_slow_members_do_without(policy: str, left: list, counted: tuple, caplog: Any) -> None:
+    local, driver = Local(), Driver(peer=Peer(max_send_buffer=110))
+    local.group.add(member(driver, policy=policy))
+    local.deliver(*(letter * 50 for letter in "abcd"))
+    assert driver.texts() == left
+    assert (local.counters.dropped, local.counters.closed) == counted
+    # One line, however many.
+    assert len(caplog.records) == 1
+
+
+def test_slow_members_are_closed() -> None:
+    local, driver = Local(), Driver(peer=Peer(max_send_buffer=110))
+    local.group.add(member(driver))
+    local.deliver(*(letter * 50 for letter in "abc"))
+    [one, two, (_, payload)] = driver.peer.sent()
+    assert (one[1], two[1]) == (b"a" * 50, b"b" * 50)
+    assert payload[2:] == b"the client is too slow"
+    assert (local.counters.dropped, local.counters.closed) == (0, 1)
+
+
+# -- health -------------------------------------------------------------------------------------
+
+
+def test_health_is_told_once_and_tried_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(health, "monotonic", lambda: now)
+    one = Health("the broker")
+    one.succeeded()
+    one.begin()
+    for _ in range(3):
+        error = one.failed(OSError("refused"))
+        assert str(error) == "the broker fails, nothing was sent: refused"
+    assert not one.is_good
+    with pytest.raises(BrokerUnavailable):
+        one.begin()
+    now += 10
+    one.begin()
+    with pytest.raises(BrokerUnavailable):
+        one.begin()
+    one.succeeded()
+    one.begin()
+    assert one.is_good
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
+    assert str(one.failed(ValueError(), "perhaps")) == "the broker fails, perhaps: ValueError"
+
+
+def test_delays_grow_up_to_a_limit() -> None:
+    for failures, longest in ((1, 0.1), (2, 0.2), (5, 1.6), (50, 2.0)):
+        assert longest / 2 <= delay_after(failures) <= longest
+
+
+# -- what is set --------------------------------------------------------------------------------
+
+
+def test_of_several_patterns_the_first_counts() -> None:
+    groups = Groups(Settings())
+    groups.configure("room:a", GroupOptions(History(5)))
+    groups.configure("room:{x}", GroupOptions())
+    groups.configure("room:{x}", GroupOptions())
+    assert groups.has_history("room:a")
+    assert not groups.has_history("room:b")
+    assert not groups.has_history("other")
+    with pytest.raises(RegistrationError, match="already"):
+        groups.configure("room:{x}", GroupOptions(History(5)))
+
+
+@pytest.mark.parametrize(
+    ("messages", "seconds"),
+    [(0, None), (1.5, None), (True, None), (None, 0), (None, "x"), (5, True)],
+)
+def test_what_is_no_history(messages: Any, seconds: Any) -> None:
+    with pytest.raises(RegistrationError):
+        history_of(messages, seconds)
+
+
+def test_how_long_a_history_lasts() -> None:
+    assert history_of(None, None) is None
+    assert History(5).lifetime == 24 * 3600
+    assert History(5, 60).lifetime == 60
+
+
+class Uwsgi:
+    numproc = 1
+    mule = 0
+
+    def mule_id(self) -> int:
+        return self.mule
+
+
+@pytest.mark.parametrize(("numproc", "mule", "where"), [(4, 0, "4 workers"), (1, 1, "a mule")])
+def test_memory_is_refused_where_others_would_hear_nothing(
+    monkeypatch: pytest.MonkeyPatch, numproc: int, mule: int, where: str
+) -> None:
+    uwsgi = Uwsgi()
+    monkeypatch.setattr("flask_wsviews.groups.service.find_uwsgi", lambda: uwsgi)
+    Groups(Settings()).publish("team", "x")
+    uwsgi.numproc, uwsgi.mule = numproc, mule
+    app = Flask("site")
+    websocket = WebSocket(app)
+    # Who has no groups isn't bothered.
+    with pytest.raises(ConfigError, match=f"{where}.*WSVIEWS_BROKER_URL"):
+        websocket.broadcast("team", "x")
+
+    class Lobby(WebSocketView):
+        groups = ("lobby",)
+
+    with pytest.raises(ConfigError, match=where):
+        websocket.add_url_rule("/lobby", view_func=Lobby)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"groups": "lobby"},
+        {"groups": 5},
+        {"groups": ["{"]},
+        {"groups": ["room:{seat}"]},
+        {"groups": ["lobby"], "history": 0},
+        {"groups": ["lobby"], "slow_clients": "wait"},
+    ],
+)
+def test_what_a_view_cannot_declare(attributes: dict[str, Any]) -> None:
+    view = type("Room", (WebSocketView,), attributes)
+    with pytest.raises((RegistrationError, ConfigError)):
+        WebSocket(Flask("site")).add_url_rule("/<room>", view_func=view)
+    # And on a blueprint, whose rules come later.
+    blueprint = Blueprint("rooms", "rooms")
+    blueprint.add_websocket_rule("/<room>", view_func=view)
+    app = Flask("site")
+    app.register_blueprint(blueprint)
+    with pytest.raises((RegistrationError, ConfigError)):
+        WebSocket(app)
+
+
+def test_groups_need_an_application() -> None:
+    with pytest.raises(RegistrationError, match="init_app"):
+        _ = WebSocket().groups
+
+
+@pytest.mark.parametrize("exclude", [5, [5]])
+def test_what_cannot_be_excluded(exclude: Any) -> None:
+    websocket = WebSocket(Flask("site"))
+    with pytest.raises(TypeError, match="exclude takes"):
+        websocket.broadcast("team", "x", exclude)
+    with pytest.raises(TypeError, match="send_message"):
+        websocket.broadcast("team", {"an": "object"})  # type: ignore[arg-type]
+
+
+def test_types_that_views_declare_differently() -> None:
+    from marshmallow import Schema, fields
+
+    class One(Schema):
+        text = fields.Str()
+
+    class Two(Schema):
+        text = fields.Str()
+        message_id = fields.Str()
+
+    app = Flask("site")
+    websocket = WebSocket(app)
+    views = {}
+    for name, schema in (("a", One), ("b", Two)):
+        attributes = {"groups": [f"{name}:{{x}}"], "history": 5, "emits": {"said": schema}}
+        views[name] = type(name, (WebSocketView,), attributes)
+        websocket.add_url_rule(f"/{name}/<x>", view_func=views[name])
+    assert websocket.send_message("a:1", "said", {"text": "x"})
+    with pytest.raises(OutgoingMessageError, match="no view declares 'heard'"):
+        websocket.send_message("a:1", "heard", {})
+    with pytest.raises(OutgoingMessageError, match="a, b declare 'said' each in its own way"):
+        websocket.send_message("c:1", "said", {})
+    assert websocket.send_message("c:1", "said", {}, view=views["a"]) is None
+    with pytest.raises(OutgoingMessageError, match="message_id"):
+        websocket.send_message("b:1", "said", {"message_id": "1"})
+
+
+# -- brokers ------------------------------------------------------------------------------------
+
+
+class Slow(MemoryBroker):
+    """Waits, as a network would."""
+
+    waits = True
+    is_shared = True
+
+    def publish(self, publication: Publication) -> str | None:
+        if publication.body == "fails":
+            raise BrokerUnavailable("away")
+        return super().publish(publication)
+
+
+def test_in_an_event_loop_nothing_waits() -> None:
+    groups = Groups(Settings(), Slow())
+    driver = Driver()
+    one = member(driver)
+
+    async def use() -> None:
+        from flask_wsviews.steps import run_steps_async
+
+        joined = await run_steps_async(groups.join(one, "team", None, driver.connection.send))
+        assert joined.group == "team"
+        outcome: Any = groups.publish("team", "awaited")
+        assert isinstance(outcome, Outcome)
+        assert await outcome is None
+        with pytest.raises(BrokerUnavailable):
+            await groups.publish("team", "fails")  # type: ignore[misc]
+
+    asyncio.run(use())
+    assert driver.texts() == ["awaited"]
+    assert groups.local_count("team") == 1
+    groups.leave(one, "team")
+    groups.leave(one, "team")
+    assert groups.local_count("team") == 0
+    groups.close()
+
+
+def test_what_nobody_awaits_is_logged_if_it_fails(caplog: Any) -> None:
+    errors: list[BaseException] = []
+
+    async def fails() -> None:
+        raise BrokerUnavailable("away")
+
+    async def use() -> None:
+        Outcome(fails(), on_error=errors.append)
+        Outcome(fails())
+        await asyncio.sleep(0.01)
+
+    asyncio.run(use())
+    assert [type(error) for error in errors] == [BrokerUnavailable]
+    assert caplog.text.count("nobody waited for it") == 2
+
+
+def test_a_join_that_fails_leaves_nothing_behind() -> None:
+    class Away(MemoryBroker):
+        def subscribe(self, group: str, history: History | None) -> None:
+            raise BrokerUnavailable("away")
+
+    groups = Groups(Settings(), Away())
+    driver = Driver()
+    with pytest.raises(BrokerUnavailable):
+        run_steps(groups.join(member(driver), "team", None, driver.connection.send))
+    assert groups.local_count("team") == 0
+
+
+def test_a_broker_without_history_says_so() -> None:
+    class Plain(MemoryBroker):
+        replay = Broker.replay
+
+    groups = Groups(Settings(), Plain())
+    groups.configure("team", GroupOptions(History(5)))
+    driver = Driver()
+    with pytest.raises(BrokerUnavailable, match="Plain keeps no history"):
+        run_steps(groups.join(member(driver), "team", None, driver.connection.send))
+    assert groups.local_count("team") == 0
+    assert Plain().is_reachable
+
+
+def test_asyncio_outside_of_its_loop_is_done_at_once() -> None:
+    websocket = AsyncioWebSocket(Flask("site"))
+    outcome = websocket.broadcast("team", "x")
+
+    async def wait() -> Any:
+        return await outcome
+
+    assert asyncio.run(wait()) is None

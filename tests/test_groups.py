@@ -1,0 +1,286 @@
+"""Groups, on every engine and through every broker."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import servers
+import uwsgi_asyncio
+from raw import RawClient
+from redis_server import RedisServer, redis_server
+from servers import Server, poll
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Opcode
+from websockets.sync.client import ClientConnection, connect
+
+APP = "groups:app"
+TIMEOUT = 15.0
+
+GEVENT = {"ENGINE": "GeventWebSocket"}
+BLOCKING = {"ENGINE": "WebSocket"}
+ASYNCIO = {"ENGINE": "AsyncioWebSocket"}
+COROUTINES = {**ASYNCIO, "HOOKS": "async"}
+MODES = {
+    "gevent": (servers.uwsgi(APP, "--gevent", "20"), GEVENT),
+    "threads": (servers.uwsgi(APP, "--threads", "20"), BLOCKING),
+    "asyncio": (servers.uwsgi(APP, "--threads", "4"), ASYNCIO),
+    "coroutines": (servers.uwsgi(APP, "--threads", "4"), COROUTINES),
+    "gunicorn-gthread": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), BLOCKING),
+    "werkzeug": (servers.flask_run(APP), BLOCKING),
+}
+if uwsgi_asyncio.why_not() is None:
+    MODES["own-asyncio"] = (
+        servers.uwsgi(APP, *uwsgi_asyncio.OPTIONS, binary=uwsgi_asyncio.binary),
+        COROUTINES,
+    )
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def broker_url(request) -> str:
+    if request.param == "memory":
+        return "memory://"
+    return str(request.getfixturevalue("redis").url)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def server(request, broker_url, tmp_path_factory) -> Iterator[Server]:
+    command, env = MODES[request.param]
+    log = tmp_path_factory.mktemp("groups") / "log"
+    with servers.running(command, log, {**env, "SET_BROKER_URL": json.dumps(broker_url)}) as made:
+        yield made
+    assert "Traceback" not in made.log, made.log
+
+
+@pytest.fixture
+def group() -> str:
+    return f"group:{uuid4().hex}"
+
+
+def publish(server: Server, group: str, message: str | bytes, **arguments: str) -> str:
+    query = "&".join(f"{name}={value}" for name, value in arguments.items())
+    data = message.encode() if isinstance(message, str) else message
+    url = server.http(f"/broadcast/{group}?{query}")
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=TIMEOUT) as response:
+        return response.read().decode()
+
+
+def talk(server: Server) -> ClientConnection:
+    return connect(server.ws("/commands"), open_timeout=TIMEOUT)
+
+
+def ask(ws: ClientConnection, *command: object) -> object:
+    """Send a command and return its result, which has to be the next message."""
+    ws.send(json.dumps(command))
+    answer = json.loads(ws.recv(timeout=TIMEOUT))
+    return answer.get("result", answer)
+
+
+def listen(ws: ClientConnection, count: int = 1) -> list:
+    return [ws.recv(timeout=TIMEOUT) for _ in range(count)]
+
+
+def local_count(server: Server, group: str) -> int:
+    return int(server.get(f"/count/{group}"))
+
+
+def test_members_hear_what_pages_and_members_say(server, group):
+    with talk(server) as one, talk(server) as two, talk(server) as other:
+        for ws in (one, two):
+            assert ask(ws, "join", group) == {"position": None, "lost": False, "sent": 0}
+            assert ask(ws, "groups") == [group]
+        ask(other, "join", f"{group}-other")
+        publish(server, group, "grüße")
+        publish(server, group, b"\x00\xff", binary="1")
+        for ws in (one, two):
+            assert listen(ws, 2) == ["grüße", b"\x00\xff"]
+        ask(other, "broadcast", group, "from outside")
+        assert listen(one) == listen(two) == ["from outside"]
+        assert ask(other, "id")
+
+
+def test_who_is_excluded_hears_nothing(server, group):
+    with talk(server) as one, talk(server) as two:
+        for ws in (one, two):
+            ask(ws, "join", group)
+        ask(one, "others", group, "not to me")
+        publish(server, group, "to two", exclude=str(ask(one, "id")))
+        ask(one, "leave", group)
+        assert listen(two, 2) == ["not to me", "to two"]
+        # Nothing came in between.
+        assert ask(one, "groups") == []
+
+
+def test_a_member_that_leaves_hears_no_more(server, group):
+    with talk(server) as one, talk(server) as two:
+        for ws in (one, two):
+            ask(ws, "join", group)
+        ask(one, "leave", group)
+        ask(one, "leave", group)
+        ask(two, "broadcast", f"{group}-unknown", "nobody hears")
+        publish(server, group, "still here?")
+        assert listen(two) == ["still here?"]
+        assert ask(one, "id")
+
+
+def test_a_connection_leaves_by_itself_when_it_ends(server, group):
+    with talk(server) as one:
+        ask(one, "join", group)
+        assert local_count(server, group) == 1
+    poll(lambda: local_count(server, group) == 0)
+    with RawClient(server).open("/commands") as client:
+        client.send(Opcode.TEXT, json.dumps(["join", group]))
+        client.recv_message()
+        assert local_count(server, group) == 1
+    poll(lambda: local_count(server, group) == 0)
+
+
+def test_what_cannot_be_joined(server, group):
+    with talk(server) as ws:
+        assert ask(ws, "join", "secret")["error"] == "GroupRefused"
+        for name in ("", "a{b}", " a", 5):
+            assert ask(ws, "join", name)["error"] == "GroupError"
+        assert ask(ws, "broadcast", "", "x")["error"] == "GroupError"
+        assert "nothing is kept" in ask(ws, "join", group, "1-0")["text"]
+        assert "no message id" in ask(ws, "join", f"kept:{group}", "x")["text"]
+        assert ask(ws, "groups") == []
+
+
+def test_a_view_declares_its_groups(server, group):
+    with connect(server.ws(f"/rooms/{group}")) as one:
+        joined = [json.loads(text) for text in listen(one, 2)]
+        assert [entry[0] for entry in joined] == ["lobby", f"room:{group}"]
+        assert listen(one) == [f"welcome to {group}"]
+        publish(server, f"room:{group}", "to the room")
+        assert listen(one) == ["to the room"]
+        with connect(server.ws(f"/rooms/{group}-2")) as two:
+            listen(two, 3)
+        # It had left before its on_close.
+        assert listen(one) == ["closed []"]
+
+
+def test_messages_arrive_in_order_and_once(server, group):
+    with talk(server) as one, talk(server) as two, talk(server) as publisher:
+        for ws in (one, two):
+            ask(ws, "join", group)
+        for number in range(300):
+            publisher.send(json.dumps(["broadcast", group, str(number)]))
+        listen(publisher, 300)
+        expected = [str(number) for number in range(300)]
+        assert listen(one, 300) == listen(two, 300) == expected
+
+
+def test_a_group_joined_without_waiting_hears_what_follows(server, group):
+    with connect(server.ws(f"/unawaited/{group}")) as ws:
+        assert listen(ws) == ["here I am"]
+
+
+def test_who_comes_back_gets_what_was_missed(server, group):
+    kept = f"kept:{group}"
+    with talk(server) as ws:
+        start = ask(ws, "join", kept)["position"]
+        first = publish(server, kept, "one")
+        assert listen(ws) == ["one"]
+    for message in ("two", "three"):
+        publish(server, kept, message)
+    with talk(server) as ws:
+        ws.send(json.dumps(["join", kept, start]))
+        assert listen(ws, 3) == ["one", "two", "three"]
+        result = json.loads(ws.recv(timeout=TIMEOUT))["result"]
+        assert (result["lost"], result["sent"]) == (False, 3)
+        ws.send(json.dumps(["join", kept, result["position"]]))
+        assert json.loads(ws.recv(timeout=TIMEOUT))["result"]["sent"] == 0
+        publish(server, kept, "four")
+        assert listen(ws) == ["four"]
+    if first != "None":
+        with talk(server) as ws:
+            ws.send(json.dumps(["join", kept, first]))
+            assert listen(ws, 3) == ["two", "three", "four"]
+
+
+def test_what_is_gone_from_the_history_is_told(server, group):
+    short = f"short:{group}"
+    with talk(server) as ws:
+        start = ask(ws, "join", short)["position"]
+        for number in range(3):
+            publish(server, short, str(number))
+        listen(ws, 3)
+    for lost, messages in ((False, "012"), (True, "123"), (True, "234")):
+        with talk(server) as ws:
+            ws.send(json.dumps(["join", short, start]))
+            assert listen(ws, 3) == list(messages)
+            assert json.loads(ws.recv(timeout=TIMEOUT))["result"]["lost"] is lost
+        publish(server, short, str(int(messages[-1]) + 1))
+
+
+def test_a_long_history_is_replayed_while_more_is_published(server, group):
+    kept = f"kept:{group}"
+    with talk(server) as one, talk(server) as publisher:
+        start = ask(one, "join", kept)["position"]
+        for number in range(250):
+            publisher.send(json.dumps(["broadcast", kept, str(number)]))
+        listen(one, 250)
+        listen(publisher, 250)
+        for number in range(250, 500):
+            publisher.send(json.dumps(["broadcast", kept, str(number)]))
+        with talk(server) as two:
+            two.send(json.dumps(["join", kept, start]))
+            received: list[str] = []
+            while len(received) < 500:
+                message = listen(two)[0]
+                if "position" not in message:
+                    received.append(message)
+        assert received == [str(number) for number in range(500)]
+        listen(publisher, 250)
+        assert listen(one, 250) == received[250:]
+
+
+def test_a_view_resumes(server, group):
+    room = f"room:{group}"
+    with connect(server.ws(f"/rooms/{group}")) as ws:
+        position = json.loads(listen(ws, 3)[1])[1]
+    publish(server, room, "missed")
+    with connect(server.ws(f"/rooms/{group}?since={position}")) as ws:
+        messages = listen(ws, 4)
+        assert messages[1] == "missed"
+        assert json.loads(messages[2])[2] is False
+    with connect(server.ws(f"/rooms/{group}?since=1-0")) as ws:
+        assert json.loads(listen(ws, 3)[2])[2] is True
+    with connect(server.ws(f"/rooms/{group}?since=nonsense")) as ws:
+        listen(ws)
+        with pytest.raises(ConnectionClosedError) as caught:
+            ws.recv(timeout=TIMEOUT)
+        assert caught.value.rcvd.code == 1008
+
+
+def test_typed_messages_carry_their_ids(server, group):
+    def receive(ws: ClientConnection) -> dict:
+        return json.loads(ws.recv(timeout=TIMEOUT))
+
+    path = f"/typed/{group}"
+    with connect(server.ws(path)) as ws:
+        ws.send('{"type": "say", "text": "one"}')
+        one = receive(ws)
+        assert one == {"type": "said", "text": "one", "message_id": one["message_id"]}
+        url = server.http(f"/say/{group}")
+        urllib.request.urlopen(url, b"two", timeout=TIMEOUT).close()
+        assert receive(ws)["text"] == "two"
+    with connect(server.ws(f"{path}?since={one['message_id']}")) as ws:
+        two = receive(ws)
+        assert two["text"] == "two"
+        for number in range(4):
+            ws.send(json.dumps({"type": "say", "text": str(number)}))
+        assert [receive(ws)["text"] for _ in range(4)] == list("0123")
+    with connect(server.ws(f"{path}?since={two['message_id']}")) as ws:
+        assert [receive(ws)["text"] for _ in range(3)] == list("123")
+        lost = receive(ws)
+        assert (lost["type"], lost["code"]) == ("error", "messages_lost")

@@ -1,0 +1,336 @@
+"""Groups over several workers and instances, with a Redis that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import urllib.error
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import servers
+from redis_server import RedisServer, redis_server
+from servers import Server, poll
+from test_groups import TIMEOUT, ask, listen, publish
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import ClientConnection, connect
+
+from flask_wsviews import BrokerUnavailable, Publisher
+
+APP = "groups:app"
+ENGINES = {
+    "gevent": (("--gevent", "50"), {"ENGINE": "GeventWebSocket"}),
+    "threads": (("--threads", "40"), {"ENGINE": "WebSocket"}),
+    "asyncio": (("--threads", "4"), {"ENGINE": "AsyncioWebSocket"}),
+    "coroutines": (("--threads", "4"), {"ENGINE": "AsyncioWebSocket", "HOOKS": "async"}),
+}
+
+
+@contextlib.contextmanager
+def instance(engine: str, url: str, log: Path, *, workers: int = 2) -> Iterator[Server]:
+    options, env = ENGINES[engine]
+    command = servers.uwsgi(APP, "--processes", str(workers), *options)
+    settings = {"SET_BROKER_URL": json.dumps(url), "SET_BROKER_TIMEOUT": "1.0"}
+    with servers.running(command, log, {**env, **settings}) as server:
+        yield server
+
+
+def talk(server: Server) -> ClientConnection:
+    return connect(server.ws("/commands"), open_timeout=TIMEOUT)
+
+
+def published(server: Server, group: str, message: str) -> str:
+    """Publish as soon as the broker lets us."""
+
+    def attempt() -> str:
+        try:
+            return publish(server, group, message)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 503:
+                raise
+            return ""
+
+    return poll(attempt, 20)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_instances_with_two_workers_each(engine: str, tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        instance(engine, redis.url, tmp_path / "one") as one,
+        instance(engine, redis.url, tmp_path / "two") as two,
+        ExitStack() as stack,
+    ):
+        members = [stack.enter_context(talk(server)) for server in (one, two) for _ in range(8)]
+        for ws in members:
+            ask(ws, "join", "team")
+        for number, server in enumerate((one, two)):
+            publish(server, "team", f"from instance {number}")
+        for ws in members:
+            assert listen(ws, 2) == ["from instance 0", "from instance 1"]
+        ask(members[0], "others", "team", "not to me")
+        with Publisher(redis.url) as publisher:
+            assert publisher.broadcast("team", b"from a script") is None
+        assert listen(members[0]) == [b"from a script"]
+        for ws in members[1:]:
+            assert listen(ws, 2) == ["not to me", b"from a script"]
+
+
+def test_one_subscription_per_worker_and_group(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        instance("gevent", redis.url, tmp_path / "log", workers=1) as server,
+        ExitStack() as stack,
+    ):
+        members = [stack.enter_context(talk(server)) for _ in range(20)]
+        for ws in members:
+            ask(ws, "join", "team")
+        answer = redis.command("PUBSUB", "NUMSUB", "wsviews:{team}:channel")
+        assert answer.endswith(b":1\r\n"), answer
+        stack.close()
+        poll(lambda: redis.command("PUBSUB", "CHANNELS") == b"*0\r\n")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_redis_is_killed_and_started_again(engine: str, tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as redis,
+        instance(engine, redis.url, tmp_path / "log") as server,
+        ExitStack() as stack,
+    ):
+        members = [stack.enter_context(talk(server)) for _ in range(4)]
+        for ws in members:
+            ask(ws, "join", "kept:team")
+            ask(ws, "join", "plain")
+        publish(server, "kept:team", "before")
+        for ws in members:
+            assert listen(ws) == ["before"]
+        redis.kill()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            publish(server, "plain", "nobody hears")
+        assert caught.value.code == 503
+        assert b"nothing was sent" in caught.value.read()
+        caught.value.close()
+        redis.start()
+        with Publisher(redis.url) as publisher:
+            # Perhaps before the workers are listening again.
+            publisher.broadcast("kept:team", "at once")
+        published(server, "kept:team", "after")
+        for ws in members:
+            assert listen(ws, 2) == ["at once", "after"]
+            assert sorted(ask(ws, "groups")) == ["kept:team", "plain"]
+        for number in (1, 2):
+            assert server.log.count("fails: ") <= 2 * number
+    assert "Traceback" not in server.log
+
+
+def test_redis_is_paused(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        instance("gevent", redis.url, tmp_path / "log", workers=1) as server,
+        talk(server) as ws,
+    ):
+        ask(ws, "join", "kept:team")
+        redis.pause()
+        for number in range(3):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                publish(server, "kept:team", f"late {number}")
+            assert caught.value.code == 503
+            caught.value.close()
+        # The connection goes on as ever.
+        assert ask(ws, "groups") == ["kept:team"]
+        answer = ask(ws, "join", "another")
+        assert answer["error"] == "BrokerUnavailable"
+        redis.resume()
+        published(server, "kept:team", "back")
+        # None of the messages that were refused has come through.
+        assert listen(ws) == ["back"]
+        assert server.log.count("fails: ") == 1
+    assert server.log.count("works again") == 1
+
+
+def test_redis_loses_everything(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        instance("coroutines", redis.url, tmp_path / "log", workers=1) as server,
+    ):
+        with talk(server) as ws:
+            position = ask(ws, "join", "kept:team")["position"]
+            published(server, "kept:team", "one")
+            listen(ws)
+            redis.kill()
+            redis.start()
+            published(server, "kept:team", "two")
+            assert listen(ws) == ["two"]
+        with talk(server) as ws:
+            ws.send(json.dumps(["join", "kept:team", position]))
+            assert listen(ws) == ["two"]
+            assert json.loads(ws.recv(timeout=TIMEOUT))["result"]["lost"] is True
+    assert "are lost" in server.log
+
+
+def test_redis_is_out_of_memory(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        instance("gevent", redis.url, tmp_path / "log", workers=1) as server,
+        talk(server) as ws,
+    ):
+        ask(ws, "join", "kept:team")
+        ask(ws, "join", "plain")
+        redis.command("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(2):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                publish(server, "kept:team", "refused")
+            assert b"OOM" in caught.value.read()
+            caught.value.close()
+        publish(server, "plain", "needs no memory")
+        redis.command("CONFIG", "SET", "maxmemory", "0")
+        published(server, "kept:team", "back")
+        assert listen(ws, 2) == ["needs no memory", "back"]
+        assert server.log.count("fails: ") == 1
+
+
+def test_the_password_is_wrong(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "right") as redis:
+        wrong = redis.url.replace("//", "//:wrong@")
+        with Publisher(wrong) as publisher:
+            for _ in range(2):
+                with pytest.raises(BrokerUnavailable) as caught:
+                    publisher.broadcast("team", "refused")
+        assert "password" in str(caught.value)
+        assert "wrong@" not in str(caught.value)
+        with Publisher(redis.url.replace("//", "//:right@")) as publisher:
+            assert publisher.broadcast("team", "goes out", history=10)
+
+
+def request(path: str, port: int) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
+# What the server sends in its frames: which are text, and short.
+FOUND = re.compile(
+    rb'"message_id": "([0-9-]+)", "type": "number", "number": ([0-9]+)}'
+    rb'|"type": "joined", "at": "([0-9-]+)", "lost": (true|false)}'
+)
+
+
+class Reader:
+    """A client that reconnects from where it was, and notes the numbers that it gets."""
+
+    def __init__(self, server: Server, count: int) -> None:
+        self.server = server
+        self.count = count
+        self.numbers: list[int] = []
+        self.position: str | None = None
+        self.joined = asyncio.Event()
+        self.lost = False
+        self.connections = 0
+
+    async def run(self) -> None:
+        while len(self.numbers) < self.count:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self.converse()
+            await asyncio.sleep(0.05)
+
+    async def converse(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        try:
+            writer.write(request("/numbers", self.server.port))
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b" 101 " not in head:
+                return
+            self.connections += 1
+            writer.write(
+                Frame(Opcode.TEXT, json.dumps(self.position).encode()).serialize(mask=True)
+            )
+            rest = b""
+            while len(self.numbers) < self.count:
+                data = await reader.read(65536)
+                if not data:
+                    return
+                rest = self.take(rest + data)
+        finally:
+            writer.close()
+
+    def take(self, data: bytes) -> bytes:
+        """Note what is in *data*; returns what may be the beginning of more."""
+        end = 0
+        for found in FOUND.finditer(data):
+            position, number, at, lost = found.groups()
+            if number is not None:
+                self.numbers.append(int(number))
+                self.position = position.decode()
+            else:
+                self.lost = self.lost or lost == b"true"
+                self.position = self.position or at.decode()
+                self.joined.set()
+            end = found.end()
+        return data[end:]
+
+
+async def publish_all(redis: RedisServer, server: Server, count: int) -> None:
+    """Publish the numbers in order; meanwhile Redis fails, and a worker is replaced."""
+    loop = asyncio.get_running_loop()
+    with Publisher(redis.url, timeout=5) as publisher:
+        for number in range(count):
+            if number == count // 3:
+                redis.kill()
+                with pytest.raises(BrokerUnavailable):
+                    await asyncio.to_thread(publish_number, publisher, number)
+                await asyncio.to_thread(redis.start)
+            if number == 2 * count // 3:
+                os.kill(int(await asyncio.to_thread(server.get, "/")), signal.SIGHUP)
+            deadline = loop.time() + 20
+            while True:
+                try:
+                    await asyncio.to_thread(publish_number, publisher, number)
+                except BrokerUnavailable:
+                    assert loop.time() < deadline
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+
+
+def publish_number(publisher: Publisher, number: int) -> None:
+    publisher.send_message("kept:numbers", "number", {"number": number})
+
+
+@pytest.mark.parametrize("engines", [("gevent", "coroutines"), ("threads", "asyncio")])
+def test_everybody_gets_everything_once_and_in_order(
+    engines: tuple[str, str], tmp_path: Path
+) -> None:
+    # Threads are one for each member.
+    count, members = (10_000, 200) if "gevent" in engines else (1000, 40)
+
+    async def run(one: Server, two: Server, redis: RedisServer) -> list[Reader]:
+        readers = [Reader(server, count) for server in (one, two) for _ in range(members // 2)]
+        tasks = [asyncio.create_task(reader.run()) for reader in readers]
+        await asyncio.wait_for(asyncio.gather(*(r.joined.wait() for r in readers)), 60)
+        await publish_all(redis, one, count)
+        await asyncio.wait_for(asyncio.gather(*tasks), 120)
+        return readers
+
+    with (
+        redis_server(tmp_path, "--appendonly", "yes", "--appendfsync", "everysec") as redis,
+        instance(engines[0], redis.url, tmp_path / "one") as one,
+        instance(engines[1], redis.url, tmp_path / "two") as two,
+    ):
+        readers = asyncio.run(run(one, two, redis))
+    expected = list(range(count))
+    assert [reader.numbers == expected for reader in readers] == [True] * members
+    assert not any(reader.lost for reader in readers)
+    # Those of the worker that was replaced have come back, and nobody else had to.
+    again = [reader for reader in readers if reader.connections > 1]
+    assert 0 < len(again) < members
+    assert all(reader.server is one for reader in again)

@@ -1,0 +1,67 @@
+"""Members that don't read: nobody waits for them, and their memory is bounded."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import servers
+from raw import RawClient
+from servers import poll
+from test_groups import MODES, TIMEOUT, ask, listen, local_count, publish, talk
+from websockets.frames import Opcode
+
+# More than the kernel's buffers take for a client that doesn't read.
+COUNT, SIZE = 400, 64 * 1024
+BOUND = 256 * 1024
+
+
+@pytest.mark.parametrize("mode", ["gevent", "threads", "coroutines"])
+@pytest.mark.parametrize("policy", ["close", "drop-oldest", "drop-newest"])
+def test_a_member_that_never_reads_is_no_matter_of_the_others(
+    mode: str, policy: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    command, env = MODES[mode]
+    settings = {
+        "SET_MAX_SEND_BUFFER": json.dumps(BOUND),
+        "SET_SLOW_CLIENTS": json.dumps(policy),
+        "SET_CLOSE_TIMEOUT": "1.0",
+    }
+    with (
+        servers.running(command, tmp_path / "log", {**env, **settings}) as server,
+        RawClient(server).open("/commands") as slow,
+        talk(server) as quick,
+    ):
+        slow.send(Opcode.TEXT, json.dumps(["join", "team"]))
+        slow.recv_message()
+        ask(quick, "join", "team")
+        for number in range(COUNT):
+            publish(server, "team", f"{number:05}" + "x" * SIZE)
+            assert listen(quick)[0][:5] == f"{number:05}"
+
+        def counted() -> dict[str, int]:
+            found: dict[str, int] = json.loads(server.get("/counters"))
+            is_over = policy == "close" or found["delivered"] + found["dropped"] == 2 * COUNT
+            return found if is_over else {}
+
+        counters = poll(counted)
+        if policy == "close":
+            assert (counters["closed"], counters["dropped"]) == (1, 0)
+            poll(lambda: local_count(server, "team") == 1, TIMEOUT)
+        else:
+            assert counters["closed"] == 0
+            assert 0 < counters["dropped"] < COUNT
+            numbers = read_all(slow, COUNT - counters["dropped"])
+            assert numbers == sorted(set(numbers))
+            assert (numbers[-1] == COUNT - 1) is (policy == "drop-oldest")
+        # One line in ten seconds.
+        lines = server.log.count("clients are too slow")
+        assert 1 <= lines <= 1 + (time.monotonic() - began) / 10
+
+
+def read_all(client: RawClient, count: int) -> list[int]:
+    """The numbers of the messages that wait for a client."""
+    return [int(bytes(client.recv_message())[:5]) for _ in range(count)]
