@@ -69,11 +69,24 @@ class Counters:
 class _Seat:
     """A member's place in a group; nothing reaches it any more once it is given up."""
 
-    __slots__ = ("member", "taken")
+    __slots__ = ("after", "member", "taken")
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.taken = True
+        #: What has been replayed up to: the same may still be on its way from the broker.
+        self.after: Key | None = None
+
+    def unseen(self, parcels: list[_Parcel]) -> list[_Parcel]:
+        """Those of *parcels* that haven't been replayed to the member."""
+        after = self.after
+        if after is None:
+            return parcels
+        found = [p for p in parcels if p.delivery.id is None or id_key(p.delivery.id) > after]
+        if any(parcel.delivery.id is not None for parcel in found):
+            # They come in order, so there is nothing left to look out for.
+            self.after = None
+        return found
 
 
 class _Held:
@@ -145,10 +158,10 @@ class LocalGroup:
             if held.overflown:
                 return False
             seat = self._add(member)
+            seat.after = after
             mailbox = self._mailbox(member.driver.home, member.driver)
             for delivery in held.deliveries:
-                if delivery.id is None or id_key(delivery.id) > after:
-                    mailbox.put([seat], _Parcel(delivery))
+                mailbox.put([seat], _Parcel(delivery))
         mailbox.hand_out()
         return True
 
@@ -278,14 +291,16 @@ class Mailbox:
     def _deliver(self, seats: Sequence[_Seat], parcels: list[_Parcel]) -> None:
         counters = self._counters
         is_plain = not any(p.delivery.exclude or p.delivery.lost for p in parcels)
-        messages = [parcel.prepared for parcel in parcels] if is_plain else []
+        for_all = [parcel.prepared for parcel in parcels] if is_plain else []
         for seat in seats:
             if not seat.taken:
                 continue
             member = seat.member
             try:
-                if not is_plain:
-                    messages = [m for parcel in parcels for m in parcel.messages_for(member)]
+                unseen = seat.unseen(parcels)
+                messages = for_all
+                if not is_plain or unseen is not parcels:
+                    messages = [m for parcel in unseen for m in parcel.messages_for(member)]
                 dropped = member.driver.deliver(messages, member.policy)
             except Exception:
                 logger.exception("a message could not be handed to a connection")

@@ -244,6 +244,20 @@ def test_who_catches_up_is_handed_the_rest_without_gap_or_double() -> None:
     assert len(local.group) == 0
 
 
+def test_what_was_replayed_may_still_be_on_its_way() -> None:
+    local, driver, other = Local(), Driver(), Driver()
+    local.group.add(member(other))
+    one = member(driver)
+    local.deliver("a", start=5)
+    local.group.hold(one)
+    # The replay went up to 1-7, and the broker has delivered no more than 1-5 until now.
+    assert local.group.release(one, "1-7")
+    local.deliver("b", "c", "d", start=6)
+    local.deliver("e", start=9)
+    assert driver.texts() == ["d", "e"]
+    assert other.texts() == ["a", "b", "c", "d", "e"]
+
+
 def test_who_catches_up_too_slowly_begins_again() -> None:
     local, driver = Local(), Driver(peer=Peer(max_send_buffer=10))
     one = member(driver)
