@@ -21,7 +21,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint pure bench-idle bench-typed
+.PHONY: help demo test lint pure bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test   run all tests (ARGS='-k chat' to choose)"
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
+	@echo "make bench-fanout   measure broadcasts (ARGS='-m 10 500 gevent' to choose)"
 	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
 	@echo "make bench-typed  measure what a typed message costs"
 
@@ -49,6 +50,9 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+bench-fanout: $(VENV)/.installed-test
+	@$(BIN)/python benchmarks/fanout.py $(ARGS)
 
 bench-idle: $(VENV)/.installed-test
 	@$(BIN)/python benchmarks/idle.py $(ARGS)
