@@ -39,8 +39,14 @@ class ErrorMessage(Schema):
     # It is dumped from InvalidMessage. The discriminator is added to it, as "error", unless a
     # schema that takes its place has a field of that name. Documents show the text above.
 
-    #: ``invalid_message`` or ``unknown_type``.
-    code = fields.Str(required=True, metadata={"description": "What is wrong."})
+    #: ``invalid_message``, ``unknown_type`` or ``messages_lost``.
+    code = fields.Str(
+        required=True,
+        metadata={
+            "description": "`invalid_message`; `unknown_type`; or `messages_lost`, for messages of "
+            "a group that can't be had any more."
+        },
+    )
     #: What is wrong with each field; ``_schema`` stands for the message as a whole.
     errors = fields.Dict(
         keys=fields.Str(),

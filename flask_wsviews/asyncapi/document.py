@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import Schema
 
 from ..blueprints import EXTENSION
+from ..groups.local import MESSAGE_ID
 from ..messages import ERROR_TYPE, REF, Handler, Protocol, as_schema
 from ..views import declared, protocol_of, view_class_of
 from .parameters import address_of, parameters_of
@@ -38,6 +39,11 @@ CLOSE_CODES = {
     "1011": "an error in the server, or no answer to a Ping",
     "1012": "the server restarts: connect again",
     "1013": "too many connections: try again later",
+}
+
+ID_SCHEMA: JSONSchema = {
+    "type": "string",
+    "description": "Its id in the group that it was sent to; a client resumes after it.",
 }
 
 REF_SCHEMA: JSONSchema = {
@@ -166,6 +172,8 @@ class _Channel:
             self._receive("binary", self._raw("binary"))
         for type_, schema in protocol.emits.items():
             payload = self._payload(type_, self._schemas.dumped(schema))
+            if self._has_history:
+                payload["properties"].setdefault(MESSAGE_ID, ID_SCHEMA)
             self._send(type_, self._message(type_, payload, about=schema))
         if protocol.is_typed:
             self._send(ERROR_TYPE, self._error())
@@ -198,6 +206,12 @@ class _Channel:
     @property
     def _view_class(self) -> Any:
         return view_class_of(self._view)
+
+    @property
+    def _has_history(self) -> bool:
+        """Whether what is sent to the view's groups carries an id."""
+        kept = (declared(self._view, "history"), declared(self._view, "history_seconds"))
+        return kept != (None, None)
 
     @property
     def _owner(self) -> str:

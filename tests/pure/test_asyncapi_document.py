@@ -81,6 +81,12 @@ class Whole(WebSocketView):
     binary = False
 
 
+class Kept(WebSocketView):
+    groups = ["kept"]
+    history = 10
+    emits = {"joined": Said}
+
+
 class Kinds(WebSocketView):
     discriminator = "kind"
     security = ({"key": {"type": "httpApiKey", "in": "query", "name": "key"}},)
@@ -101,6 +107,7 @@ def make_app() -> Flask:
     websocket.add_url_rule("/again", view_func=Whole)
     websocket.add_url_rule("/many", "many", raw, message_schema=Say(many=True))
     websocket.add_url_rule("/kinds", view_func=Kinds)
+    websocket.add_url_rule("/kept", view_func=Kept)
     rules = "<uuid:a>/<path:b>/<float(max=2.5):c>/<string(length=2):d>/<int:e>"
     websocket.add_url_rule(f"/raw/{rules}", "raw", raw, defaults={"f": 1})
     websocket.add_url_rule("/raw", "raw", raw)
@@ -146,6 +153,7 @@ def test_channels_are_the_websocket_rules() -> None:
         "Whole": "/again",
         "many": "/many",
         "Kinds": "/kinds",
+        "Kept": "/kept",
         "raw": "/raw/{a}/{b}/{c}/{d}/{e}",
         "raw-2": "/raw",
         "f": "/f",
@@ -201,6 +209,11 @@ def test_what_a_view_sends_by_itself() -> None:
     # The type that goes both ways.
     assert payload("chat.Chat.send.say") != payload("chat.Chat.receive.say")
     assert payload("chat.Chat.send.error")["required"] == ["type", "code", "errors"]
+
+
+def test_what_goes_to_groups_with_a_history_has_an_id() -> None:
+    assert payload("Kept.send.joined")["properties"]["message_id"]["type"] == "string"
+    assert "message_id" not in payload("chat.Chat.send.joined")["properties"]
 
 
 def test_components() -> None:
