@@ -176,10 +176,11 @@ class WebSocketClient:
 
         :param group: 1 to 255 bytes of printable text, without braces.
         :param since: the id of a message; what came after it is sent first, in order and once.
-            Only for groups with a history.
+            Only for groups with a history. It may come from a client as it is: one that isn't
+            known counts as one that is gone from the history.
         :returns: where the group stands, and whether messages after *since* are lost.
         :raises GroupRefused: if the view's ``authorize_group`` doesn't allow it.
-        :raises GroupError: if *group* is no name, or *since* no id.
+        :raises GroupError: if *group* is no name, or has no history to begin *since* from.
         :raises BrokerUnavailable: if the broker can't be reached.
         """
         return self._the_membership().join(group, since)

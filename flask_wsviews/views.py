@@ -300,8 +300,8 @@ class WebSocketView(View):
                     since = yield partial(self.resume_from, ws, group)
                 joined = yield partial(ws.join, group, since)
             except GroupError:
-                # The client's URL made it, or the client has made the id up.
-                raise CloseConnection(1008, "no name of a group, or no message id") from None
+                # The client's URL made it.
+                raise CloseConnection(1008, "there is no such group") from None
             yield partial(self.on_joined, ws, joined)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.cookiejar
 import json
+import os
 import py_compile
 import re
+import subprocess
 import sys
 import time
 import urllib.error
@@ -22,6 +24,7 @@ import browser
 import pytest
 import servers
 from asyncapi_documents import Checked, of_application
+from redis_server import redis_server
 from servers import Server
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -440,3 +443,50 @@ def test_chat_in_a_browser(chat: Example, enter: Callable[..., Visitor]) -> None
         page.js("document.querySelector('#say').requestSubmit()")
         page.wait("document.querySelector('#problem').innerText.includes('500')")
         assert page.complaints == []
+def test_notifications(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as redis:
+        env = {"HOST": "127.0.0.1", "BROKER_URL": redis.url}
+        folder = EXAMPLES / "notifications"
+        log = tmp_path / "log"
+        with servers.running(by_run("notifications.py"), log, env, cwd=folder) as server:
+            notifications(Example(server), redis.url)
+        assert "Traceback" not in server.log
+
+
+def notifications(example: Example, url: str) -> None:
+    def tab(since: str = "") -> ClientConnection:
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in ada.jar)
+        return example.connect(
+            f"/notices?since={since}",
+            additional_headers={"Cookie": cookies},
+            origin=example.url,
+        )
+
+    def received(ws: ClientConnection) -> dict[str, str]:
+        message: dict[str, str] = json.loads(ws.recv(TIMEOUT))
+        return message
+
+    assert "Who are you?" in example.page()
+    with pytest.raises(InvalidStatus):
+        example.connect("/notices")
+    ada, grace = Browser(example), Browser(example)
+    for browser, name in ((ada, "ada"), (grace, "grace")):
+        assert f"You are {name}." in browser.post("/login", user=name)[1]
+    with tab() as one, tab() as two:
+        start = received(one)["message_id"]
+        received(two)
+        assert grace.post("/notify", to="ada", text="hello")[0] == 204
+        for ws in (one, two):
+            assert received(ws)["text"] == "grace says: hello"
+    command = [str(servers.BIN / "flask"), "--app", "notifications", "notify", "ada", "ready"]
+    subprocess.run(
+        command,
+        cwd=EXAMPLES / "notifications",
+        env={**os.environ, "BROKER_URL": url},
+        check=True,
+        timeout=30,
+    )
+    with tab(start) as ws:
+        assert [received(ws)["text"] for _ in range(2)] == ["grace says: hello", "ready"]
+        assert received(ws)["type"] == "position"
+    assert grace.post("/notify", to="eve", text="hello")[0] == 400

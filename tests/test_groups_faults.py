@@ -236,6 +236,7 @@ class Reader:
         self.joined = asyncio.Event()
         self.lost = False
         self.connections = 0
+        self.joins: list[tuple[str, int]] = []  # where it joined, and after how many numbers
 
     async def run(self) -> None:
         while len(self.numbers) < self.count:
@@ -263,6 +264,15 @@ class Reader:
         finally:
             writer.close()
 
+    def difference(self, expected: list[int]) -> str:
+        """What is wrong with the numbers, if anything is."""
+        if self.numbers == expected:
+            return ""
+        pairs = zip(self.numbers, expected, strict=False)
+        place = next((i for i, (one, two) in enumerate(pairs) if one != two), -1)
+        around = self.numbers[max(0, place - 3) : place + 5]
+        return f"{len(self.numbers)} numbers, {around} at {place}, {self.joins}"
+
     def take(self, data: bytes) -> bytes:
         """Note what is in *data*; returns what may be the beginning of more."""
         end = 0
@@ -274,6 +284,7 @@ class Reader:
             else:
                 self.lost = self.lost or lost == b"true"
                 self.position = self.position or at.decode()
+                self.joins.append((at.decode(), len(self.numbers)))
                 self.joined.set()
             end = found.end()
         return data[end:]
@@ -328,7 +339,7 @@ def test_everybody_gets_everything_once_and_in_order(
     ):
         readers = asyncio.run(run(one, two, redis))
     expected = list(range(count))
-    assert [reader.numbers == expected for reader in readers] == [True] * members
+    assert [reader.difference(expected) for reader in readers] == [""] * members
     assert not any(reader.lost for reader in readers)
     # Those of the worker that was replaced have come back, and nobody else had to.
     again = [reader for reader in readers if reader.connections > 1]

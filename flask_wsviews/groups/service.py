@@ -34,6 +34,9 @@ logger = logging.getLogger("flask_wsviews")
 # slow for a while delays them; more than that are refused.
 MAX_PENDING = 10_000
 
+# An id before all others.
+BEGINNING = "0-0"
+
 # Groups whose options are remembered.
 MAX_REMEMBERED = 10_000
 
@@ -153,12 +156,11 @@ class Groups:
 
         :param since: send what came after this id first, if the group has a history.
         :param send: sends a message to the member; it may wait until there is room for it.
-        :raises GroupError: if *since* is no id, or nothing is kept of the group.
+        :raises GroupError: if there is a *since*, but nothing is kept of the group.
         :raises BrokerUnavailable: if the broker can't be reached.
         """
         history = self.options_of(group).history
-        if since is not None:
-            _check_since(group, since, history)
+        since = _start(group, since, history)
         worker = self._the_worker()
         local: LocalGroup = yield partial(self._later, worker.enter, group, history)
         try:
@@ -411,10 +413,14 @@ def _ids(exclude: Any) -> frozenset[str]:
     return frozenset(each for one in exclude for each in _ids(one))
 
 
-def _check_since(group: str, since: str, history: History | None) -> None:
+def _start(group: str, since: Any, history: History | None) -> str | None:
+    """Where a member begins. Clients make ids up, and such a one is as one that is gone."""
+    if since is None:
+        return None
     if history is None:
         raise GroupError(f"nothing is kept of {group!r}: set a history for it, or leave since out")
     try:
         id_key(since)
     except (ValueError, AttributeError):
-        raise GroupError(f"{since!r} is no message id") from None
+        return BEGINNING
+    return str(since)
