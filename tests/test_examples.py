@@ -69,8 +69,10 @@ def by_uwsgi(app: str, *options: str) -> Callable[[int], list[str]]:
 
 
 @contextlib.contextmanager
-def serving(folder: str, command: Callable[[int], list[str]], log: Path) -> Iterator[Example]:
-    env = {"HOST": "127.0.0.1"}
+def serving(
+    folder: str, command: Callable[[int], list[str]], log: Path, **variables: str
+) -> Iterator[Example]:
+    env = {"HOST": "127.0.0.1", **variables}
     [script] = (EXAMPLES / folder).glob("*.py")
     with servers.running(command, log, env, cwd=EXAMPLES / folder) as server:
         yield Example(server, of_application(script))
@@ -443,18 +445,17 @@ def test_chat_in_a_browser(chat: Example, enter: Callable[..., Visitor]) -> None
         page.js("document.querySelector('#say').requestSubmit()")
         page.wait("document.querySelector('#problem').innerText.includes('500')")
         assert page.complaints == []
+
+
 def test_notifications(tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis:
-        env = {"HOST": "127.0.0.1", "BROKER_URL": redis.url}
-        folder = EXAMPLES / "notifications"
-        log = tmp_path / "log"
-        with servers.running(by_run("notifications.py"), log, env, cwd=folder) as server:
-            notifications(Example(server), redis.url)
-        assert "Traceback" not in server.log
+        command = by_run("notifications.py")
+        with serving("notifications", command, tmp_path / "log", BROKER_URL=redis.url) as example:
+            notifications(example, redis.url)
 
 
 def notifications(example: Example, url: str) -> None:
-    def tab(since: str = "") -> ClientConnection:
+    def tab(since: str = "") -> Any:
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in ada.jar)
         return example.connect(
             f"/notices?since={since}",
@@ -462,7 +463,7 @@ def notifications(example: Example, url: str) -> None:
             origin=example.url,
         )
 
-    def received(ws: ClientConnection) -> dict[str, str]:
+    def received(ws: Any) -> dict[str, str]:
         message: dict[str, str] = json.loads(ws.recv(TIMEOUT))
         return message
 
@@ -470,8 +471,8 @@ def notifications(example: Example, url: str) -> None:
     with pytest.raises(InvalidStatus):
         example.connect("/notices")
     ada, grace = Browser(example), Browser(example)
-    for browser, name in ((ada, "ada"), (grace, "grace")):
-        assert f"You are {name}." in browser.post("/login", user=name)[1]
+    for visitor, name in ((ada, "ada"), (grace, "grace")):
+        assert f"You are {name}." in visitor.post("/login", user=name)[1]
     with tab() as one, tab() as two:
         start = received(one)["message_id"]
         received(two)
