@@ -447,6 +447,34 @@ def test_chat_in_a_browser(chat: Example, enter: Callable[..., Visitor]) -> None
         assert page.complaints == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [by_run("pubsub.py"), by_uwsgi("pubsub:app", "--processes", "2", "--enable-threads")],
+    ids=["run", "uwsgi"],
+)
+def test_pubsub(tmp_path: Path, command: Callable[[int], list[str]]) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        serving("pubsub-asyncio", command, tmp_path / "log", BROKER_URL=redis.url) as example,
+        ExitStack() as stack,
+    ):
+        assert "<h1>Publish and subscribe</h1>" in example.page()
+
+        def subscribe(channel: str) -> Any:
+            ws = stack.enter_context(example.connect(f"/channels/{channel}"))
+            assert ws.recv(TIMEOUT) == f"Welcome to channel <{channel}>"
+            return ws
+
+        # Enough that each of the two workers is likely to have some.
+        news = [subscribe("news") for _ in range(6)]
+        other = subscribe("other")
+        for publisher, message in ((news[0], "Grüße"), (news[1], b"\xff"), (other, "elsewhere")):
+            publisher.send(message)
+        for ws in news:
+            assert {ws.recv(TIMEOUT), ws.recv(TIMEOUT)} == {"Grüße", b"\xff"}
+        assert other.recv(TIMEOUT) == "elsewhere"
+
+
 def test_notifications(tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis:
         command = by_run("notifications.py")
