@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +61,8 @@ def pytest_report_header() -> list[str]:
         lines.append(f"uWSGI's own asyncio loop is NOT tested, as it takes a build: {reason}")
     if browser.find() is None:
         lines.append("Pages are NOT tested in a browser: Chromium isn't installed")
+    if shutil.which("nginx") is None:
+        lines.append("The example chat-cluster is NOT tested: nginx isn't installed")
     if reason := asyncapi_documents.why_no_parser():
         lines.append(f"Documents are NOT read by AsyncAPI's own parser: {reason}")
     return lines

@@ -13,7 +13,11 @@ from servers import APPS, BIN
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 APPLICATIONS = {
-    **{f"examples/{path.parent.name}": path for path in sorted(EXAMPLES.glob("*/*.py"))},
+    **{
+        f"examples/{path.parent.name}": path
+        for path in sorted(EXAMPLES.glob("*/*.py"))
+        if "Flask(__name__)" in path.read_text()
+    },
     "contract": APPS / "contract.py",
     "coroutines": APPS / "coroutines.py",
 }

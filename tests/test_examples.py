@@ -8,6 +8,8 @@ import json
 import os
 import py_compile
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,8 +27,8 @@ import pytest
 import servers
 from asyncapi_documents import Checked, of_application
 from redis_server import redis_server
-from servers import Server
-from websockets.exceptions import InvalidStatus
+from servers import Server, poll
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -473,6 +475,79 @@ def test_pubsub(tmp_path: Path, command: Callable[[int], list[str]]) -> None:
         for ws in news:
             assert {ws.recv(TIMEOUT), ws.recv(TIMEOUT)} == {"Grüße", b"\xff"}
         assert other.recv(TIMEOUT) == "elsewhere"
+
+
+class Resumer:
+    """A visitor of the cluster, who comes back whenever it is sent away."""
+
+    def __init__(
+        self, server: Server, document: dict[str, Any], name: str, stack: ExitStack
+    ) -> None:
+        self._stack = stack
+        self._server = server
+        self._document = document
+        self._name = name
+        self._last = ""
+        self.served_by: list[str] = []
+        self.heard: list[str] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        path = f"/chat/lobby?name={self._name}"
+        if self._last:
+            path += f"&since={self._last}"
+        ws = poll(lambda: self._try(path), 20)
+        self.ws = self._stack.enter_context(Checked(ws, self._document, path))
+
+    def _try(self, path: str) -> Any:
+        # nginx answers by itself while neither instance does.
+        with contextlib.suppress(OSError, InvalidStatus, EOFError):
+            return connect(self._server.ws(path), open_timeout=TIMEOUT)
+        return None
+
+    def say(self, text: str) -> None:
+        self.ws.send(json.dumps({"type": "say", "text": text}))
+
+    def hear(self, text: str) -> None:
+        """Listen, and come back if need be, until something was said."""
+        while text not in self.heard:
+            try:
+                event = json.loads(self.ws.recv(TIMEOUT))
+            except ConnectionClosed:
+                self._connect()
+                continue
+            self._last = event.get("message_id", self._last)
+            assert event["type"] != "error"
+            if event["type"] == "position":
+                self.served_by.append(event["server"].partition(",")[0])
+            elif event["type"] == "said":
+                self.heard.append(event["text"])
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx isn't installed")
+def test_cluster(tmp_path: Path) -> None:
+    folder = EXAMPLES / "chat-cluster"
+    document = of_application(folder / "chat.py")
+    command = [sys.executable, "cluster.py"]
+    with (
+        servers.running(lambda port: command, tmp_path / "log", cwd=folder) as server,
+        ExitStack() as stack,
+    ):
+        visitors = [Resumer(server, document, f"v{number}", stack) for number in range(8)]
+        visitors[0].say("hello")
+        for visitor in visitors:
+            visitor.hear("hello")
+        assert {visitor.served_by[0] for visitor in visitors} == {"left", "right"}
+        left = re.search(r"^left: pid (\d+)$", server.log, re.MULTILINE)
+        assert left is not None
+        os.kill(int(left[1]), signal.SIGHUP)
+        speaker = next(one for one in visitors if one.served_by[0] == "right")
+        for number in range(50):
+            speaker.say(f"meanwhile {number}")
+        for visitor in visitors:
+            visitor.hear("meanwhile 49")
+            assert visitor.heard == ["hello", *(f"meanwhile {number}" for number in range(50))]
+    assert "Traceback" not in server.log
 
 
 def test_notifications(tmp_path: Path) -> None:
