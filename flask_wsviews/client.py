@@ -13,6 +13,7 @@ from werkzeug.datastructures import Headers
 
 from .connection import State
 from .exceptions import ConnectionClosed, InvalidMessage, check_close
+from .groups.outcome import Outcome
 from .messages import ErrorMessage, Handler, Protocol
 from .steps import Step, run_steps, run_steps_async
 from .typing import Environ, Message, Sendable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from .engines import Driver
     from .engines.asyncio import AsyncioDriver, Drained
-    from .groups import Joined, Outcome
+    from .groups import Joined
     from .groups.membership import Membership
 
 
@@ -40,7 +41,7 @@ class WebSocketClient:
     app: Flask
 
     # What groups need of the application and the view.
-    _new_membership: Callable[[], Membership]
+    _new_membership: Callable[[], Membership] | None
     _has_history: Callable[[str], bool]
 
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
@@ -182,6 +183,7 @@ class WebSocketClient:
         :raises GroupRefused: if the view's ``authorize_group`` doesn't allow it.
         :raises GroupError: if *group* is no name, or has no history to begin *since* from.
         :raises BrokerUnavailable: if the broker can't be reached.
+        :raises ConnectionClosed: if the connection has ended.
         """
         return self._the_membership().join(group, since)
 
@@ -197,12 +199,18 @@ class WebSocketClient:
 
     def _the_membership(self) -> Membership:
         if self._membership is None:
+            connection = self._opened().connection
+            if self._new_membership is None:
+                raise connection.closed_error()
             self._membership = self._new_membership()
         return self._membership
 
     def _leave_groups(self) -> None:
-        if self._membership is not None:
-            self._membership.end()
+        membership, self._membership = self._membership, None
+        if membership is not None:
+            membership.end()
+        # Who keeps a client after its end shall not keep its view with it.
+        self._new_membership = None
 
     # -- closing --------------------------------------------------------------------------------
 
@@ -393,7 +401,7 @@ class AsyncioWebSocketClient(WebSocketClient):
         :returns: what may be awaited; it is done when it is called.
         """
         super().leave(group)
-        return self._the_membership().done
+        return Outcome()
 
     def close(self, code: int = 1000, reason: str = "") -> Drained:  # type: ignore[override]
         """Close the connection, as :meth:`WebSocketClient.close` does.

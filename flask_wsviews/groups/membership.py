@@ -37,8 +37,6 @@ class Membership:
         self._member = Member(client.id, client._opened(), policy, tell_lost)
         self._names: set[str] = set()
         self._is_over = False
-        #: For who awaits what is done already.
-        self.done: Outcome[None] = Outcome()
 
     @property
     def names(self) -> frozenset[str]:
