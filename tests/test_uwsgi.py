@@ -19,6 +19,8 @@ from servers import BIN, poll
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
+from flask_wsviews.config import Settings
+
 HAS_TLS = b"--https-socket" in subprocess.run([BIN / "uwsgi", "--help"], capture_output=True).stdout
 
 
@@ -100,6 +102,9 @@ def test_a_thousand_connections_leave_nothing_behind(pool, mode):
 
     connect_some(20)
     before = poll(lambda: settled(process))
+    if "asyncio" in mode:
+        # The pool of hook threads grows to its limit when hooks happen to overlap.
+        before["threads"] += Settings().threads
     connect_some(1000)
 
     def is_as_before() -> bool:
