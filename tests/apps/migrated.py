@@ -62,9 +62,10 @@ def chat(ws):
         if message is None:
             break
         backlog.append(message)
-        for name in users:
-            if name != ws.id:
-                users[name].send(message)
+        # A copy: where each connection has a thread, one may leave in the meantime.
+        for user in list(users.values()):
+            if user is not ws:
+                user.send(message)
     del users[ws.id]
 
 
