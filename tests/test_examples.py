@@ -491,6 +491,9 @@ class Resumer:
         self.served_by: list[str] = []
         self.heard: list[str] = []
         self._connect()
+        # The 101 comes before the room is joined.
+        while not self.served_by:
+            self._take()
 
     def _connect(self) -> None:
         path = f"/chat/lobby?name={self._name}"
@@ -511,17 +514,20 @@ class Resumer:
     def hear(self, text: str) -> None:
         """Listen, and come back if need be, until something was said."""
         while text not in self.heard:
-            try:
-                event = json.loads(self.ws.recv(TIMEOUT))
-            except ConnectionClosed:
-                self._connect()
-                continue
-            self._last = event.get("message_id", self._last)
-            assert event["type"] != "error"
-            if event["type"] == "position":
-                self.served_by.append(event["server"].partition(",")[0])
-            elif event["type"] == "said":
-                self.heard.append(event["text"])
+            self._take()
+
+    def _take(self) -> None:
+        try:
+            event = json.loads(self.ws.recv(3 * TIMEOUT))
+        except ConnectionClosed:
+            self._connect()
+            return
+        self._last = event.get("message_id", self._last)
+        assert event["type"] != "error"
+        if event["type"] == "position":
+            self.served_by.append(event["server"].partition(",")[0])
+        elif event["type"] == "said":
+            self.heard.append(event["text"])
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx isn't installed")
