@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from contextlib import suppress
 
 from flask import Blueprint, Flask, request
 
@@ -62,10 +63,11 @@ def chat(ws):
         if message is None:
             break
         backlog.append(message)
-        # A copy: where each connection has a thread, one may leave in the meantime.
+        # Where each connection has a thread, one may leave in the meantime.
         for user in list(users.values()):
             if user is not ws:
-                user.send(message)
+                with suppress(OSError):
+                    user.send(message)
     del users[ws.id]
 
 
