@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 #: Where the extension keeps the groups of an application.
 GROUPS = "wsviews.groups"
 
+#: For a client that comes too late.
+ENDING = "This worker is about to end; please try again."
+
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
 
@@ -183,7 +186,7 @@ class Upgrader:
     def _check_room(self, settings: Settings) -> None:
         engine = self._middleware.websocket.engine
         if engine.is_shutting_down:
-            raise ServiceUnavailable("This worker is about to end; please try again.")
+            raise ServiceUnavailable(ENDING)
         limit = settings.max_connections or engine.max_connections
         if limit is not None and engine.connections >= limit:
             raise ServiceUnavailable("This worker has no room for another WebSocket.")
@@ -201,20 +204,24 @@ class Upgrader:
         fields = handshake.response_fields(
             self._offer, self._client.subprotocol, self._extensions_header, headers
         )
+        engine = self._middleware.websocket.engine
+        # Before the 101: whoever gets that hears the goodbye, too.
+        before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
+        if not engine.announce():
+            return _unavailable(start_response, ENDING)
         try:
             transport = take_socket(environ)
         except OSError as error:
+            engine.withdraw()
             self._client.app.logger.error("no socket for a WebSocket: %s", error)
-            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
-            return [b"The server has no room for another WebSocket.\n"]
+            return _unavailable(start_response, "The server has no room for another WebSocket.")
         try:
             preface = transport.open(start_response, fields)
         except OSError:
             # The client went away during the handshake.
+            engine.withdraw()
             transport.release()
             return []
-        engine = self._middleware.websocket.engine
-        before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
         detach_environ(environ)
         del environ[UPGRADER]
         # Werkzeug keeps the stream that it has made of the server's input.
@@ -265,6 +272,12 @@ class _Answer:
             return ClosingIterator(chain([] if first is None else [first], parts), close)
         close()
         return None
+
+
+def _unavailable(start_response: StartResponse, reason: str) -> Iterable[bytes]:
+    """A refusal when Flask has accepted already."""
+    start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+    return [f"{reason}\n".encode()]
 
 
 def _write_nothing(data: bytes) -> None:

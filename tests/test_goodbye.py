@@ -19,7 +19,7 @@ from conftest import ASYNCIO, BLOCKING, GEVENT
 from raw import RawClient, close_frame
 from servers import Server, poll
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.frames import Opcode
+from websockets.frames import Close, Opcode
 from websockets.sync.client import connect
 
 APP = "goodbye:app"
@@ -174,6 +174,21 @@ def test_every_connection_hears_why_it_ends(tmp_path, engine, end):
         else:
             site.server.wait_exit()
             assert group_of(site.server.process.pid) == set()
+
+
+@each_engine
+def test_a_worker_that_ends_as_its_first_connection_opens_says_so(tmp_path, engine):
+    """Between the 101 and the engine there is no moment at which a client could be forgotten."""
+    env = {"SIGNAL_AT_OPENING": str(int(signal.SIGHUP))}
+    with uwsgi_site(tmp_path, engine, **env) as site, RawClient(site.server) as client:
+        client.open("/parts?key=first")
+        # Whether on_connect comes before the goodbye or not.
+        while (received := client.recv()).opcode is Opcode.TEXT:
+            continue
+        assert Close.parse(received.data).code == RESTART
+        client.sock.sendall(close_frame(RESTART))
+        assert client.at_eof()
+        assert poll(site.new_pid) != site.pid
 
 
 @each_engine

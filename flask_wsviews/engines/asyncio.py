@@ -82,7 +82,6 @@ class AsyncioEngine(Engine):
     ) -> None:
         """Run the conversation as a task; wait for its end if the server holds the request."""
         worker = self._the_worker()
-        self._announce()
         if transport.can_detach:
             transport.detach()
             worker.start(self._serve(worker, transport, connection, conversation))

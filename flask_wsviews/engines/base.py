@@ -107,7 +107,7 @@ class Engine(ABC):
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        """Run a conversation; returns when the server may have its request back.
+        """Run a conversation that was announced; returns when the server may have its request back.
 
         :param conversation: what to run, in the thread, greenlet or task that owns the connection.
         """
@@ -123,6 +123,24 @@ class Engine(ABC):
     def is_shutting_down(self) -> bool:
         """Whether no new connection is wanted any more."""
         return self._farewell is not None
+
+    def announce(self) -> bool:
+        """Have :meth:`shutdown` wait for a connection that is about to be opened.
+
+        Either :meth:`serve` or :meth:`withdraw` has to follow.
+
+        :returns: whether it may be opened; not once the shutdown has begun.
+        """
+        with self._drivers_lock:
+            if self._farewell is not None:
+                return False
+            self._starting += 1
+            return True
+
+    def withdraw(self) -> None:
+        """Take an announcement back: the connection wasn't opened."""
+        with self._drivers_lock:
+            self._starting -= 1
 
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
         """Close every connection of this worker, and wait until their conversations are over.
@@ -165,11 +183,6 @@ class Engine(ABC):
     @abstractmethod
     def _pause(self, seconds: float) -> None:
         """Let the conversations go on for so long."""
-
-    def _announce(self) -> None:
-        """Have :meth:`shutdown` wait for a connection that :meth:`_register` will follow for."""
-        with self._drivers_lock:
-            self._starting += 1
 
     def _register(self, driver: Driver) -> None:
         """Remember *driver*, until its socket is closed, for :meth:`shutdown`."""

@@ -80,7 +80,6 @@ class BlockingEngine(Engine):
     ) -> None:
         """Run the conversation in a thread of its own, or in this one if the server holds it."""
         transport.detach()
-        self._announce()
         if not transport.can_detach:
             self._run(transport, connection, conversation)
             return

@@ -75,11 +75,9 @@ class GeventEngine(Engine):
             self._threaded.serve(transport, connection, conversation)
         elif transport.can_detach:
             self._watch_signals()
-            self._announce()
             transport.detach()
             gevent.spawn(self._run, transport, connection, conversation)
         else:
-            self._announce()
             driver = self._run(transport, connection, conversation)
             driver.wait_released()
 
@@ -99,6 +97,17 @@ class GeventEngine(Engine):
     def connections(self) -> int:
         """See :attr:`Engine.connections`."""
         return super().connections + self._threaded.connections
+
+    def announce(self) -> bool:
+        """See :meth:`Engine.announce`."""
+        return super().announce() if _in_hub_greenlet() else self._threaded.announce()
+
+    def withdraw(self) -> None:
+        """See :meth:`Engine.withdraw`."""
+        if _in_hub_greenlet():
+            super().withdraw()
+        else:
+            self._threaded.withdraw()
 
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
         """See :meth:`Engine.shutdown`."""

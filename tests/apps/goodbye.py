@@ -9,11 +9,23 @@ from contract import app, websocket
 from flask import request
 
 from flask_wsviews import WebSocketView
+from flask_wsviews.servers.uwsgi import Transport
 
 if os.environ.get("ATEXIT"):
     import uwsgi
 
     uwsgi.atexit = lambda: tell("the application's atexit")
+
+
+if os.environ.get("SIGNAL_AT_OPENING"):
+    open_it = Transport.open
+
+    def open_and_be_told_to_end(self, start_response, fields):
+        preface = open_it(self, start_response, fields)
+        os.kill(os.getpid(), int(os.environ["SIGNAL_AT_OPENING"]))
+        return preface
+
+    Transport.open = open_and_be_told_to_end
 
 
 def tell(*words: object) -> None:
