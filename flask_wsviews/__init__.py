@@ -22,7 +22,7 @@ from .exceptions import (
     WSViewsError,
 )
 from .extension import AsyncioWebSocket, GeventWebSocket, WebSocket
-from .groups import Broker, Joined, Publisher
+from .groups import Broker, GroupMember, Joined, PresenceStore, Publisher
 from .handshake import UpgradeRequired
 from .messages import ErrorMessage, message
 from .middleware import (
@@ -56,10 +56,12 @@ __all__ = [
     "GeventWebSocketClient",
     "GeventWebSocketMiddleware",
     "GroupError",
+    "GroupMember",
     "GroupRefused",
     "InvalidMessage",
     "Joined",
     "OutgoingMessageError",
+    "PresenceStore",
     "Publisher",
     "RegistrationError",
     "ServerError",

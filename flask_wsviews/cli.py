@@ -9,7 +9,9 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from .blueprints import EXTENSION as WEBSOCKET
 from .exceptions import WSViewsError
+from .groups.brokers import without_password
 
 ws = AppGroup("ws", help="WebSockets of the application.")
 
@@ -57,3 +59,22 @@ def asyncapi(
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{output} can't be written: {error.strerror}") from error
+
+
+@ws.command("doctor")
+def doctor() -> None:
+    """Look whether what the WebSockets need is there; exits with 1 if not."""
+    groups = current_app.extensions[WEBSOCKET].groups
+    name = without_password(groups.settings.broker_url)
+    try:
+        groups.broker.ping()
+    except WSViewsError as error:
+        click.echo(f"broker    {name}: {error}")
+        click.echo("          Is it running there, and is WSVIEWS_BROKER_URL right?")
+        raise click.exceptions.Exit(1) from error
+    finally:
+        groups.broker.close()
+    if groups.broker.is_shared:
+        click.echo(f"broker    {name} answers")
+    else:
+        click.echo(f"broker    {name}: groups are in the memory of a single worker")

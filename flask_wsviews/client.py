@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engines.asyncio import AsyncioDriver, Drained
     from .groups import Joined
     from .groups.membership import Membership
+    from .groups.service import GroupOptions
 
 
 class WebSocketClient:
@@ -42,7 +43,7 @@ class WebSocketClient:
 
     # What groups need of the application and the view.
     _new_membership: Callable[[], Membership] | None
-    _has_history: Callable[[str], bool]
+    _group_options: Callable[[str], GroupOptions]
 
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
         self.environ = environ
@@ -170,7 +171,9 @@ class WebSocketClient:
 
     # -- groups ---------------------------------------------------------------------------------
 
-    def join(self, group: str, since: str | None = None) -> Joined:
+    def join(
+        self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
+    ) -> Joined:
         """Join a group: what is broadcast to it from now on is sent to this connection, too.
 
         The connection leaves by itself when it ends.
@@ -179,13 +182,17 @@ class WebSocketClient:
         :param since: the id of a message; what came after it is sent first, in order and once.
             Only for groups with a history. It may come from a client as it is: one that isn't
             known counts as one that is gone from the history.
+        :param meta: what ``websocket.members()`` tells of this connection; anything that JSON can
+            express. Only for groups with presence.
         :returns: where the group stands, and whether messages after *since* are lost.
         :raises GroupRefused: if the view's ``authorize_group`` doesn't allow it.
-        :raises GroupError: if *group* is no name, or has no history to begin *since* from.
+        :raises GroupError: if *group* is no name, or has no history to begin *since* from, or no
+            presence for a *meta*.
+        :raises TypeError: if *meta* is no mapping, or JSON can't express it.
         :raises BrokerUnavailable: if the broker can't be reached.
         :raises ConnectionClosed: if the connection has ended.
         """
-        return self._the_membership().join(group, since)
+        return self._the_membership().join(group, since, meta)
 
     def leave(self, group: str) -> None:
         """Leave a group; nothing happens if the connection isn't in it. Never waits."""
@@ -387,13 +394,15 @@ class AsyncioWebSocketClient(WebSocketClient):
         """Send the application's error frame, as :meth:`WebSocketClient.send_error` does."""
         return self.send_json(self._protocol.dump_error(self._error_schema, error))
 
-    def join(self, group: str, since: str | None = None) -> Outcome[Joined]:  # type: ignore[override]
+    def join(  # type: ignore[override]
+        self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
+    ) -> Outcome[Joined]:
         """Join a group, as :meth:`WebSocketClient.join` does.
 
         :returns: what may be awaited, until messages arrive. If it isn't awaited and fails, that
             is logged and the connection closed: with 1013 if the broker can't be reached.
         """
-        return self._the_membership().join_async(group, since)
+        return self._the_membership().join_async(group, since, meta)
 
     def leave(self, group: str) -> Outcome[None]:  # type: ignore[override]
         """Leave a group, as :meth:`WebSocketClient.leave` does.

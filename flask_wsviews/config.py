@@ -51,6 +51,8 @@ class Settings:
     :param slow_clients: what happens to a client that would have more than ``max_send_buffer``
         bytes of its groups' messages to catch up: ``"close"``, with 1008; ``"drop-oldest"`` or
         ``"drop-newest"`` of them.
+    :param presence_ttl: seconds after which the members of a worker that was killed are gone from
+        the presence of their groups. Live ones are renewed three times in that time.
     :param engine: the engine to use in place of the extension's own: ``"blocking"``,
         ``"gevent"``, ``"asyncio"``, or ``"auto"`` for the one that fits the server.
     """
@@ -74,6 +76,7 @@ class Settings:
     broker_timeout: float = 2.0
     key_prefix: str = "wsviews"
     slow_clients: str = "close"
+    presence_ttl: float = 30.0
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], **defaults: Any) -> Settings:
@@ -197,4 +200,5 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "broker_timeout": _number(float, 0.01, "seconds"),
     "key_prefix": _text,
     "slow_clients": policy,
+    "presence_ttl": _number(float, 0.1, "seconds"),
 }

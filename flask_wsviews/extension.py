@@ -18,7 +18,8 @@ from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import Settings
 from .engines import Engine, make_engine
 from .exceptions import EngineError, OutgoingMessageError, RegistrationError
-from .groups import Groups, Outcome
+from .groups import GroupMember, Groups, Outcome
+from .groups.attendance import JOINED, LEFT
 from .groups.local import MESSAGE_ID
 from .groups.service import GroupOptions, history_of
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
@@ -29,11 +30,13 @@ from .middleware import (
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
 )
+from .steps import is_coroutine_function
 from .typing import Sendable
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
 from .views import (
     WebSocketView,
     coroutine_handlers,
+    declared,
     declared_groups,
     is_websocket_view,
     protocol_of,
@@ -171,8 +174,9 @@ class WebSocket:
             :class:`WebSocketView` class; or its ``as_view()``.
         :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
             as attributes: ``allowed_origins``, ``binary``, ``decorators``, ``emits``,
-            ``headers_schema``, ``message_schema``, ``query_schema``, ``security`` and
-            ``subprotocols``.
+            ``groups``, ``headers_schema``, ``history``, ``history_seconds``,
+            ``message_schema``, ``presence``, ``query_schema``, ``security``,
+            ``slow_clients`` and ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
         self._add(partial(self._add_rule, rule, endpoint, view_func, options))
@@ -224,11 +228,12 @@ class WebSocket:
 
     def _check_groups(self, app: flask.Flask, endpoint: str) -> None:
         """See what a view says of its groups, and whether the broker reaches them."""
-        view_class: Any = getattr(app.view_functions.get(endpoint), "view_class", None)
-        patterns = declared_groups(view_class)
+        view = app.view_functions[endpoint]
+        patterns = declared_groups(view)
         if not patterns:
             return
-        options = GroupOptions(history_of(view_class.history, view_class.history_seconds))
+        history = history_of(declared(view, "history"), declared(view, "history_seconds"))
+        options = GroupOptions(history, bool(declared(view, "presence")))
         groups: Groups = app.extensions[GROUPS]
         for pattern in patterns:
             groups.configure(pattern.text, options)
@@ -236,7 +241,7 @@ class WebSocket:
                 missing = pattern.variables - rule.arguments
                 if missing:
                     raise RegistrationError(
-                        f"{view_class.__name__}.groups: {rule.rule} has no variable "
+                        f"groups of {endpoint!r}: {rule.rule} has no variable "
                         f"{', '.join(sorted(missing))} for {pattern.text!r}"
                     )
         groups.check_workers()
@@ -314,10 +319,7 @@ class WebSocket:
             protocol_of(view)
             for view in views
             if type in protocol_of(view).emits
-            and any(
-                pattern.matches(group)
-                for pattern in declared_groups(getattr(view, "view_class", None))
-            )
+            and any(pattern.matches(group) for pattern in declared_groups(view))
         ]
         candidates = own or declaring
         if not candidates:
@@ -328,17 +330,75 @@ class WebSocket:
             raise OutgoingMessageError(f"{owners} declare {type!r} each in its own way: pass view=")
         return candidates[0]
 
+    def members(self, group: str) -> list[GroupMember]:
+        """Who is in a group, in all workers.
+
+        :param group: its name; it needs presence: ``presence = True`` on a view that declares it,
+            or by :meth:`configure_group`.
+        :returns: in the order in which they joined.
+        :raises GroupError: if *group* is no name, or has no presence.
+        :raises BrokerUnavailable: if the broker can't be reached.
+        """
+        return self.groups.members(group)  # type: ignore[return-value]
+
+    def count(self, group: str) -> int:
+        """How many connections are in a group, in all workers; see :meth:`members`."""
+        return self.groups.count(group)  # type: ignore[return-value]
+
+    def on_join(self, pattern: str) -> Callable[[T], T]:
+        """Decorate a function to be told of each connection that joins a group with presence::
+
+            @websocket.on_join("room:{room}")
+            def joined(group, member):
+                websocket.send_message(group, "joined", member.meta)
+
+        It is called in the worker that the connection is in, once the connection is a member, in
+        an application context, in a thread of its own or, under gevent, in a greenlet. It may
+        wait; events come in their order. What it raises is logged.
+
+        :param pattern: the groups, such as ``"room:{room}"``.
+        :raises RegistrationError: if it is no pattern, or the function is ``async def``; at the
+            first use of groups if they have no presence.
+        """
+        return self._telling(JOINED, pattern)
+
+    def on_leave(self, pattern: str) -> Callable[[T], T]:
+        """Decorate a function to be told of each connection that leaves a group, or ends.
+
+        If its worker was killed another one that has members in the group finds out, within
+        ``WSVIEWS_PRESENCE_TTL`` and a third of it. Otherwise as :meth:`on_join`.
+        """
+        return self._telling(LEFT, pattern)
+
+    def _telling(self, event: str, pattern: str) -> Callable[[T], T]:
+        def decorator(handler: T) -> T:
+            if is_coroutine_function(handler):
+                raise RegistrationError(
+                    f"{getattr(handler, '__name__', handler)!r} is told of members in a thread: "
+                    "make it a plain function"
+                )
+            self._add(partial(_add_presence_handler, event, pattern, handler))
+            return handler
+
+        return decorator
+
     def configure_group(
-        self, pattern: str, *, history: int | None = None, history_seconds: float | None = None
+        self,
+        pattern: str,
+        *,
+        history: int | None = None,
+        history_seconds: float | None = None,
+        presence: bool = False,
     ) -> None:
         """Set what is kept of groups that no view names in its ``groups``.
 
         :param pattern: such as ``"user:{id}"``.
         :param history: how many messages.
         :param history_seconds: for how long; ``None`` for a day after the last one.
+        :param presence: whether :meth:`members` and :meth:`count` tell who is in it.
         :raises RegistrationError: if *pattern* is none, or has other options already.
         """
-        options = GroupOptions(history_of(history, history_seconds))
+        options = GroupOptions(history_of(history, history_seconds), presence)
         self._add(lambda app: app.extensions[GROUPS].configure(pattern, options))
 
     # -- running --------------------------------------------------------------------------------
@@ -428,6 +488,17 @@ class AsyncioWebSocket(WebSocket):
         """
         return _outcome(super().send_message(group, type, obj, exclude, view=view))
 
+    def members(self, group: str) -> Any:
+        """Who is in a group, as :meth:`WebSocket.members` tells.
+
+        :returns: in a coroutine what has to be awaited for the list; elsewhere the list itself.
+        """
+        return self.groups.members(group)
+
+    def count(self, group: str) -> Any:
+        """How many connections are in a group; see :meth:`members`."""
+        return self.groups.count(group)
+
 
 def _outcome(result: Any) -> Outcome[str | None]:
     return result if isinstance(result, Outcome) else Outcome(result=result)
@@ -455,6 +526,17 @@ class _WebSocketRules:
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
         self._extension._add_rule(rule, endpoint, view_func, options, self._app)
+
+
+def _add_presence_handler(
+    event: str, pattern: str, handler: Callable[..., Any], app: flask.Flask
+) -> None:
+    def call(group: str, member: GroupMember) -> None:
+        with app.app_context():
+            handler(group, member)
+
+    groups: Groups = app.extensions[GROUPS]
+    groups.events.add(event, pattern, call)
 
 
 def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseReturnValue:

@@ -163,7 +163,7 @@ class Upgrader:
         groups: Groups = kept.app.extensions[GROUPS]
         self._middleware.groups = groups
         client._new_membership = partial(Membership, groups, client, view)
-        client._has_history = groups.has_history
+        client._group_options = groups.options_of
         client._offered = offer.subprotocols
         client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
         client._protocol = view.protocol

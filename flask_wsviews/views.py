@@ -31,10 +31,15 @@ VIEW_OPTIONS = (
     "binary",
     "decorators",
     "emits",
+    "groups",
     "headers_schema",
+    "history",
+    "history_seconds",
     "message_schema",
+    "presence",
     "query_schema",
     "security",
+    "slow_clients",
     "subprotocols",
 )
 
@@ -42,6 +47,7 @@ HOOKS = (
     "on_handshake",
     "authorize_group",
     "resume_from",
+    "member_meta",
     "on_joined",
     "on_connect",
     "on_message",
@@ -92,6 +98,9 @@ class WebSocketView(View):
 
     #: For how many seconds they are kept.
     history_seconds: ClassVar[float | None] = None
+
+    #: Whether ``websocket.members()`` and ``websocket.count()`` tell who is in these groups.
+    presence: ClassVar[bool] = False
 
     #: In place of ``WSVIEWS_SLOW_CLIENTS``: ``"close"``, ``"drop-oldest"`` or ``"drop-newest"``.
     slow_clients: ClassVar[str | None] = None
@@ -180,6 +189,14 @@ class WebSocketView(View):
         :returns: the id of the last message that the client has got, for instance
             ``request.args.get("since")``: what came after it is sent first. ``None`` for
             what comes from now on.
+        """
+        return None
+
+    def member_meta(self, ws: WebSocketClient, group: str) -> Mapping[str, Any] | None:
+        """Called before the connection joins one of :attr:`groups` that has presence.
+
+        :returns: what ``websocket.members()`` tells of it, such as ``{"user": session["user"]}``:
+            anything that JSON can express.
         """
         return None
 
@@ -295,10 +312,13 @@ class WebSocketView(View):
         for pattern in self.groups:
             try:
                 group = Pattern(pattern).fill(view_args)
-                since = None
-                if ws._has_history(group):
+                since = meta = None
+                options = ws._group_options(group)
+                if options.history is not None:
                     since = yield partial(self.resume_from, ws, group)
-                joined = yield partial(ws.join, group, since)
+                if options.presence:
+                    meta = yield partial(self.member_meta, ws, group)
+                joined = yield partial(ws.join, group, since, meta)
             except GroupError:
                 # The client's URL made it.
                 raise CloseConnection(1008, "there is no such group") from None
@@ -336,7 +356,12 @@ class FunctionView(WebSocketView):
         run: RunHook,
         receive: Callable[[], Any],
     ) -> Generator[Step, Any, None]:
-        """Call the function."""
+        """Join the groups of the route, then call the function."""
+        if self.groups and not (
+            yield partial(run, Steps(partial(self._join_groups, ws, view_args)))
+        ):
+            yield receive
+            return
         if self.protocol.is_typed or not self.protocol.binary:
             ws._loads_messages = True
         try:
@@ -475,18 +500,21 @@ def is_websocket_view(view: Callable[..., Any]) -> bool:
     return isinstance(view_class, type) and issubclass(view_class, WebSocketView)
 
 
-def declared_groups(view_class: Any) -> list[Pattern]:
-    """The groups that the connections of a view join.
+def declared_groups(view: Callable[..., Any] | None) -> list[Pattern]:
+    """The groups that the connections of a registered view join.
 
+    :param view: the view function; others than those of WebSockets declare none.
     :raises RegistrationError: if they are no list of names and patterns.
     :raises ConfigError: if ``slow_clients`` is no policy.
     """
-    if not isinstance(view_class, type) or not issubclass(view_class, WebSocketView):
+    if view is None or not is_websocket_view(view):
         return []
-    name = view_class.__name__
-    if view_class.slow_clients is not None:
-        policy(f"{name}.slow_clients", view_class.slow_clients)
-    groups = view_class.groups
+    view_class = view_class_of(view)
+    name = view.__name__ if view_class is None else view_class.__name__
+    slow_clients = declared(view, "slow_clients")
+    if slow_clients is not None:
+        policy(f"{name}.slow_clients", slow_clients)
+    groups = declared(view, "groups")
     if isinstance(groups, str) or not isinstance(groups, Iterable):
         raise RegistrationError(f'{name}.groups is a list such as ["lobby"], not {groups!r}')
     return [Pattern(group) for group in groups]

@@ -12,7 +12,16 @@ from servers import poll
 
 from flask_wsviews.config import Settings
 from flask_wsviews.exceptions import BrokerUnavailable, ConfigError
-from flask_wsviews.groups import Broker, Delivery, History, Publication, Publisher, make_broker
+from flask_wsviews.groups import (
+    Broker,
+    Delivery,
+    GroupMember,
+    History,
+    PresenceStore,
+    Publication,
+    Publisher,
+    make_broker,
+)
 from flask_wsviews.groups.base import PAGE, id_key
 
 KEPT = History(1000)
@@ -244,3 +253,114 @@ def test_a_unix_socket(tmp_path, group):
         publish(listening, group, "by a file")
         assert listening.bodies(1) == ["by a file"]
         listening.broker.close()
+
+
+# -- presence -------------------------------------------------------------------------------------
+
+LONG = 60.0
+
+
+def member(name: str, joined_at: float = 1.0) -> GroupMember:
+    return GroupMember(name, {"name": name, "tags": ["ü", None, 1.5]}, joined_at)
+
+
+@pytest.fixture
+def presence(listening) -> PresenceStore:
+    return listening.broker.presence
+
+
+@pytest.fixture
+def brokers(redis) -> Iterator[list[Broker]]:
+    """Two brokers, as two workers have them."""
+    made = [make_broker(Settings(broker_url=redis.url)) for _ in range(2)]
+    yield made
+    for broker in made:
+        broker.close()
+
+
+def test_who_is_in_a_group(presence, group):
+    assert (presence.members(group), presence.count(group)) == ([], 0)
+    one, two = member("one", 2.0), member("two", 1.0)
+    assert presence.enter(group, one, LONG) == (True, [])
+    assert presence.enter(group, two, LONG) == (True, [])
+    assert presence.enter(f"{group}-other", one, LONG) == (True, [])
+    assert presence.enter(group, one, LONG) == (False, [])
+    assert presence.members(group) == [two, one]
+    assert presence.count(group) == 2
+    assert presence.leave(group, "one")
+    assert not presence.leave(group, "one")
+    assert presence.members(group) == [two]
+    assert presence.members(f"{group}-other") == [one]
+
+
+def test_renewing_tells_who_is_missing(presence, group):
+    presence.enter(group, member("one"), LONG)
+    assert presence.renew(group, ["one", "two"], LONG) == (["two"], [])
+    assert presence.renew(f"{group}-empty", ["one"], LONG) == (["one"], [])
+    assert presence.count(f"{group}-empty") == 0
+
+
+def test_leases_run_out(brokers, group):
+    store, presence = (broker.presence for broker in brokers)
+    dead, alive = member("dead"), member("alive")
+    store.enter(group, dead, 0.3)
+    presence.enter(group, alive, LONG)
+    poll(lambda: presence.members(group) == [alive])
+    assert presence.count(group) == 1
+    # It is told once, to the first who does something.
+    assert presence.renew(group, ["alive"], LONG) == ([], [dead])
+    assert store.enter(group, member("new"), LONG) == (True, [])
+    store.enter(group, dead, 0.1)
+    poll(lambda: presence.count(group) == 2)
+    assert store.enter(group, member("newer"), LONG) == (True, [dead])
+    assert store.renew(group, ["dead"], LONG) == (["dead"], [])
+
+
+def test_who_renews_late_but_unnoticed_stays(brokers, group):
+    presence = brokers[0].presence
+    presence.enter(group, member("one"), 0.2)
+    poll(lambda: presence.count(group) == 0)
+    assert presence.renew(group, ["one"], LONG) == ([], [])
+    assert presence.count(group) == 1
+
+
+def test_many_members_are_renewed(brokers, group):
+    presence = brokers[0].presence
+    names = [f"member{number}" for number in range(2500)]
+    for name in names:
+        presence.enter(group, GroupMember(name), LONG)
+    assert presence.renew(group, [*names, "nobody"], LONG) == (["nobody"], [])
+    assert presence.count(group) == len(presence.members(group)) == 2500
+
+
+def test_nothing_stays_of_a_group_that_everybody_has_left(redis, brokers, group):
+    presence = brokers[0].presence
+    presence.enter(group, member("one"), LONG)
+    presence.leave(group, "one")
+    presence.enter(f"{group}-2", member("one"), 0.05)
+    poll(lambda: redis.command("EXISTS", f"wsviews:{{{group}-2}}:members") == b":0\r\n")
+    for name in ("members", "leases"):
+        assert redis.command("EXISTS", f"wsviews:{{{group}}}:{name}") == b":0\r\n"
+
+
+def test_presence_of_a_broker_that_is_away(tmp_path, group):
+    with redis_server(tmp_path) as server:
+        broker = make_broker(Settings(broker_url=server.url, broker_timeout=1.0))
+        broker.presence.enter(group, member("one"), LONG)
+        broker.ping()
+        server.kill()
+        for attempt in (
+            broker.ping,
+            lambda: broker.presence.enter(group, member("two"), LONG),
+            lambda: broker.presence.leave(group, "one"),
+            lambda: broker.presence.renew(group, ["one"], LONG),
+            lambda: broker.presence.members(group),
+            lambda: broker.presence.count(group),
+        ):
+            with pytest.raises(BrokerUnavailable):
+                attempt()
+        broker.close()
+
+
+def test_a_ping_is_answered(listening):
+    listening.broker.ping()

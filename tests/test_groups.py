@@ -288,3 +288,66 @@ def test_typed_messages_carry_their_ids(server, group):
         assert [receive(ws)["text"] for _ in range(3)] == list("123")
         lost = receive(ws)
         assert (lost["type"], lost["code"]) == ("error", "messages_lost")
+
+
+def enter(ws: ClientConnection, group: str, meta: dict) -> str:
+    """Join a group with presence, and hear of it oneself; returns the connection's id."""
+    name = str(ask(ws, "id"))
+    ws.send(json.dumps(["join", group, None, meta]))
+    answers = [json.loads(text) for text in listen(ws, 2)]
+    assert ["joined", name, meta] in answers
+    assert {"result": {"position": None, "lost": False, "sent": 0}} in answers
+    return name
+
+
+def test_who_is_present(server, group):
+    present = f"present:{group}"
+    ann, bob = {"user": "ann"}, {"user": "bób", "tags": [1, None]}
+    with talk(server) as one, talk(server) as two:
+        first = enter(one, present, ann)
+        second = enter(two, present, bob)
+        assert json.loads(listen(one)[0]) == ["joined", second, bob]
+        for ws in (one, two):
+            assert ask(ws, "members", present) == [[first, ann], [second, bob]]
+            assert ask(ws, "count", present) == 2
+        if "--asyncio" not in server.process.args:
+            found = json.loads(server.get(f"/members/{present}"))
+            assert found["count"] == 2
+            assert [member["meta"] for member in found["members"]] == [ann, bob]
+        assert ask(two, "leave", present) is None
+        assert json.loads(listen(one)[0]) == ["left", second, bob]
+        assert ask(one, "members", present) == [[first, ann]]
+        assert enter(two, present, {}) == second
+        assert json.loads(listen(one)[0]) == ["joined", second, {}]
+        with RawClient(server).open("/commands") as vanishing:
+            vanishing.send(Opcode.TEXT, json.dumps(["join", present, None, bob]))
+            third = json.loads(listen(one)[0])[1]
+            assert json.loads(listen(two)[0]) == ["joined", third, bob]
+            vanishing.reset()
+        for ws in (one, two):
+            assert json.loads(listen(ws)[0]) == ["left", third, bob]
+            assert ask(ws, "count", present) == 2
+    # Nobody listens any more, and nobody is left.
+    with talk(server) as ws:
+        poll(lambda: ask(ws, "count", present) == 0)
+
+
+def test_presence_is_for_groups_that_have_it(server, group):
+    with talk(server) as ws:
+        assert ask(ws, "join", group, None, {"user": "ann"})["error"] == "GroupError"
+        assert ask(ws, "members", group)["error"] == "GroupError"
+        assert "presence = True" in ask(ws, "count", group)["text"]
+        assert ask(ws, "join", f"present:{group}", None, "ann")["error"] == "TypeError"
+        assert ask(ws, "groups") == []
+        assert ask(ws, "count", f"present:{group}") == 0
+
+
+def test_a_function_route_declares_its_groups(server, group):
+    name = f"function:{group}"
+    with connect(server.ws(f"/function/{group}")) as ws:
+        assert json.loads(listen(ws)[0]) == [[name], 1]
+        assert publish(server, name, "hello") != "None" or "--asyncio" in server.process.args
+        assert listen(ws) == ["hello"]
+        with connect(server.ws(f"/function/{group}")) as other:
+            assert json.loads(listen(other)[0]) == [[name], 2]
+    poll(lambda: local_count(server, name) == 0)

@@ -33,11 +33,13 @@ ENGINES = {
 
 
 @contextlib.contextmanager
-def instance(engine: str, url: str, log: Path, *, workers: int = 2) -> Iterator[Server]:
+def instance(
+    engine: str, url: str, log: Path, *, workers: int = 2, **more: str
+) -> Iterator[Server]:
     options, env = ENGINES[engine]
     command = servers.uwsgi(APP, "--processes", str(workers), *options)
     settings = {"SET_BROKER_URL": json.dumps(url), "SET_BROKER_TIMEOUT": "1.0"}
-    with servers.running(command, log, {**env, **settings}) as server:
+    with servers.running(command, log, {**env, **settings, **more}) as server:
         yield server
 
 

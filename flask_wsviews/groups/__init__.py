@@ -5,16 +5,19 @@ from __future__ import annotations
 from .base import Broker, Delivery, History, Publication, Replay
 from .brokers import make_broker
 from .outcome import Outcome
+from .presence import GroupMember, PresenceStore
 from .publisher import Publisher
 from .service import Groups, Joined
 
 __all__ = [
     "Broker",
     "Delivery",
+    "GroupMember",
     "Groups",
     "History",
     "Joined",
     "Outcome",
+    "PresenceStore",
     "Publication",
     "Publisher",
     "Replay",

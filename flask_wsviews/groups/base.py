@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..exceptions import BrokerUnavailable
+from .presence import PresenceStore
 
 #: How long what is known of a group is kept if only a number of messages is set, in seconds.
 IDLE_TIME = 24 * 3600.0
@@ -99,6 +100,9 @@ class Broker(ABC):
     #: Whether calls wait for a network; an event loop has them made in a thread.
     waits: ClassVar[bool] = True
 
+    #: Where it keeps who is in a group; ``None`` if it doesn't.
+    presence: PresenceStore | None = None
+
     @abstractmethod
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """Prepare to listen. Called once in a worker, after the fork, before :meth:`subscribe`.
@@ -135,6 +139,14 @@ class Broker(ABC):
         :raises BrokerUnavailable: if it can't be had.
         """
         raise BrokerUnavailable(f"{type(self).__name__} keeps no history")
+
+    def ping(self) -> None:
+        """See whether it answers.
+
+        :raises BrokerUnavailable: if it doesn't.
+        """
+        if not self.is_reachable:
+            raise BrokerUnavailable(f"{type(self).__name__} can't be reached")
 
     @property
     def is_reachable(self) -> bool:

@@ -45,3 +45,9 @@ def make_broker(settings: Settings) -> Broker:
         ) from error
     made: Broker = broker(settings)
     return made
+
+
+def without_password(url: str) -> str:
+    """A broker's URL as it may be shown and logged."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

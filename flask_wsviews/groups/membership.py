@@ -43,13 +43,13 @@ class Membership:
         """The names of the groups."""
         return frozenset(self._names)
 
-    def join(self, group: str, since: str | None) -> Joined:
+    def join(self, group: str, since: str | None, meta: Any) -> Joined:
         """Join, waiting for the broker and, if messages are sent again, for the client."""
-        return run_steps(self._join(group, since))
+        return run_steps(self._join(group, since, meta))
 
-    def join_async(self, group: str, since: str | None) -> Outcome[Joined]:
+    def join_async(self, group: str, since: str | None, meta: Any) -> Outcome[Joined]:
         """Join, for a coroutine."""
-        steps = self._join(group, since)
+        steps = self._join(group, since, meta)
         never_waits = not self._groups.broker.waits and since is None and in_event_loop()
         if never_waits and not is_coroutine_function(self._view.authorize_group):
             # Done at once, so that it comes before what the coroutine does next.
@@ -68,14 +68,14 @@ class Membership:
         for group in list(self._names):
             self.leave(group)
 
-    def _join(self, group: str, since: str | None) -> Generator[Step, Any, Joined]:
+    def _join(self, group: str, since: str | None, meta: Any) -> Generator[Step, Any, Joined]:
         check_group(group)
         if not (yield partial(self._view.authorize_group, self._client, group)):
             raise GroupRefused(group)
         if group in self._names:
             # Nothing twice: it begins anew.
             self.leave(group)
-        joined = yield from self._groups.join(self._member, group, since, self._client.send)
+        joined = yield from self._groups.join(self._member, group, since, self._client.send, meta)
         self._names.add(group)
         if self._is_over:
             self.leave(group)

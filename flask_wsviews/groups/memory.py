@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from ..config import Settings
 from .base import PAGE, Broker, Delivery, History, Publication, Replay, id_key
+from .memory_presence import MemoryPresence
 
 # How often groups are looked through for those that can be forgotten, in seconds.
 SWEEP_INTERVAL = 10.0
@@ -31,6 +32,7 @@ class MemoryBroker(Broker):
         self._subscribed: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._sweep_at = 0.0
+        self.presence = MemoryPresence()
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """See :meth:`Broker.start`."""

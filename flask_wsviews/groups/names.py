@@ -52,7 +52,8 @@ class Pattern:
                         raise ValueError(f"{variable!r} is no URL variable")
                     parts.append("(?:.+)")
                     variables.append(variable)
-            check_group(re.sub(r"\{\w+\}", "x", text))
+            #: A name that it matches.
+            self.example = check_group(re.sub(r"\{\w+\}", "x", text))
         except ValueError as error:
             raise RegistrationError(f"{text!r} is no pattern for groups: {error}") from None
         #: The URL variables in it.

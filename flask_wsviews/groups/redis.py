@@ -18,8 +18,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..config import Settings
 from .base import PAGE, Broker, Delivery, History, Publication, Replay
+from .brokers import without_password
 from .health import Health
 from .redis_listener import Listener
+from .redis_presence import RedisPresence
 from .redis_url import close_client, make_client
 from .wire import decode, encode
 
@@ -107,14 +109,15 @@ class RedisBroker(Broker):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._is_cluster = urlsplit(settings.broker_url).scheme.endswith("+cluster")
-        self._health = Health(f"the broker {_without_password(settings.broker_url)}")
+        self._health = Health(f"the broker {without_password(settings.broker_url)}")
         # Out of memory it still publishes, but keeps nothing.
-        self._keeping = Health(f"the history in {_without_password(settings.broker_url)}")
+        self._keeping = Health(f"what is kept in {without_password(settings.broker_url)}")
         self._lock = threading.Lock()
         self._made_client: Any = None
         self._scripts: dict[str, Any] = {}
         self._clock_offset: float | None = None
         self._listener: Listener | None = None
+        self.presence = RedisPresence(self)
         if not self._is_cluster:
             # Nothing is connected to; a URL that can't be used is found out.
             close_client(make_client(settings.broker_url, settings.broker_timeout))
@@ -150,6 +153,10 @@ class RedisBroker(Broker):
         if answer[0] == b"late":
             raise self._health.error()
         return answer[0].decode() or None
+
+    def ping(self) -> None:
+        """See :meth:`Broker.ping`."""
+        self._call(lambda: self._client.ping(), keeps=False)
 
     def subscribe(self, group: str, history: History | None) -> None:
         """See :meth:`Broker.subscribe`."""
@@ -193,11 +200,31 @@ class RedisBroker(Broker):
         if client is not None:
             close_client(client)
 
+    # -- for presence -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        script: str,
+        group: str,
+        names: tuple[str, ...],
+        arguments: tuple[str, ...],
+        *,
+        keeps: bool,
+    ) -> Any:
+        """Run a script on keys of a group.
+
+        :param names: what the keys end in.
+        :param keeps: whether it needs memory of the server.
+        :raises BrokerUnavailable: if it can't be run.
+        """
+        keys = [self._key(group, name) for name in names]
+        return self._call(lambda: self._script(script)(keys=keys, args=arguments), keeps=keeps)
+
     # -- for the listener -------------------------------------------------------------------------
 
     def channel(self, group: str) -> str:
         """The channel of a group."""
-        return f"{self._settings.key_prefix}:{{{group}}}:channel"
+        return self._key(group, "channel")
 
     def group_of(self, channel: bytes) -> str:
         """The group of a channel."""
@@ -255,9 +282,11 @@ class RedisBroker(Broker):
         return script
 
     def _keys(self, group: str) -> list[str]:
+        return [self._key(group, "stream"), self._key(group, "set")]
+
+    def _key(self, group: str, name: str) -> str:
         # In braces is what a cluster chooses the server by: it is the same one for all of a group.
-        start = f"{self._settings.key_prefix}:{{{group}}}"
-        return [f"{start}:stream", f"{start}:set"]
+        return f"{self._settings.key_prefix}:{{{group}}}:{name}"
 
     def _deadline(self) -> str:
         """Until when to send a message, in milliseconds of the server's clock."""
@@ -295,8 +324,3 @@ def _limits(history: History | None) -> tuple[str, str]:
     count = "" if history.messages is None else str(history.messages)
     age = "" if history.seconds is None else f"{history.seconds * 1000:.0f}"
     return count, age
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -9,30 +9,26 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from time import time
+from typing import Any, TypeVar
 
 from ..config import Settings
 from ..engines.auto import find_uwsgi
-from ..engines.threads import Threads
-from ..exceptions import BrokerUnavailable, ConfigError, GroupError, RegistrationError
+from ..exceptions import ConfigError, GroupError, RegistrationError
 from ..steps import Step
 from ..typing import Sendable
-from .base import Broker, Delivery, History, Publication, Replay, id_key
+from .base import Broker, History, Publication, Replay, id_key
 from .brokers import make_broker
-from .local import Counters, LocalGroup, Mailbox, Member, SlowReport, text_of
+from .events import PresenceEvents
+from .local import Counters, LocalGroup, Member, text_of
 from .names import Pattern, check_group
 from .outcome import Outcome, in_event_loop
-
-if TYPE_CHECKING:
-    from ..engines import Driver
+from .presence import GroupMember, PresenceStore, checked_meta
+from .worker import Worker
 
 T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
-
-# Operations that an event loop has handed over and that aren't done yet. A broker that is
-# slow for a while delays them; more than that are refused.
-MAX_PENDING = 10_000
 
 # An id before all others.
 BEGINNING = "0-0"
@@ -46,6 +42,10 @@ class GroupOptions:
     """What is set for the groups of a pattern."""
 
     history: History | None = None
+    presence: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.history or 'no history'} and {'' if self.presence else 'no '}presence"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ class Groups:
         self.broker = broker or make_broker(settings)
         self._patterns: list[tuple[Pattern, GroupOptions]] = []
         self._remembered: dict[str, GroupOptions] = {}
-        self._local: _Worker | None = None
+        #: Who is told of members that come and go.
+        self.events = PresenceEvents()
+        self._local: Worker | None = None
         self._lock = threading.Lock()
 
     # -- what is set ------------------------------------------------------------------------------
@@ -108,10 +110,14 @@ class Groups:
         for known, its_options in self._patterns:
             if known.text == pattern and its_options != options:
                 raise RegistrationError(
-                    f"groups {pattern!r} have {its_options.history} already, not {options.history}"
+                    f"groups {pattern!r} have {its_options} already, not {options}"
                 )
             if known.text == pattern:
                 return
+        if options.presence and self.broker.presence is None:
+            raise RegistrationError(
+                f"groups {pattern!r}: {type(self.broker).__name__} keeps no presence"
+            )
         self._patterns.append((made, options))
         self._remembered.clear()
 
@@ -150,24 +156,40 @@ class Groups:
     # -- members ----------------------------------------------------------------------------------
 
     def join(
-        self, member: Member, group: str, since: str | None, send: Callable[[Any], Any]
+        self,
+        member: Member,
+        group: str,
+        since: str | None,
+        send: Callable[[Any], Any],
+        meta: Any = None,
     ) -> Generator[Step, Any, Joined]:
         """Let *member* into a group, in steps.
 
         :param since: send what came after this id first, if the group has a history.
         :param send: sends a message to the member; it may wait until there is room for it.
-        :raises GroupError: if there is a *since*, but nothing is kept of the group.
+        :param meta: what others shall see of the member, if the group has presence.
+        :raises GroupError: if there is a *since*, but nothing is kept of the group, or a *meta*,
+            but it has no presence.
+        :raises TypeError: if *meta* is no mapping, or JSON can't express it.
         :raises BrokerUnavailable: if the broker can't be reached.
         """
-        history = self.options_of(group).history
+        options = self.options_of(group)
+        history = options.history
         since = _start(group, since, history)
+        if meta is not None and not options.presence:
+            raise _no_presence(group)
+        present = GroupMember(member.id, checked_meta(meta), time())
         worker = self._the_worker()
         local: LocalGroup = yield partial(self._later, worker.enter, group, history)
         try:
             if history is None:
                 local.add(member)
-                return Joined(group)
-            return (yield from self._catch_up(worker, local, member, since, history, send))
+                joined = Joined(group)
+            else:
+                joined = yield from self._catch_up(worker, local, member, since, history, send)
+            if options.presence:
+                yield partial(self._later, worker.attendance.enter, group, present)
+            return joined
         except BaseException:
             local.discard(member)
             raise
@@ -176,7 +198,7 @@ class Groups:
 
     def _catch_up(
         self,
-        worker: _Worker,
+        worker: Worker,
         local: LocalGroup,
         member: Member,
         since: str | None,
@@ -204,7 +226,32 @@ class Groups:
 
     def leave(self, member: Member, group: str) -> None:
         """Let *member* go; nothing happens if it isn't in the group. Never waits."""
-        self._the_worker().leave(member, group)
+        worker = self._the_worker()
+        worker.leave(member, group)
+        if self.options_of(group).presence:
+            worker.attendance.leave(group, member.id)
+
+    # -- presence ---------------------------------------------------------------------------------
+
+    def members(self, group: str) -> list[GroupMember] | Outcome[list[GroupMember]]:
+        """Who is in a group, in all workers.
+
+        :returns: in the order in which they joined; in an event loop an awaitable for that.
+        :raises GroupError: if *group* is no name, or has no presence.
+        :raises BrokerUnavailable: if the broker can't be reached.
+        """
+        return self._run(self._presence_of(group).members, group)
+
+    def count(self, group: str) -> int | Outcome[int]:
+        """How many are in a group, in all workers; see :meth:`members`."""
+        return self._run(self._presence_of(group).count, group)
+
+    def _presence_of(self, group: str) -> PresenceStore:
+        store = self.broker.presence
+        if not self.options_of(check_group(group)).presence or store is None:
+            raise _no_presence(group)
+        self.check_workers()
+        return store
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -265,7 +312,7 @@ class Groups:
         if local is not None and local.pid == os.getpid():
             local.close()
 
-    def _the_worker(self) -> _Worker:
+    def _the_worker(self) -> Worker:
         # Made in the worker, when it is first needed: threads don't survive a fork.
         worker = self._local
         if worker is not None and worker.pid == os.getpid():
@@ -273,118 +320,17 @@ class Groups:
         with self._lock:
             if self._local is None or self._local.pid != os.getpid():
                 self.check_workers()
-                self._local = _Worker(self.broker)
+                self._check_events()
+                self._local = Worker(self.broker, self.settings, self.events)
             return self._local
 
-
-class _Worker:
-    """What one process has: its members, and its part of the broker."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.pid = os.getpid()
-        self.broker = broker
-        self.counters = Counters()
-        self._report = SlowReport()
-        self._lock = threading.Lock()
-        self._groups: dict[str, _Subscription] = {}
-        self._mailboxes: dict[object, Mailbox] = {}
-        self._mailboxes_lock = threading.Lock()
-        # One thread, for the order of what an event loop does.
-        self._threads = Threads(1, "wsviews-groups")
-        self._pending = 0
-        broker.start(self._deliver)
-
-    def call_in_thread(self, function: Callable[..., T], *arguments: Any) -> Any:
-        """Call *function* in a thread, one after the other; for the event loop.
-
-        :returns: an awaitable.
-        :raises BrokerUnavailable: if too much is waiting already.
-        """
-        import asyncio
-
-        if self._pending >= MAX_PENDING:
-            raise BrokerUnavailable(f"{MAX_PENDING} operations wait for the broker already")
-        self._pending += 1
-
-        def call() -> T:
-            try:
-                return function(*arguments)
-            finally:
-                self._pending -= 1
-
-        # Who waits may be cancelled, but what has been handed over is done.
-        return asyncio.shield(asyncio.wrap_future(self._threads.submit(call)))
-
-    def close(self) -> None:
-        """End what has been started."""
-        self._threads.close()
-        self.broker.close()
-
-    def enter(self, group: str, history: History | None) -> LocalGroup:
-        """Find a group, subscribed to; it stays so until :meth:`entered`.
-
-        :raises BrokerUnavailable: if that isn't possible.
-        """
-        with self._lock:
-            subscription = self._groups.get(group)
-            if subscription is None:
-                subscription = self._groups[group] = _Subscription(LocalGroup(group, self._mailbox))
-            subscription.entering += 1
-        try:
-            with subscription.lock:
-                if not subscription.subscribed:
-                    self.broker.subscribe(group, history)
-                    subscription.subscribed = True
-        except BaseException:
-            self.entered(group)
-            raise
-        return subscription.group
-
-    def entered(self, group: str) -> None:
-        """A member that was on its way is in it, or isn't coming."""
-        with self._lock:
-            subscription = self._groups[group]
-            subscription.entering -= 1
-            self._forget_if_empty(group, subscription)
-
-    def leave(self, member: Member, group: str) -> None:
-        with self._lock:
-            subscription = self._groups.get(group)
-            if subscription is not None:
-                subscription.group.discard(member)
-                self._forget_if_empty(group, subscription)
-
-    def count(self, group: str) -> int:
-        with self._lock:
-            subscription = self._groups.get(group)
-        return 0 if subscription is None else len(subscription.group)
-
-    def _forget_if_empty(self, group: str, subscription: _Subscription) -> None:
-        if not subscription.entering and not len(subscription.group):
-            del self._groups[group]
-            self.broker.unsubscribe(group)
-
-    def _deliver(self, delivery: Delivery) -> None:
-        subscription = self._groups.get(delivery.group)
-        if subscription is not None:
-            subscription.group.deliver(delivery)
-
-    def _mailbox(self, home: object, driver: Driver) -> Mailbox:
-        with self._mailboxes_lock:
-            mailbox = self._mailboxes.get(home)
-            if mailbox is None:
-                mailbox = self._mailboxes[home] = Mailbox(driver, self.counters, self._report)
-            return mailbox
-
-
-class _Subscription:
-    """A group that this worker has members in, or is about to."""
-
-    def __init__(self, group: LocalGroup) -> None:
-        self.group = group
-        self.lock = threading.Lock()
-        self.subscribed = False
-        self.entering = 0
+    def _check_events(self) -> None:
+        for pattern in self.events.patterns:
+            if not self.options_of(pattern.example).presence:
+                raise RegistrationError(
+                    f"somebody wants to hear who joins or leaves {pattern.text!r}, but that group "
+                    "has no presence: set presence = True for it"
+                )
 
 
 def make_publication(
@@ -411,6 +357,10 @@ def _ids(exclude: Any) -> frozenset[str]:
     if not isinstance(exclude, Iterable):
         raise TypeError(f"exclude takes connections or their ids, not {exclude!r}")
     return frozenset(each for one in exclude for each in _ids(one))
+
+
+def _no_presence(group: str) -> GroupError:
+    return GroupError(f"{group!r} has no presence: set presence = True for it")
 
 
 def _start(group: str, since: Any, history: History | None) -> str | None:

@@ -9,7 +9,14 @@ from flask import Flask, request
 from marshmallow import Schema, fields
 
 import flask_wsviews
-from flask_wsviews import BrokerUnavailable, GroupError, GroupRefused, WebSocketView, message
+from flask_wsviews import (
+    BrokerUnavailable,
+    GroupError,
+    GroupMember,
+    GroupRefused,
+    WebSocketView,
+    message,
+)
 
 app = Flask(__name__)
 for key, value in os.environ.items():
@@ -18,6 +25,17 @@ for key, value in os.environ.items():
 websocket = getattr(flask_wsviews, os.environ["ENGINE"])(app)
 websocket.configure_group("kept:{name}", history=20_000)
 websocket.configure_group("short:{name}", history=3)
+websocket.configure_group("present:{name}", presence=True)
+
+
+@websocket.on_join("present:{name}")
+def joined(group, member):
+    websocket.broadcast(group, json.dumps(["joined", member.id, member.meta]))
+
+
+@websocket.on_leave("present:{name}")
+def left(group, member):
+    websocket.broadcast(group, json.dumps(["left", member.id, member.meta]))
 
 
 @app.get("/")
@@ -41,6 +59,17 @@ def count(group):
     return str(websocket.groups.local_count(group))
 
 
+@app.get("/members/<group>")
+def members(group):
+    try:
+        found, count = websocket.members(group), websocket.count(group)
+    except BrokerUnavailable as error:
+        return str(error), 503
+    if hasattr(found, "__await__"):  # with uWSGI's own asyncio loop
+        return "can't wait here", 501
+    return {"members": found, "count": count, "pid": os.getpid()}
+
+
 @app.get("/counters")
 def counters():
     return vars(websocket.groups.counters)
@@ -48,8 +77,6 @@ def counters():
 
 class Commands:
     """What a client can have done: a JSON list of a command and its arguments."""
-
-    COMMANDS = ("join", "leave", "broadcast", "others", "groups", "id")
 
     def authorize_group(self, ws, group):
         return not group.startswith("secret")
@@ -65,18 +92,24 @@ class Commands:
             return websocket.broadcast(*arguments, exclude=ws)
         if name == "broadcast":
             return websocket.broadcast(*arguments)
-        return {"groups": sorted(ws.groups), "id": ws.id}[name]
+        if name == "members":
+            return websocket.members(*arguments)
+        if name == "count":
+            return websocket.count(*arguments)
+        return {"groups": sorted(ws.groups), "id": ws.id, "pid": os.getpid()}[name]
 
     def tell(self, ws, result):
         if hasattr(result, "position"):
             result = {"position": result.position, "lost": result.lost, "sent": result.replayed}
+        if isinstance(result, list):
+            result = [[e.id, e.meta] if isinstance(e, GroupMember) else e for e in result]
         ws.send(json.dumps({"result": result}))
 
     def tell_error(self, ws, error):
         ws.send(json.dumps({"error": type(error).__name__, "text": str(error)}))
 
 
-ERRORS = (GroupError, GroupRefused, BrokerUnavailable)
+ERRORS = (TypeError, GroupError, GroupRefused, BrokerUnavailable)
 
 
 class Plain(Commands, WebSocketView):
@@ -138,6 +171,16 @@ else:
 
         def on_close(self, ws, code, reason):
             websocket.broadcast("lobby", f"closed {sorted(ws.groups)}")
+
+
+@websocket.route(
+    "/function/<room>", groups=["function:{room}"], history=10, presence=True, slow_clients="close"
+)
+def function(ws, room):
+    """Tells who is there already when it is called."""
+    ws.send(json.dumps([sorted(ws.groups), websocket.count(f"function:{room}")]))
+    while ws.receive() is not None:
+        pass
 
 
 @websocket.route("/unawaited/<group>")

@@ -1,0 +1,155 @@
+"""What one process has of groups: its members, its subscriptions and its threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..config import Settings
+from ..engines.threads import Threads
+from ..exceptions import BrokerUnavailable
+from .attendance import Attendance
+from .base import Broker, Delivery, History
+from .chores import Chores
+from .events import PresenceEvents
+from .local import Counters, LocalGroup, Mailbox, Member, SlowReport
+from .memory_presence import MemoryPresence
+
+if TYPE_CHECKING:
+    from ..engines import Driver
+
+T = TypeVar("T")
+
+# Operations that an event loop has handed over and that aren't done yet. A broker that is
+# slow for a while delays them; more than that are refused.
+MAX_PENDING = 10_000
+
+
+class Worker:
+    """The members of this process, and its part of the broker.
+
+    :param broker: what carries messages.
+    :param settings: the application's.
+    :param events: who is told of members that come and go.
+    """
+
+    def __init__(self, broker: Broker, settings: Settings, events: PresenceEvents) -> None:
+        self.pid = os.getpid()
+        self.broker = broker
+        self._timeout = settings.broker_timeout
+        self.counters = Counters()
+        self._report = SlowReport()
+        self._lock = threading.Lock()
+        self._groups: dict[str, _Subscription] = {}
+        self._mailboxes: dict[object, Mailbox] = {}
+        self._mailboxes_lock = threading.Lock()
+        # One thread, for the order of what an event loop does.
+        self._threads = Threads(1, "wsviews-groups")
+        self._pending = 0
+        self._event_chores = Chores("wsviews-events")
+        #: The part in presence; nobody asks for it where the broker keeps none.
+        self.attendance = Attendance(
+            broker.presence or MemoryPresence(),
+            settings.presence_ttl,
+            partial(events.tell, self._event_chores),
+        )
+        broker.start(self._deliver)
+
+    def call_in_thread(self, function: Callable[..., T], *arguments: Any) -> Any:
+        """Call *function* in a thread, one after the other; for the event loop.
+
+        :returns: an awaitable.
+        :raises BrokerUnavailable: if too much is waiting already.
+        """
+        import asyncio
+
+        if self._pending >= MAX_PENDING:
+            raise BrokerUnavailable(f"{MAX_PENDING} operations wait for the broker already")
+        self._pending += 1
+
+        def call() -> T:
+            try:
+                return function(*arguments)
+            finally:
+                self._pending -= 1
+
+        # Who waits may be cancelled, but what has been handed over is done.
+        return asyncio.shield(asyncio.wrap_future(self._threads.submit(call)))
+
+    def close(self) -> None:
+        """End what has been started; waits until the broker knows who has left."""
+        self._threads.close()
+        self.attendance.close(self._timeout)
+        self._event_chores.close(self._timeout)
+        self.broker.close()
+
+    def enter(self, group: str, history: History | None) -> LocalGroup:
+        """Find a group, subscribed to; it stays so until :meth:`entered`.
+
+        :raises BrokerUnavailable: if that isn't possible.
+        """
+        with self._lock:
+            subscription = self._groups.get(group)
+            if subscription is None:
+                subscription = self._groups[group] = _Subscription(LocalGroup(group, self._mailbox))
+            subscription.entering += 1
+        try:
+            with subscription.lock:
+                if not subscription.subscribed:
+                    self.broker.subscribe(group, history)
+                    subscription.subscribed = True
+        except BaseException:
+            self.entered(group)
+            raise
+        return subscription.group
+
+    def entered(self, group: str) -> None:
+        """A member that was on its way is in it, or isn't coming."""
+        with self._lock:
+            subscription = self._groups[group]
+            subscription.entering -= 1
+            self._forget_if_empty(group, subscription)
+
+    def leave(self, member: Member, group: str) -> None:
+        """Let a member go; nothing happens if it isn't in the group."""
+        with self._lock:
+            subscription = self._groups.get(group)
+            if subscription is not None:
+                subscription.group.discard(member)
+                self._forget_if_empty(group, subscription)
+
+    def count(self, group: str) -> int:
+        """How many members a group has here."""
+        with self._lock:
+            subscription = self._groups.get(group)
+        return 0 if subscription is None else len(subscription.group)
+
+    def _forget_if_empty(self, group: str, subscription: _Subscription) -> None:
+        if not subscription.entering and not len(subscription.group):
+            del self._groups[group]
+            self.broker.unsubscribe(group)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        subscription = self._groups.get(delivery.group)
+        if subscription is not None:
+            subscription.group.deliver(delivery)
+
+    def _mailbox(self, home: object, driver: Driver) -> Mailbox:
+        with self._mailboxes_lock:
+            mailbox = self._mailboxes.get(home)
+            if mailbox is None:
+                mailbox = self._mailboxes[home] = Mailbox(driver, self.counters, self._report)
+            return mailbox
+
+
+class _Subscription:
+    """A group that this worker has members in, or is about to."""
+
+    def __init__(self, group: LocalGroup) -> None:
+        self.group = group
+        self.lock = threading.Lock()
+        self.subscribed = False
+        self.entering = 0
