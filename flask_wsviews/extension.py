@@ -20,7 +20,7 @@ from .engines import Engine, make_engine
 from .exceptions import EngineError, OutgoingMessageError, RegistrationError
 from .groups import GroupMember, Groups, Outcome
 from .groups.attendance import JOINED, LEFT
-from .groups.local import MESSAGE_ID
+from .groups.mailbox import MESSAGE_ID
 from .groups.service import GroupOptions, history_of
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
 from .messages import ErrorMessage, Protocol, SchemaLike, as_schema

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import Schema
 
 from ..blueprints import EXTENSION
-from ..groups.local import MESSAGE_ID
+from ..groups.mailbox import MESSAGE_ID
 from ..messages import ERROR_TYPE, REF, Handler, Protocol, as_schema
 from ..views import declared, protocol_of, view_class_of
 from .parameters import address_of, parameters_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import BrokerUnavailable, GroupRefused, InvalidMessage
 from ..steps import Step, is_coroutine_function, run_steps, run_steps_async
-from .local import Member
+from .mailbox import Member
 from .names import check_group
 from .outcome import Outcome, in_event_loop
 from .service import Groups, Joined

@@ -20,7 +20,8 @@ from ..typing import Sendable
 from .base import Broker, History, Publication, Replay, id_key
 from .brokers import make_broker
 from .events import PresenceEvents
-from .local import Counters, LocalGroup, Member, text_of
+from .local import LocalGroup
+from .mailbox import Counters, Member, text_of
 from .names import Pattern, check_group
 from .outcome import Outcome, in_event_loop
 from .presence import GroupMember, PresenceStore, checked_meta

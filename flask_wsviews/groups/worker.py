@@ -15,7 +15,8 @@ from .attendance import Attendance
 from .base import Broker, Delivery, History
 from .chores import Chores
 from .events import PresenceEvents
-from .local import Counters, LocalGroup, Mailbox, Member, SlowReport
+from .local import LocalGroup
+from .mailbox import Counters, Mailbox, Member, SlowReport
 from .memory_presence import MemoryPresence
 
 if TYPE_CHECKING:

@@ -25,10 +25,12 @@ from flask_wsviews.connection import PreparedMessage
 from flask_wsviews.groups import Broker, Delivery, Groups, History, Outcome, Publication, health
 from flask_wsviews.groups.base import id_key
 from flask_wsviews.groups.health import Health, delay_after
-from flask_wsviews.groups.local import (
+from flask_wsviews.groups.local import LocalGroup
+from flask_wsviews.groups.mailbox import (
     BATCH,
+    MAILBOX_SHARE,
+    PARCEL_SIZE,
     Counters,
-    LocalGroup,
     Mailbox,
     Member,
     SlowReport,
@@ -190,6 +192,58 @@ def test_a_home_is_called_once_for_many_messages_and_members() -> None:
     assert [driver.bursts for driver in drivers] == [[3], [2], [3]]
     assert local.counters.delivered == 8
     assert len(local.group) == 3
+
+
+class Recorder(Driver):
+    """A connection whose client takes everything at once."""
+
+    def __init__(self, home: list) -> None:
+        super().__init__(home)
+        self.got: list[str] = []
+        self.closed: tuple[int, str] | None = None
+
+    def deliver(self, messages: list[PreparedMessage], policy: str) -> int:
+        self.got += [bytes(message._frame.data).decode() for message in messages]
+        return 0
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+
+
+def test_what_is_kept_for_a_home_that_hangs_is_bounded() -> None:
+    local, calls = Local(), []
+    closing, dropping, typed, leaving = (Recorder(calls) for _ in range(4))
+    local.group.add(member(closing, "closing"))
+    local.group.add(member(dropping, "dropping", "drop-newest"))
+    local.group.add(member(typed, "typed", "drop-oldest", tell=lambda group: f"lost {group}"))
+    gone = member(leaving, "leaving")
+    local.group.add(gone)
+    other = LocalGroup("other", local.mailbox)
+    other.add(member(dropping, "dropping", "drop-newest"))
+    room = MAILBOX_SHARE * dropping.connection.settings.max_send_buffer
+    body = "x" * 100_000
+    kept = room // (len(body) + PARCEL_SIZE)
+    local.deliver(*[body] * (kept + 5))
+    # It would fit, but the gap before it has to be told first.
+    local.deliver("small")
+    other.deliver(Delivery("other", "small"))
+    local.group.discard(gone)
+    [mailbox] = local.mailboxes.values()
+    assert len(mailbox._waiting) == kept + 1
+    while calls:
+        calls.pop(0)()
+    assert closing.got == [body] * kept
+    assert closing.closed == (1008, "the server is too busy")
+    assert dropping.got == [*[body] * kept, "small"]
+    assert typed.got == [*[body] * kept, "lost g"]
+    assert (leaving.got, leaving.closed, typed.closed, dropping.closed) == ([], None, None, None)
+    assert (local.counters.closed, local.counters.dropped) == (1, 12)
+    # Then it goes on as ever, with all of the room.
+    assert mailbox._room == room
+    local.deliver("after")
+    while calls:
+        calls.pop(0)()
+    assert typed.got[-1] == dropping.got[-1] == "after"
 
 
 def test_others_have_their_turn_in_between() -> None:

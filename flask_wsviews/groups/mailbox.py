@@ -1,0 +1,290 @@
+"""What brings a group's messages to the connections that one thread or event loop serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..connection import PreparedMessage
+from .base import Delivery, id_key
+
+if TYPE_CHECKING:
+    from ..engines import Driver
+
+logger = logging.getLogger("flask_wsviews")
+
+# Slow clients are told of at most this often, in seconds.
+REPORT_INTERVAL = 10.0
+
+# Messages that a mailbox hands out before others have their turn in the event loop.
+BATCH = 64
+
+# How much a mailbox keeps while its event loop does something else, as a multiple of what a slow
+# client may have to catch up. It is one copy for all members, so a burst doesn't count as slowness.
+MAILBOX_SHARE = 16
+
+# What a message takes beside its body, in bytes.
+PARCEL_SIZE = 500
+
+#: The field by which a typed message tells its id.
+MESSAGE_ID = "message_id"
+
+# Why a client is closed that can't be told what it misses.
+TOO_BUSY = "the server is too busy"
+
+POLICY_VIOLATION = 1008
+
+Key = tuple[int, int]
+
+
+class Member:
+    """A connection as groups see it.
+
+    :param id: the connection's.
+    :param driver: its driver.
+    :param policy: of :data:`~flask_wsviews.config.POLICIES`.
+    :param tell_lost: makes the message that tells of a gap in a group; ``None`` for none.
+    """
+
+    __slots__ = ("driver", "id", "policy", "tell_lost")
+
+    def __init__(
+        self,
+        id: str,
+        driver: Driver,
+        policy: str,
+        tell_lost: Callable[[str], str] | None = None,
+    ) -> None:
+        self.id = id
+        self.driver = driver
+        self.policy = policy
+        self.tell_lost = tell_lost
+
+
+@dataclass
+class Counters:
+    """What this worker has done, since it began."""
+
+    #: Messages that were handed to a connection.
+    delivered: int = 0
+    #: Messages that slow clients have to do without.
+    dropped: int = 0
+    #: Slow clients that were closed.
+    closed: int = 0
+
+
+class Seat:
+    """A member's place in a group; nothing reaches it any more once it is given up."""
+
+    __slots__ = ("after", "member", "taken")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.taken = True
+        #: What has been replayed up to: the same may still be on its way from the broker.
+        self.after: Key | None = None
+
+    def unseen(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Those of *parcels* that haven't been replayed to the member."""
+        after = self.after
+        if after is None:
+            return parcels
+        found = [p for p in parcels if p.delivery.id is None or id_key(p.delivery.id) > after]
+        if any(parcel.delivery.id is not None for parcel in found):
+            # They come in order, so there is nothing left to look out for.
+            self.after = None
+        return found
+
+
+class Parcel:
+    """A message for many: what goes over the wire is made once, when it is first needed."""
+
+    __slots__ = ("_prepared", "delivery", "size")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        #: What it counts for in a mailbox, in bytes.
+        self.size = PARCEL_SIZE + len(delivery.body or "")
+        self._prepared: PreparedMessage | None = None
+
+    @property
+    def prepared(self) -> PreparedMessage:
+        """The message as it goes out."""
+        if self._prepared is None:
+            self._prepared = PreparedMessage(text_of(self.delivery))
+        return self._prepared
+
+    def messages_for(self, member: Member) -> list[PreparedMessage]:
+        """What *member* gets of it."""
+        delivery = self.delivery
+        messages = []
+        if delivery.lost and member.tell_lost is not None:
+            messages.append(PreparedMessage(member.tell_lost(delivery.group)))
+        if delivery.body is not None and member.id not in delivery.exclude:
+            messages.append(self.prepared)
+        return messages
+
+
+class Mailbox:
+    """Messages for the connections of one home, in the order in which they arrived.
+
+    However many are waiting, the home is called once for all of them. Where several threads are
+    at home, as with the blocking engine, one of them hands out what the others bring.
+    """
+
+    def __init__(self, home: Driver, counters: Counters, report: SlowReport) -> None:
+        self._home = home
+        self._counters = counters
+        self._report = report
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Sequence[Seat], Parcel]] = deque()
+        self._room = MAILBOX_SHARE * home.connection.settings.max_send_buffer
+        #: By group: whom messages were not kept for, and how many.
+        self._missed: dict[str, tuple[Sequence[Seat], int]] = {}
+        self._is_called = False
+
+    def put(self, seats: Sequence[Seat], parcel: Parcel) -> None:
+        """Take a message; :meth:`hand_out` has to follow.
+
+        While its place hangs only so much is kept. Whoever is to get more is treated as a slow
+        client, once that place comes back.
+        """
+        with self._lock:
+            group = parcel.delivery.group
+            if self._room >= parcel.size and group not in self._missed:
+                self._room -= parcel.size
+                self._waiting.append((seats, parcel))
+            else:
+                self._missed[group] = (seats, self._missed.get(group, (seats, 0))[1] + 1)
+
+    def hand_out(self) -> None:
+        """See that what is waiting goes out: now, if this is the place, or else soon."""
+        with self._lock:
+            if self._is_called or not (self._waiting or self._missed):
+                return
+            self._is_called = True
+        try:
+            self._home.call_at_home(self._hand_out)
+        except RuntimeError:
+            # Its event loop has ended, and its connections with it.
+            with self._lock:
+                self._waiting.clear()
+                self._missed.clear()
+                self._is_called = False
+
+    def _hand_out(self) -> None:
+        done = 0
+        while done < BATCH or not self._home.shares_thread:
+            with self._lock:
+                missed = {} if self._waiting else self._missed
+                if missed:
+                    self._missed = {}
+                elif not self._waiting:
+                    self._is_called = False
+                    return
+                else:
+                    seats, parcels = self._next()
+            if missed:
+                self._tell_missed(missed)
+                continue
+            self._deliver(seats, parcels)
+            done += len(parcels)
+        self._home.call_soon_at_home(self._hand_out)
+
+    def _next(self) -> tuple[Sequence[Seat], list[Parcel]]:
+        """What is first, and with it what follows for the same members."""
+        waiting = self._waiting
+        seats, parcel = waiting.popleft()
+        parcels = [parcel]
+        while waiting and waiting[0][0] is seats and len(parcels) < BATCH:
+            parcels.append(waiting.popleft()[1])
+        self._room += sum(parcel.size for parcel in parcels)
+        return seats, parcels
+
+    def _tell_missed(self, missed: dict[str, tuple[Sequence[Seat], int]]) -> None:
+        """Do with those who miss messages what their policy says."""
+        for group, (seats, count) in missed.items():
+            gap = Parcel(Delivery(group, None, lost=True))
+            staying = []
+            for seat in seats:
+                if not seat.taken:
+                    continue
+                if seat.member.policy == "close":
+                    seat.member.driver.close(POLICY_VIOLATION, TOO_BUSY)
+                    self._counters.closed += 1
+                    self._report.note(closed=1)
+                else:
+                    staying.append(seat)
+                    self._counters.dropped += count
+                    self._report.note(dropped=count)
+            self._deliver(staying, [gap])
+
+    def _deliver(self, seats: Sequence[Seat], parcels: list[Parcel]) -> None:
+        counters = self._counters
+        is_plain = not any(p.delivery.exclude or p.delivery.lost for p in parcels)
+        for_all = [parcel.prepared for parcel in parcels] if is_plain else []
+        for seat in seats:
+            if not seat.taken:
+                continue
+            member = seat.member
+            try:
+                unseen = seat.unseen(parcels)
+                messages = for_all
+                if not is_plain or unseen is not parcels:
+                    messages = [m for parcel in unseen for m in parcel.messages_for(member)]
+                dropped = member.driver.deliver(messages, member.policy)
+            except Exception:
+                logger.exception("a message could not be handed to a connection")
+                continue
+            counters.delivered += len(messages) - dropped
+            if not dropped:
+                continue
+            if member.policy == "close":
+                counters.closed += 1
+                self._report.note(closed=1)
+            else:
+                counters.dropped += dropped
+                self._report.note(dropped=dropped)
+
+
+class SlowReport:
+    """Tells of slow clients in the log, in one line now and then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = 0
+        self._dropped = 0
+        self._next = 0.0
+
+    def note(self, *, closed: int = 0, dropped: int = 0) -> None:
+        """Count, and log if it's time to."""
+        with self._lock:
+            self._closed += closed
+            self._dropped += dropped
+            now = monotonic()
+            if now < self._next:
+                return
+            self._next = now + REPORT_INTERVAL
+            closed, self._closed = self._closed, 0
+            dropped, self._dropped = self._dropped, 0
+        logger.warning(
+            "clients are too slow for what their groups get: %d closed with 1008, %d messages "
+            "dropped since the last such line",
+            closed,
+            dropped,
+        )
+
+
+def text_of(delivery: Delivery) -> str | bytes:
+    """What goes to the client: a typed message carries its id."""
+    body = delivery.body
+    assert body is not None
+    if delivery.typed and delivery.id is not None and isinstance(body, str):
+        # An object with a discriminator in it is never empty.
+        return f'{{"{MESSAGE_ID}": "{delivery.id}", {body[1:].lstrip()}'
+    return body
