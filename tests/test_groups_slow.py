@@ -38,9 +38,15 @@ def test_a_member_that_never_reads_is_no_matter_of_the_others(
         slow.send(Opcode.TEXT, json.dumps(["join", "team"]))
         slow.recv_message()
         ask(quick, "join", "team")
+        pid = int(server.get("/"))
+        early = 0
         for number in range(COUNT):
             publish(server, "team", f"{number:05}" + "x" * SIZE)
             assert listen(quick)[0][:5] == f"{number:05}"
+            if number == COUNT // 4:
+                early = resident(pid)
+        # What has been published since is five times that.
+        assert resident(pid) - early < COUNT * 3 // 4 * SIZE / 5
 
         def counted() -> dict[str, int]:
             found: dict[str, int] = json.loads(server.get("/counters"))
@@ -60,6 +66,12 @@ def test_a_member_that_never_reads_is_no_matter_of_the_others(
         # One line in ten seconds.
         lines = server.log.count("clients are too slow")
         assert 1 <= lines <= 1 + (time.monotonic() - began) / 10
+
+
+def resident(pid: int) -> int:
+    """How much memory a process has, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def read_all(client: RawClient, count: int) -> list[int]:

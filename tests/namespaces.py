@@ -1,0 +1,97 @@
+"""Network namespaces: hosts of a test's own, with cables that can be cut. They need root."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import cache
+from itertools import count
+from typing import TypeVar
+
+T = TypeVar("T")
+
+CLONE_NEWNET = 0x40000000
+
+_numbers = count(1)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+
+
+@cache
+def why_not() -> str | None:
+    """Why there can be none here; ``None`` if there can."""
+    try:
+        with Host():
+            return None
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"no network namespaces here: {getattr(error, 'stderr', None) or error}"
+
+
+class Host:
+    """A namespace with a loopback interface, for the time of a ``with`` block."""
+
+    def __init__(self) -> None:
+        self.name = f"wsviews-{os.getpid()}-{next(_numbers)}"
+
+    def __enter__(self) -> Host:
+        _ip("netns", "add", self.name)
+        _ip("-n", self.name, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _ip("netns", "del", self.name)
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Call *function* on this host: its sockets and processes stay there."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            try:
+                with open(f"/run/netns/{self.name}") as namespace:
+                    libc = ctypes.CDLL(None, use_errno=True)
+                    if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), "setns()")
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        # A namespace is a thread's own, so this one enters it and ends there.
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        return future.result()
+
+
+class Cable:
+    """Connects two hosts.
+
+    :param addresses: that of each, in one network of /30.
+    """
+
+    def __init__(self, one: Host, two: Host, addresses: tuple[str, str]) -> None:
+        self._two = two
+        self._end = f"to-{one.name.rpartition('-')[2]}"
+        other = f"to-{two.name.rpartition('-')[2]}"
+        _ip(
+            *("-n", one.name, "link", "add", other, "type", "veth"),
+            *("peer", "name", self._end, "netns", two.name),
+        )
+        for host, end, address in zip((one, two), (other, self._end), addresses, strict=True):
+            _ip("-n", host.name, "address", "add", f"{address}/30", "dev", end)
+            _ip("-n", host.name, "link", "set", end, "up")
+
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Nothing goes through any more, and nobody is told."""
+        _ip("-n", self._two.name, "link", "set", self._end, "down")
+        try:
+            yield
+        finally:
+            _ip("-n", self._two.name, "link", "set", self._end, "up")
