@@ -1,0 +1,54 @@
+"""Flask-WSViews: a function route, a class-based view, and a typed view, on the engine of ENGINE."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask
+from marshmallow import Schema, fields
+
+from flask_wsviews import AsyncioWebSocket, GeventWebSocket, WebSocket, WebSocketView, message
+
+app = Flask(__name__)
+engine = {"gevent": GeventWebSocket, "asyncio": AsyncioWebSocket, "blocking": WebSocket}
+websocket = engine[os.environ["ENGINE"]](app)
+
+if os.environ["ENGINE"] == "asyncio":
+
+    @websocket.route("/function")
+    async def function(ws):
+        async for received in ws:
+            await ws.send(received)
+
+    @websocket.route("/class")
+    class Echo(WebSocketView):
+        async def on_message(self, ws, received):
+            ws.send(received)
+else:
+
+    @websocket.route("/function")
+    def function(ws):
+        for received in ws:
+            ws.send(received)
+
+    @websocket.route("/class")
+    class Echo(WebSocketView):
+        def on_message(self, ws, received):
+            ws.send(received)
+
+
+class Say(Schema):
+    """Three fields."""
+
+    text = fields.Str(required=True)
+    room = fields.Str()
+    number = fields.Int()
+
+
+@websocket.route("/typed")
+class Typed(WebSocketView):
+    """Loads, routes and dumps."""
+
+    @message("say", schema=Say, reply=Say)
+    def say(self, ws, data):
+        return data
