@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from marshmallow import Schema
 from werkzeug.datastructures import Headers
@@ -125,7 +125,8 @@ class WebSocketClient:
         :raises ConnectionClosed: if the connection is closed.
         :raises TypeError: if *message* is neither text nor bytes.
         """
-        self._opened().send(self._converted(message, binary))
+        driver = self._opened()
+        driver.send(message if binary is None else self._converted(message, binary))
 
     def send_binary(self, message: Sendable) -> None:
         """Send a binary message; ``str`` is encoded as UTF-8."""
@@ -306,9 +307,9 @@ class WebSocketClient:
             except InvalidMessage as error:
                 yield partial(self.send_error, error)
 
-    def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
+    def _converted(self, message: Sendable, binary: bool) -> Sendable:
         # Once it is closed that is what send() tells, whatever the message.
-        if binary is None or not self.connected:
+        if not self.connected:
             return message
         return _as_bytes(message) if binary else _as_text(message)
 
@@ -334,25 +335,31 @@ class AsyncioWebSocketClient(WebSocketClient):
     while the client is slow.
     """
 
-    async def receive(self, timeout: float | None = None) -> Any:
+    def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
         receive = self._opened_async().receive_async
         if self._loads_messages:
-            return await run_steps_async(self._receive_loaded(receive, timeout))
-        return await receive(timeout)
+            return run_steps_async(self._receive_loaded(receive, timeout))
+        return receive(timeout)
 
-    async def recv(self, timeout: float | None = None) -> Any:
+    def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The same as :meth:`receive`."""
-        return await self.receive(timeout)
+        return self.receive(timeout)
 
-    async def a_recv(self, timeout: float | None = None) -> Any:
+    def a_recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The same as :meth:`receive`."""
-        return await self.receive(timeout)
+        return self.receive(timeout)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         """The messages up to the end of the connection."""
-        while (message := await self.receive()) is not None:
-            yield message
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next message."""
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
 
     def send(self, message: Sendable, binary: bool | None = None) -> Drained:  # type: ignore[override]
         """Send a message, as :meth:`WebSocketClient.send` does.
@@ -362,7 +369,8 @@ class AsyncioWebSocketClient(WebSocketClient):
 
         :returns: what may be awaited, to wait while the client is slow.
         """
-        return self._opened_async().send_async(self._converted(message, binary))
+        driver = self._opened_async()
+        return driver.send_async(message if binary is None else self._converted(message, binary))
 
     def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
         """The same as :meth:`send`."""
@@ -421,7 +429,7 @@ class AsyncioWebSocketClient(WebSocketClient):
         return self._opened_async().close_async(code, reason)
 
     def _opened_async(self) -> AsyncioDriver:
-        return cast("AsyncioDriver", self._opened())
+        return self._opened()  # type: ignore[return-value]
 
 
 def _as_bytes(message: Sendable) -> Sendable:

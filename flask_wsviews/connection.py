@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from copy import copy
 from enum import Enum
+from typing import ClassVar
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions import Extension
@@ -22,12 +23,8 @@ from websockets.frames import Close, Frame, Opcode
 
 from .config import Settings
 from .exceptions import ConnectionClosed, check_close
+from .framing import apply_mask, payload_of, plain_binary_size, plain_frame, read_plain
 from .typing import Message, Sendable
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # the wheel for this platform has no compiled part
-    from websockets.utils import apply_mask
 
 NO_STATUS = 1005
 ABNORMAL = 1006
@@ -62,6 +59,9 @@ class Connection:
     :param extensions: what was negotiated, in the order of the response.
     """
 
+    #: Whether plain frames are read by the short way. For tests of both.
+    takes_plain: ClassVar[bool] = True
+
     def __init__(
         self,
         settings: Settings,
@@ -79,6 +79,7 @@ class Connection:
         self._buffer = bytearray()
         self._frame_reads: list[bytes] = []
         self._checked = 0
+        self._awaited = 0  # the size of the plain frame that has begun, if one has
         self._parser: Generator[None, None, Frame] | None = None
         self._opcode: Opcode | None = None
         self._pieces: list[str | bytes] = []
@@ -115,9 +116,21 @@ class Connection:
         self._pinged = None
         if not self._listening:
             return
-        self._buffer += data
         try:
-            self._parse(now)
+            if self._awaited:
+                self._buffer += data
+                if len(self._buffer) < self._awaited:
+                    return
+                data = bytes(self._buffer)
+                self._buffer.clear()
+                self._awaited = 0
+            if self.takes_plain and self._is_between_messages:
+                data = self._take_plain(data)
+                if not data:
+                    return
+            self._buffer += data
+            if not self._awaited:
+                self._parse(now)
         except ProtocolError as error:
             self._end(_Ending(Close(1002, _reason(error)), now))
         except (PayloadTooBig, _LimitExceeded):
@@ -152,6 +165,16 @@ class Connection:
         )
 
     @property
+    def has_only_messages(self) -> bool:
+        """Whether there is nothing to do but to take messages, and more of them may come."""
+        return (
+            not self._outbox
+            and self.state is State.OPEN
+            and self._ending is None
+            and self._inbox_size < self.settings.max_receive_buffer
+        )
+
+    @property
     def has_news(self) -> bool:
         """Whether :meth:`next_message` or :attr:`state` has something new for the handler."""
         return bool(self._inbox) or self._ending is not None or self.state is State.CLOSED
@@ -166,8 +189,14 @@ class Connection:
         """
         if self.state is not State.OPEN:
             raise self.closed_error()
-        frame = _frame(message)
-        self._queue(frame.serialize(mask=False, extensions=self._extensions))
+        if self._extensions:
+            opcode, payload = payload_of(message)
+            frame = Frame(opcode, payload)
+            self._queue(frame.serialize(mask=False, extensions=self._extensions))
+        else:
+            data = plain_frame(message)
+            self._outbox.append(data)
+            self.send_backlog += len(data)
 
     def send_prepared(self, prepared: PreparedMessage, policy: str, now: float) -> int:
         """Queue a message that goes to many, unless the client lags behind by too much.
@@ -422,6 +451,35 @@ class Connection:
         self._frame_reads.append(data)
         return data
 
+    @property
+    def _is_between_messages(self) -> bool:
+        return (
+            not self._buffer
+            and self._opcode is None
+            and not self._frame_reads
+            and self.state is State.OPEN
+        )
+
+    def _take_plain(self, data: bytes) -> bytes:
+        """Take the plain frames that *data* begins with; returns the rest."""
+        limit = self.settings.max_message_size
+        messages: list[Message] = []
+        try:
+            position = read_plain(data, limit, messages)
+        finally:
+            # Those ahead of a bad one, too.
+            for message in messages:
+                self._inbox.append(message)
+                self._inbox_size += sys.getsizeof(message)
+        if not position:
+            rest = data
+        elif position == len(data):
+            return b""
+        else:
+            rest = data[position:]
+        self._awaited = plain_binary_size(rest, limit)
+        return rest
+
     def _parse(self, now: float) -> None:
         while self._listening:
             assert self._parser is not None
@@ -570,7 +628,7 @@ class PreparedMessage:
     """
 
     def __init__(self, message: Sendable) -> None:
-        self._frame = _frame(message)
+        self._frame = Frame(*payload_of(message))
         self._serialized: dict[tuple[int, ...], _SharedFrame] = {}
 
     def serialize(self, extensions: Sequence[Extension]) -> bytes:
@@ -586,15 +644,6 @@ class PreparedMessage:
 
 class _SharedFrame(bytes):
     """A frame that many connections queue, and that a slow client may have to do without."""
-
-
-def _frame(message: Sendable) -> Frame:
-    if isinstance(message, str):
-        return Frame(Opcode.TEXT, message.encode())
-    if isinstance(message, (bytes, bytearray, memoryview)):
-        return Frame(Opcode.BINARY, bytes(message))
-    kind = type(message).__name__
-    raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
 
 
 def _without_memory(extension: Extension) -> Extension:

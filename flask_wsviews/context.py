@@ -7,16 +7,27 @@ or matched again, which is most of what a full context costs.
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-from flask.ctx import RequestContext
-from flask.globals import request_ctx
+from flask import Flask
+from flask.ctx import AppContext, RequestContext
+from flask.globals import _cv_app, _cv_request, app_ctx, request_ctx
+from flask.signals import (
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    request_tearing_down,
+)
 
 if TYPE_CHECKING:
-    from flask import Flask, Request
+    from flask import Request
     from flask.sessions import SessionMixin
     from werkzeug.routing import MapAdapter
 
+
+# Whoever is told of contexts by Flask's own way of opening and closing them.
+_SIGNALS = (appcontext_pushed, request_tearing_down, appcontext_tearing_down, appcontext_popped)
 
 _SESSION_IS_PROPERTY = hasattr(RequestContext, "session")
 
@@ -35,6 +46,21 @@ class Handshake:
             context._session if _SESSION_IS_PROPERTY else context.session
         )
         self.url_adapter: MapAdapter | None = context.url_adapter
+        self.app_url_adapter: MapAdapter | None = app_ctx.url_adapter
+        self._is_plain = (
+            type(self.app).app_context is Flask.app_context and self.session is not None
+        )
+
+    @property
+    def nobody_watches(self) -> bool:
+        """Whether a context may come and go without a word to anybody."""
+        app = self.app
+        return (
+            self._is_plain
+            and not app.teardown_request_funcs
+            and not app.teardown_appcontext_funcs
+            and not any(signal.receivers for signal in _SIGNALS)
+        )
 
     @classmethod
     def current(cls) -> Handshake:
@@ -63,9 +89,48 @@ class HookContext(RequestContext):
         self._after_request_functions = []
         self._cv_tokens = []
 
+    def __enter__(self) -> HookContext:
+        if self._cv_tokens or not self._handshake.nobody_watches or _cv_app.get(None) is not None:
+            self.push()
+            return self
+        # What push() does, as far as there is something to do.
+        app_context = _HookAppContext(self._handshake)
+        app_context._cv_tokens.append(_cv_app.set(app_context))
+        self._cv_tokens.append((_cv_request.set(self), app_context))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type | None,
+        exc_value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if (
+            len(self._cv_tokens) != 1
+            or not self._handshake.nobody_watches
+            or _cv_request.get(None) is not self
+        ):
+            self.pop(exc_value)
+            return
+        token, app_context = self._cv_tokens.pop()
+        _cv_request.reset(token)
+        if app_context is not None:
+            _cv_app.reset(app_context._cv_tokens.pop())
+
     def copy(self) -> HookContext:
         """Another one, for ``copy_current_request_context``."""
         return HookContext(self._handshake)
 
     def match_request(self) -> None:
         """The handshake's rule and view arguments stand."""
+
+
+class _HookAppContext(AppContext):
+    """An application context whose URL adapter is there already."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        # Not AppContext.__init__, which makes that anew.
+        self.app = handshake.app
+        self.url_adapter = handshake.app_url_adapter
+        self.g = handshake.app.app_ctx_globals_class()
+        self._cv_tokens = []

@@ -56,7 +56,7 @@ async def run_steps_async(
         while True:
             try:
                 result = call(step)
-                if inspect.isawaitable(result):
+                if result is not None and inspect.isawaitable(result):
                     result = await result
             except BaseException as error:
                 step = steps.throw(error)

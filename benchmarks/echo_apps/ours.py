@@ -1,4 +1,4 @@
-"""Flask-WSViews: a function route, a class-based view, and a typed view, on the engine of ENGINE."""
+"""Flask-WSViews on the engine of ENGINE: a function route, a view, and a typed view."""
 
 from __future__ import annotations
 

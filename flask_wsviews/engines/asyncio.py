@@ -15,8 +15,10 @@ import sys
 import threading
 import time
 import warnings
+from asyncio import current_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
+from threading import get_ident
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -211,7 +213,7 @@ class AsyncioDriver(LoopDriver):
             message = self._take()
             if message is not None or self._told:
                 return message
-            left = time_left(timeout, deadline)
+            left = None if deadline is None else time_left(timeout, deadline)
             self._receiver = self._loop.create_future()
             timer = None if left is None else self._loop.call_later(left, self._wake_receiver)
             try:
@@ -223,7 +225,7 @@ class AsyncioDriver(LoopDriver):
 
     def send_async(self, message: Sendable) -> Drained:
         """Queue a message; await what is returned to wait while the client is slow."""
-        if self._in_loop() and asyncio.current_task() is self._owner:
+        if get_ident() == self._thread and current_task() is self._owner:
             self._queue_unawaited(message)
         else:
             self._send_from_outside(message)
@@ -234,11 +236,13 @@ class AsyncioDriver(LoopDriver):
         connection = self.connection
         waiting, backlog = self._unawaited, connection.send_backlog
         connection.send(message)
-        self._unawaited += connection.send_backlog - backlog
-        self._settle()
+        queued = connection.send_backlog - backlog
+        self._flush()
         if not self._writing:
             self._unawaited = 0
-        elif waiting and self._unawaited > connection.settings.max_send_buffer:
+            return
+        self._unawaited += queued
+        if waiting and self._unawaited > connection.settings.max_send_buffer:
             self.close(1008, TOO_SLOW)
 
     def close_async(self, code: int, reason: str) -> Drained:
@@ -385,7 +389,7 @@ class Drained:
     def __await__(self) -> Generator[Any, None, None]:
         driver = self._driver
         # In a thread there is nothing to wait for: what was sent has been handed to the loop.
-        if driver._in_loop() and driver._writing:
+        if driver._writing and driver._in_loop():
             yield from driver.wait_drained().__await__()
 
     #: For ``yield from`` in a coroutine made by ``types.coroutine``.

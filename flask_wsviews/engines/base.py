@@ -229,6 +229,7 @@ class Driver(ABC):
         self._released = False  # the socket isn't ours any more
         self._at_eof = False  # nothing more can be read
         self._is_full = False  # the kernel had no room when it was last asked
+        self._is_tls = isinstance(transport.sock, ssl.SSLSocket)
         self._told = False  # the handler knows that the connection ended
         self._ended_at: float | None = None
 
@@ -333,7 +334,7 @@ class Driver(ABC):
                 self._at_eof = True
                 return
             connection.receive_data(data, monotonic())
-            if len(data) < READ_SIZE and not isinstance(self._sock, ssl.SSLSocket):
+            if len(data) < READ_SIZE and not self._is_tls:
                 return
             budget -= len(data)
 
@@ -360,6 +361,8 @@ class Driver(ABC):
                 self._lost()
                 break
             connection.output_written(count, monotonic())
+            if not connection.send_backlog and connection.state is State.OPEN:
+                break
         return False
 
     def _lost(self) -> None:

@@ -196,7 +196,7 @@ class GeventDriver(LoopDriver):
             self._send_from_outside(message)
             return
         self.connection.send(message)
-        self._settle()
+        self._flush()
         while self._writing:
             if self.connection.state is not State.OPEN:
                 raise self.connection.closed_error()
@@ -233,6 +233,12 @@ class GeventDriver(LoopDriver):
 
     def _wake_receiver(self) -> None:
         self._wake(self._receiver)
+
+    def _resume_receiver(self) -> None:
+        # In the hub, whose callbacks may switch to a greenlet and get their turn back later.
+        waiter = self._receiver
+        if waiter is not None and not waiter.ready():
+            waiter.switch(None)
 
     def _wake_sender(self) -> None:
         self._wake(self._sender)

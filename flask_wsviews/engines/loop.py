@@ -70,6 +70,10 @@ class LoopDriver(Driver):
     def _wake_receiver(self) -> None:
         """Have a pending ``receive()`` look again."""
 
+    def _resume_receiver(self) -> None:
+        """As :meth:`_wake_receiver`, called by the loop itself when there is nothing else to do."""
+        self._wake_receiver()
+
     @abstractmethod
     def _wake_sender(self) -> None:
         """Have whoever waits for room to send look again."""
@@ -111,7 +115,10 @@ class LoopDriver(Driver):
     def _on_readable(self) -> None:
         try:
             self._read()
-            self._settle()
+            if self.connection.has_only_messages and not self._at_eof:
+                self._resume_receiver()
+            else:
+                self._settle()
         except Exception:
             # The loop would go on calling; a fault here costs this connection and no other.
             logger.exception("a connection could not be read")
@@ -150,8 +157,14 @@ class LoopDriver(Driver):
         message = connection.next_message()
         if message is None and connection.state is State.CLOSED:
             self._told = True
-        self._settle()
+        if not self._reading or connection.state is not State.OPEN:
+            self._settle()
         return message
+
+    def _flush(self) -> None:
+        """Write what has just been queued."""
+        if self._writing or self._write() or self.connection.state is not State.OPEN:
+            self._settle()
 
     def _free(self) -> None:
         self.schedule(None)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import websockets.utils
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import (
@@ -122,16 +123,32 @@ def test_a_message_after_a_fragmented_empty_one_begins_anew() -> None:
 
 def test_the_compiled_part_of_websockets_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
-    spec = importlib.util.find_spec("flask_wsviews.connection")
+    spec = importlib.util.find_spec("flask_wsviews.framing")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    peer = Peer()
-    assert module.apply_mask.__module__ == "websockets.utils"
-    peer.connection = module.Connection(peer.connection.settings, peer.now)
-    peer.feed_bytes(text(b"a" + GRIN))
-    assert peer.take() == ["a\N{GRINNING FACE}"]
+    assert module.apply_mask is websockets.utils.apply_mask
+    messages: list[str | bytes] = []
+    frame = text(b"a" + GRIN)
+    assert module.read_plain(frame, None, messages) == len(frame)
+    assert messages == ["a\N{GRINNING FACE}"]
+
+
+def test_when_there_is_nothing_but_messages() -> None:
+    peer = Peer(max_receive_buffer=100)
+    assert peer.connection.has_only_messages
+    peer.feed(text("a"))
+    assert peer.connection.has_only_messages
+    peer.feed(text("x" * 100))
+    assert not peer.connection.has_only_messages
+    peer.take()
+    assert peer.connection.has_only_messages
+    peer.feed(ping())
+    assert not peer.connection.has_only_messages
+    peer.sent()
+    peer.feed(close(1000))
+    assert not peer.connection.has_only_messages
 
 
 def test_nothing_is_there_before_a_message_is_complete() -> None:
@@ -258,7 +275,7 @@ def test_a_long_explanation_fits_into_the_close_frame(monkeypatch: pytest.Monkey
     connection_module = sys.modules[Peer().connection.__module__]
     monkeypatch.setattr(connection_module.Frame, "check", check)
     peer = Peer()
-    peer.feed(text("a"))
+    peer.feed(ping())
     monkeypatch.undo()
     assert peer.take() == []
     assert peer.sent_close().reason == "é" * 61

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import flask
 import pytest
 from flask import Flask, g, request, session
+from flask.ctx import AppContext
 from flask.globals import app_ctx
 from werkzeug.exceptions import NotFound
 
@@ -103,8 +105,7 @@ def test_nothing_is_matched_opened_or_called_again(
     with handshake.hook_context():
         assert request.url_rule is not None
         assert request.url_rule.rule == "/chat/<room>"
-    # The one is of the application context, which is made without a request.
-    assert adapters == [None]
+    assert adapters == []
 
 
 def test_urls_are_built_as_in_the_handshake(handshake: Handshake) -> None:
@@ -162,6 +163,72 @@ def test_hooks_may_overlap_those_of_other_connections(app: Flask, handshake: Han
         with other.hook_context():
             assert request.view_args == {"room": "attic"}
         assert request.view_args == {"room": "lobby"}
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        flask.appcontext_pushed,
+        flask.appcontext_popped,
+        flask.appcontext_tearing_down,
+        flask.request_tearing_down,
+    ],
+)
+def test_whoever_listens_to_contexts_is_told(
+    app: Flask, handshake: Handshake, signal: flask.signals.Namespace
+) -> None:
+    told = []
+
+    def listen(sender: Flask, **more: Any) -> None:
+        told.append(sender)
+
+    with signal.connected_to(listen), handshake.hook_context():
+        assert request.path == "/chat/lobby"
+    assert told == [app]
+
+
+def test_a_teardown_function_that_comes_late_is_called(app: Flask, handshake: Handshake) -> None:
+    calls: list[BaseException | None] = []
+    with handshake.hook_context():
+        # What Flask refuses after the first request, extensions do all the same.
+        app.teardown_appcontext_funcs.append(calls.append)
+    assert calls == [None]
+    assert not flask.has_app_context()
+
+
+def test_contexts_of_an_applications_own_kind(app: Flask) -> None:
+    class Special(Flask):
+        def app_context(self) -> AppContext:
+            context = super().app_context()
+            context.g.is_special = True
+            return context
+
+    with Special("special").test_request_context("/"):
+        handshake = Handshake.current()
+    with handshake.hook_context():
+        assert g.is_special
+
+
+def test_a_context_is_entered_again_while_it_lasts(handshake: Handshake) -> None:
+    context = handshake.hook_context()
+    with context:
+        g.number = 5
+        with context:
+            assert g.number == 5
+        assert g.number == 5
+        assert request.path == "/chat/lobby"
+    assert not flask.has_request_context()
+
+
+def test_contexts_that_end_in_the_wrong_order(handshake: Handshake) -> None:
+    def leave_the_outer_one_first() -> None:
+        outer, inner = handshake.hook_context(), handshake.hook_context()
+        outer.__enter__()
+        inner.__enter__()
+        with pytest.raises(AssertionError, match="Popped wrong request context"):
+            outer.__exit__(None, None, None)
+
+    copy_context().run(leave_the_outer_one_first)
 
 
 def test_a_hook_can_hand_its_context_on(handshake: Handshake) -> None:

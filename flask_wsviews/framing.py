@@ -1,0 +1,113 @@
+"""The frames that nearly all messages are made of, without the machinery that the others need.
+
+A *plain* frame is a whole message, text or binary, without reserved bits. Anything else, right or
+wrong, is left to ``websockets``, which reads the same bytes then.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from websockets.frames import Opcode
+
+from .typing import Message, Sendable
+
+__all__ = ["apply_mask", "payload_of", "plain_binary_size", "plain_frame", "read_plain"]
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the wheel for this platform has no compiled part
+    from websockets.utils import apply_mask
+
+# RFC 6455 5.2: FIN with an opcode, then MASK with a length.
+FIN = 0x80
+MASK = 0x80
+TEXT = FIN | Opcode.TEXT
+BINARY = FIN | Opcode.BINARY
+LENGTH_16, LENGTH_64 = 126, 127
+
+_unpack_16 = Struct("!H").unpack_from
+_unpack_64 = Struct("!Q").unpack_from
+_pack_16 = Struct("!BBH").pack
+_pack_64 = Struct("!BBQ").pack
+
+_TEXT_HEADS = [bytes((TEXT, length)) for length in range(LENGTH_16)]
+_BINARY_HEADS = [bytes((BINARY, length)) for length in range(LENGTH_16)]
+
+
+def read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
+    """Read the plain frames that *data* begins with.
+
+    :param limit: how long a message may be, in bytes.
+    :param messages: takes what they say.
+    :returns: where the first byte is that wasn't read.
+    :raises UnicodeDecodeError: if a text isn't UTF-8 (RFC 6455 8.1).
+    """
+    position = 0
+    size = len(data)
+    while size - position >= 6:
+        first = data[position]
+        length = data[position + 1] - MASK
+        if (first != TEXT and first != BINARY) or length < 0:
+            return position
+        start = position + 6
+        if length == LENGTH_16:
+            (length,) = _unpack_16(data, position + 2)
+            start = position + 8
+        elif length == LENGTH_64:
+            if size - position < 14:
+                return position
+            (length,) = _unpack_64(data, position + 2)
+            start = position + 14
+        end = start + length
+        if end > size or (limit is not None and length > limit):
+            return position
+        payload = apply_mask(data[start:end], data[start - 4 : start])
+        messages.append(payload.decode() if first == TEXT else payload)
+        position = end
+    return position
+
+
+def plain_binary_size(data: bytes, limit: int | None) -> int:
+    """How long the frame is that *data* begins with; 0 if it has to be looked at before its end.
+
+    A text does: it fails as soon as it can't be UTF-8 any more. So does one that is too long.
+    """
+    if len(data) < 14 or data[0] != BINARY or data[1] < MASK:
+        return 0
+    length = data[1] - MASK
+    start = 6
+    if length == LENGTH_16:
+        (length,) = _unpack_16(data, 2)
+        start = 8
+    elif length == LENGTH_64:
+        (length,) = _unpack_64(data, 2)
+        start = 14
+    return 0 if limit is None or length > limit else start + length
+
+
+def payload_of(message: Sendable) -> tuple[Opcode, bytes]:
+    """What a message is sent as: ``str`` as text, anything bytes-like as binary.
+
+    :raises TypeError: if it is neither.
+    """
+    if isinstance(message, str):
+        return Opcode.TEXT, message.encode()
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return Opcode.BINARY, bytes(message)
+    kind = type(message).__name__
+    raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
+
+
+def plain_frame(message: Sendable) -> bytes:
+    """The frame of a message, as a server sends it: without a mask (RFC 6455 5.1).
+
+    :raises TypeError: if it is neither text nor bytes.
+    """
+    opcode, payload = payload_of(message)
+    length = len(payload)
+    if length < LENGTH_16:
+        return (_TEXT_HEADS if opcode is Opcode.TEXT else _BINARY_HEADS)[length] + payload
+    if length < 1 << 16:
+        return _pack_16(FIN | opcode, LENGTH_16, length) + payload
+    return _pack_64(FIN | opcode, LENGTH_64, length) + payload
