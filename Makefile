@@ -21,7 +21,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint pure bench-idle bench-fanout bench-typed
+.PHONY: help demo test lint pure autobahn bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,8 @@ help:
 	@echo "make test   run all tests (ARGS='-k chat' to choose)"
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
+	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
+	@echo "make bench-echo   measure echoes beside other libraries (ARGS='-r 1 picows' to choose)"
 	@echo "make bench-fanout   measure broadcasts (ARGS='-m 10 500 gevent' to choose)"
 	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
 	@echo "make bench-typed  measure what a typed message costs"
@@ -51,6 +53,12 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+autobahn: $(VENV)/.installed-test
+	@$(BIN)/python tests/conformance/autobahn.py $(ARGS)
+
+bench-echo: $(VENV)/.installed-bench
+	@$(BIN)/python benchmarks/echo.py $(ARGS)
+
 bench-fanout: $(VENV)/.installed-test
 	@$(BIN)/python benchmarks/fanout.py $(ARGS)
 
@@ -62,6 +70,7 @@ bench-typed: $(VENV)/.installed-test
 
 $(VENV)/.installed-demo: EXTRAS = gevent
 $(VENV)/.installed-test: EXTRAS = gevent,test
+$(VENV)/.installed-bench: EXTRAS = gevent,test,bench
 $(VENV)/.installed-%: setup.cfg | $(BIN)/python
 	@$(CHOOSE_UWSGI); \
 		$(PIP) install -e ".[$(EXTRAS)]" && $(PIP) install --no-cache-dir -e ".[$$uwsgi]"

@@ -75,7 +75,7 @@ SUBJECTS = {
     "gevent-class": ours("gevent", "/class", *GEVENT),
     "blocking-function": ours("blocking", "/function", *THREADS),
     "blocking-class": ours("blocking", "/class", *THREADS),
-    "uwsgi-api-gevent": Subject(uwsgi("uwsgi_api:app", *GEVENT)),
+    "uwsgi-api-gevent": Subject(uwsgi("uwsgi_api:app", *GEVENT), binary=False),
     "flask-sock-gevent": Subject(gunicorn("-k", "gevent")),
     "flask-sock-threads": Subject(gunicorn("-k", "gthread", "--threads", "200")),
     "uvicorn-websockets": uvicorn("websockets-sansio"),

@@ -189,9 +189,8 @@ class Connection:
         """
         if self.state is not State.OPEN:
             raise self.closed_error()
-        if self._extensions:
-            opcode, payload = payload_of(message)
-            frame = Frame(opcode, payload)
+        if self._extensions and len(message) >= self.settings.compression_min_size:
+            frame = Frame(*payload_of(message))
             self._queue(frame.serialize(mask=False, extensions=self._extensions))
         else:
             data = plain_frame(message)
@@ -210,7 +209,8 @@ class Connection:
         """
         if self.state is not State.OPEN:
             raise self.closed_error()
-        frame = prepared.serialize(self._extensions)
+        compresses = bool(self._extensions) and prepared.size >= self.settings.compression_min_size
+        frame = prepared.serialize(self._extensions if compresses else ())
         dropped = 0
         excess = self.send_backlog + len(frame) - self.settings.max_send_buffer
         if excess > 0 and self.send_backlog:
@@ -221,7 +221,8 @@ class Connection:
                 dropped, excess = self._drop_oldest(excess)
             if excess > 0:
                 return dropped + 1
-        self._renew_deflaters()
+        if compresses:
+            self._renew_deflaters()
         self._queue(frame)
         return dropped
 
@@ -629,6 +630,8 @@ class PreparedMessage:
 
     def __init__(self, message: Sendable) -> None:
         self._frame = Frame(*payload_of(message))
+        #: How long it is, in characters or bytes.
+        self.size = len(message)
         self._serialized: dict[tuple[int, ...], _SharedFrame] = {}
 
     def serialize(self, extensions: Sequence[Extension]) -> bytes:

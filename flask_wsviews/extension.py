@@ -173,8 +173,8 @@ class WebSocket:
         :param view_func: a function, called once per connection as ``function(ws, **view_args)``; a
             :class:`WebSocketView` class; or its ``as_view()``.
         :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
-            as attributes: ``allowed_origins``, ``binary``, ``decorators``, ``emits``,
-            ``groups``, ``headers_schema``, ``history``, ``history_seconds``,
+            as attributes: ``allowed_origins``, ``binary``, ``compression``, ``decorators``,
+            ``emits``, ``groups``, ``headers_schema``, ``history``, ``history_seconds``,
             ``message_schema``, ``presence``, ``query_schema``, ``security``,
             ``slow_clients`` and ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.

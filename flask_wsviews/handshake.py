@@ -134,14 +134,28 @@ def choose_subprotocol(supported: Sequence[str], offer: Offer) -> str | None:
     return next((name for name in supported if name in offer.subprotocols), None)
 
 
-def negotiate_extensions(offer: Offer, settings: Settings) -> tuple[list[Extension], str | None]:
+def negotiate_extensions(
+    offer: Offer, settings: Settings, compression: bool | None = None
+) -> tuple[list[Extension], str | None]:
     """What is used of the client's extensions, and the header that says so (RFC 7692 5).
 
+    :param compression: in place of what the settings say.
     :raises werkzeug.exceptions.BadRequest: if the header can't be parsed.
     """
-    if not offer.extensions or not settings.compression:
+    if compression is None:
+        compression = settings.compression
+    if not offer.extensions or not compression:
         return [], None
-    factory = ServerPerMessageDeflateFactory()
+    bits = settings.compression_window_bits
+    fresh = not settings.compression_context_takeover
+    factory = ServerPerMessageDeflateFactory(
+        server_no_context_takeover=fresh,
+        client_no_context_takeover=fresh,
+        server_max_window_bits=bits,
+        # The client's only where it has said that it can: otherwise its window takes 32 KiB.
+        client_max_window_bits=bits,
+        compress_settings={"level": settings.compression_level, "memLevel": min(9, bits - 7)},
+    )
     try:
         offered = parse_extension(offer.extensions)
     except InvalidHeader as error:

@@ -156,7 +156,9 @@ class Upgrader:
             origins("allowed_origins", view.allowed_origins),
         )
         check_server(request.environ)
-        self._extensions, self._extensions_header = handshake.negotiate_extensions(offer, settings)
+        self._extensions, self._extensions_header = handshake.negotiate_extensions(
+            offer, settings, view.compression
+        )
         client_class = self._middleware.client_for(view)
         client = client_class(request.environ, -1, settings.close_timeout)
         client.app = kept.app

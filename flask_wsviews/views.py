@@ -29,6 +29,7 @@ UPGRADER = "flask_wsviews.upgrader"
 VIEW_OPTIONS = (
     "allowed_origins",
     "binary",
+    "compression",
     "decorators",
     "emits",
     "groups",
@@ -104,6 +105,9 @@ class WebSocketView(View):
 
     #: In place of ``WSVIEWS_SLOW_CLIENTS``: ``"close"``, ``"drop-oldest"`` or ``"drop-newest"``.
     slow_clients: ClassVar[str | None] = None
+
+    #: In place of ``WSVIEWS_COMPRESSION``: whether messages may be compressed.
+    compression: ClassVar[bool | None] = None
 
     #: Whether one call lasts as long as its connection does.
     keeps_thread: ClassVar[bool] = False

@@ -14,6 +14,7 @@ import browser
 import pytest
 import servers
 import uwsgi_asyncio
+from conformance import autobahn
 from flask.globals import _cv_app, _cv_request
 from servers import Server, poll
 
@@ -59,6 +60,8 @@ def pytest_report_header() -> list[str]:
     lines = []
     if reason := uwsgi_asyncio.why_not():
         lines.append(f"uWSGI's own asyncio loop is NOT tested, as it takes a build: {reason}")
+    if autobahn.find_python() is None:
+        lines.append("The Autobahn test suite is NOT run: there is no CPython 2.7")
     if browser.find() is None:
         lines.append("Pages are NOT tested in a browser: Chromium isn't installed")
     if shutil.which("nginx") is None:

@@ -51,6 +51,11 @@ def test_every_field_has_a_check_and_passes_it() -> None:
         ("ping_timeout", 1),
         ("close_timeout", 0.5),
         ("compression", True),
+        ("compression_level", 9),
+        ("compression_window_bits", 9),
+        ("compression_window_bits", 15),
+        ("compression_min_size", 0),
+        ("compression_context_takeover", False),
         ("monkey_patch", False),
     ],
 )
@@ -82,6 +87,10 @@ def test_values_that_can_be_used(name: str, value: Any) -> None:
         ("close_timeout", []),
         ("compression", 1),
         ("compression", None),
+        ("compression_level", 0),
+        ("compression_level", 10),
+        ("compression_window_bits", 8),
+        ("compression_window_bits", 16),
         ("monkey_patch", "yes"),
     ],
 )

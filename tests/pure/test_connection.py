@@ -20,7 +20,7 @@ from websockets.frames import Close, Opcode
 from websockets.protocol import Protocol, Side
 from websockets.protocol import State as ProtocolState
 
-from flask_wsviews.connection import CLOSE_GRACE, WRITE_SIZE, State
+from flask_wsviews.connection import CLOSE_GRACE, WRITE_SIZE, PreparedMessage, State
 from flask_wsviews.exceptions import ConnectionClosed, WSViewsError
 
 from .helpers import (
@@ -1162,6 +1162,15 @@ def test_compressed_messages_arrive() -> None:
     peer.feed_bytes(data)
     assert peer.take() == ["compress me " * 50, b"\x00" * 5000, "", "\N{EURO SIGN}"]
     assert peer.sent() == [(Opcode.PONG, b"between")]
+
+
+def test_small_messages_are_sent_as_they_are() -> None:
+    peer, _ = deflated(compression_min_size=10)
+    for message, first in (("x" * 9, 0x81), ("x" * 10, 0xC1)):
+        peer.connection.send(message)
+        assert peer.written()[0] == first
+        assert peer.connection.send_prepared(PreparedMessage(message), "close", peer.now) == 0
+        assert peer.written()[0] == first
 
 
 def test_sent_messages_are_compressed() -> None:

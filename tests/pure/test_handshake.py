@@ -303,6 +303,37 @@ def test_compression(header: str, answer: str) -> None:
     assert set(wanted_parameters) <= set(parameters)
 
 
+def test_compression_is_bounded_by_default() -> None:
+    extensions, accepted = negotiate_extensions(
+        offer(extensions=DEFLATE), Settings(compression=True)
+    )
+    [extension] = extensions
+    assert extension.local_max_window_bits == 12  # type: ignore[attr-defined]
+    assert extension.remote_max_window_bits == 12  # type: ignore[attr-defined]
+    assert accepted is not None
+    assert "no_context_takeover" not in accepted
+
+
+def test_compression_as_it_is_set() -> None:
+    settings = Settings(
+        compression=True,
+        compression_level=1,
+        compression_window_bits=15,
+        compression_context_takeover=False,
+    )
+    [extension], accepted = negotiate_extensions(offer(extensions=DEFLATE), settings)
+    assert accepted is not None
+    assert "server_no_context_takeover; client_no_context_takeover" in accepted
+    assert extension.compress_settings == {"level": 1, "memLevel": 8}  # type: ignore[attr-defined]
+
+
+def test_a_view_decides_on_compression() -> None:
+    off, on = Settings(), Settings(compression=True)
+    assert negotiate_extensions(offer(extensions=DEFLATE), on, False) == ([], None)
+    assert len(negotiate_extensions(offer(extensions=DEFLATE), off, True)[0]) == 1
+    assert len(negotiate_extensions(offer(extensions=DEFLATE), on, None)[0]) == 1
+
+
 @pytest.mark.parametrize("header", ["(", "permessage-deflate; =", "permessage-deflate;;"])
 def test_extensions_that_can_not_be_parsed(header: str) -> None:
     with pytest.raises(BadRequest) as caught:
