@@ -16,7 +16,9 @@ from .exceptions import ConnectionClosed, InvalidMessage, check_close
 from .groups.outcome import Outcome
 from .messages import ErrorMessage, Handler, Protocol
 from .steps import Step, run_steps, run_steps_async
-from .typing import Environ, Message, Sendable
+from .typing import AsyncDriver, Environ, Message, Sendable
+
+POLICY_VIOLATION = 1008
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .groups import Joined
     from .groups.membership import Membership
     from .groups.service import GroupOptions
+    from .rate_limits import Meter
 
 
 class WebSocketClient:
@@ -59,6 +62,7 @@ class WebSocketClient:
         self._protocol = Protocol()
         self._error_schema: Schema = ErrorMessage()
         self._loads_messages = False  # in receive(), for a function route
+        self._meter: Meter | None = None
         self._fd = fd
         self._driver: Driver | None = None
         self._offered: tuple[str, ...] = ()
@@ -81,8 +85,8 @@ class WebSocketClient:
         :raises TimeoutError: if no message came within *timeout*.
         """
         receive = self._opened().receive
-        if self._loads_messages:
-            return run_steps(self._receive_loaded(receive, timeout))
+        if self._loads_messages or self._meter is not None:
+            return run_steps(self._receive_checked(receive, timeout))
         return receive(timeout)
 
     def recv(self, timeout: float | None = None) -> Any:
@@ -98,6 +102,9 @@ class WebSocketClient:
         message = driver.receive_nowait()
         if message is None:
             return None if driver.connection.state is State.CLOSED else ""
+        if self._meter is not None and not self._meter.count():
+            self._close_for_rate()
+            return None
         if not self._loads_messages:
             return message
         try:
@@ -293,7 +300,27 @@ class WebSocketClient:
     def _loaded(self, message: Message) -> Any:
         return self._protocol.take(message, self.app.json.loads).data
 
-    def _receive_loaded(
+    def _receive_async(
+        self, driver: AsyncDriver, timeout: float | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Receive on an event loop; what counts messages may have to wait in a thread."""
+        if not self._loads_messages and self._meter is None:
+            return driver.receive_async(timeout)
+        steps = self._receive_checked(driver.receive_async, timeout)
+        meter = self._meter
+        if meter is None or not meter.waits:
+            return run_steps_async(steps)
+        return run_steps_async(
+            steps,
+            lambda step: driver.call_in_thread(step) if step == meter.count else step(),
+        )
+
+    def _close_for_rate(self) -> None:
+        assert self._meter is not None
+        reason = f"too many messages: {self._meter.rate} at most"
+        self._opened().close(POLICY_VIOLATION, reason)
+
+    def _receive_checked(
         self, receive: Callable[[float | None], Any], timeout: float | None
     ) -> Generator[Step, Any, Any]:
         deadline = None if timeout is None else monotonic() + timeout
@@ -302,6 +329,11 @@ class WebSocketClient:
             message = yield partial(receive, left)
             if message is None:
                 return None
+            if self._meter is not None and not (yield self._meter.count):
+                self._close_for_rate()
+                continue
+            if not self._loads_messages:
+                return message
             try:
                 return self._loaded(message)
             except InvalidMessage as error:
@@ -337,10 +369,7 @@ class AsyncioWebSocketClient(WebSocketClient):
 
     def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
-        receive = self._opened_async().receive_async
-        if self._loads_messages:
-            return run_steps_async(self._receive_loaded(receive, timeout))
-        return receive(timeout)
+        return self._receive_async(self._opened_async(), timeout)
 
     def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The same as :meth:`receive`."""

@@ -23,6 +23,8 @@ class Settings:
     :param max_connections: how many WebSockets one worker has at a time; further handshakes are
         refused with 503. ``None`` for the engine's own limit: 1,000, a thread each, on the
         blocking one, none on the others.
+    :param max_connections_per_address: how many of them one client address has in a worker; 429
+        beyond. ``None`` for no limit.
     :param max_message_size: largest message taken from a client, in bytes after reassembly and
         decompression; a larger one closes the connection with 1009. ``None`` for no limit.
     :param max_fragments: most frames one message may be split into (1009 beyond).
@@ -33,6 +35,16 @@ class Settings:
     :param ping_interval: seconds without a sign of life after which a Ping goes out.
         ``None`` turns keepalive off.
     :param ping_timeout: seconds that the peer has to answer a Ping.
+    :param max_control_frames: Pings and Pongs that a client may send in a second; it is closed with
+        1008 beyond.
+    :param idle_timeout: seconds after which a client that sends no message is closed with 1001.
+        ``None`` for never.
+    :param max_lifetime: seconds after which a connection is closed with 1012, so that the client
+        comes back. ``None`` for never.
+    :param rate_limit: how many messages a client may send, such as ``"20/second"``; it is closed
+        with 1008 beyond. ``None`` for no limit. It takes the library ``limits``.
+    :param rate_limit_storage: where they are counted, as ``limits`` has it: ``"memory://"`` for
+        each worker by itself, ``"redis://…"`` for all together.
     :param close_timeout: seconds that the closing handshake may take.
     :param shutdown_timeout: seconds that a worker which ends gives its connections to say goodbye.
     :param allowed_origins: origins such as ``"https://example.org"`` that may connect besides the
@@ -65,12 +77,18 @@ class Settings:
     """
 
     max_connections: int | None = None
+    max_connections_per_address: int | None = None
     max_message_size: int | None = 1024 * 1024
     max_fragments: int = 16 * 1024
     max_receive_buffer: int = 256 * 1024
     max_send_buffer: int = 1024 * 1024
     ping_interval: float | None = 25.0
     ping_timeout: float = 20.0
+    max_control_frames: int = 500
+    idle_timeout: float | None = None
+    max_lifetime: float | None = None
+    rate_limit: str | None = None
+    rate_limit_storage: str = "memory://"
     close_timeout: float = 5.0
     shutdown_timeout: float = 5.0
     allowed_origins: frozenset[str] | str = frozenset()
@@ -199,12 +217,18 @@ def _flag(key: str, value: Any) -> bool:
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_connections": _number(int, 1, "connections", optional=True),
+    "max_connections_per_address": _number(int, 1, "connections", optional=True),
     "max_message_size": _number(int, 1, "bytes", optional=True),
     "max_fragments": _number(int, 1, "frames"),
     "max_receive_buffer": _number(int, 1, "bytes"),
     "max_send_buffer": _number(int, 1, "bytes"),
     "ping_interval": _number(float, 0.01, "seconds", optional=True),
     "ping_timeout": _number(float, 0.01, "seconds"),
+    "max_control_frames": _number(int, 1, "frames"),
+    "idle_timeout": _number(float, 0.01, "seconds", optional=True),
+    "max_lifetime": _number(float, 0.01, "seconds", optional=True),
+    "rate_limit": _name,
+    "rate_limit_storage": _text,
     "close_timeout": _number(float, 0.01, "seconds"),
     "shutdown_timeout": _number(float, 0.01, "seconds"),
     "allowed_origins": origins,

@@ -29,6 +29,8 @@ from .typing import Message, Sendable
 NO_STATUS = 1005
 ABNORMAL = 1006
 
+GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART = 1001, 1008, 1012
+
 # How long a peer that has sent its close frame waits for ours while a hook is still at work on
 # what came before. A reply that is ready within it arrives; no browser waits longer than this.
 CLOSE_GRACE = 1.0
@@ -99,7 +101,11 @@ class Connection:
         self._received_close: Close | None = None
         self._failure: Close | None = None
         self._close_deadline = 0.0
-        # Keepalive.
+        # Keepalive, and other times.
+        self._opened = now
+        self._spoken = now
+        self._control_since = now
+        self._control_count = 0
         self._heard = now
         self._pinged: float | None = None
         self._start_frame()
@@ -316,7 +322,8 @@ class Connection:
             return self._close_deadline
         if self._ending is not None:
             return self._ending.since + CLOSE_GRACE
-        return self._keepalive_deadline()
+        due = (self._keepalive_deadline(), self._idle_deadline(), self._last_moment)
+        return min((at for at in due if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due at *now*: a Ping, giving up on a silent peer, ending a slow close."""
@@ -328,6 +335,17 @@ class Connection:
             # Nobody pings a peer that has finished, or waits for its Pong.
             if now >= self._ending.since + CLOSE_GRACE:
                 self._finish_ending()
+            return
+        if self._last_moment is not None and now >= self._last_moment:
+            self.close(SERVICE_RESTART, "it has lasted long enough: please reconnect", now)
+            return
+        idle_deadline = self._idle_deadline()
+        if idle_deadline is not None and now >= idle_deadline:
+            if self._inbox:
+                # It isn't the client that is silent: its messages wait for a busy hook.
+                self._spoken = now
+                return
+            self.close(GOING_AWAY, f"no message for {self.settings.idle_timeout:g} s", now)
             return
         deadline = self._keepalive_deadline()
         if deadline is None or now < deadline:
@@ -342,6 +360,15 @@ class Connection:
             if not self._outbox:
                 self._send_close(Close(1011, "no answer to a Ping"))
             self._give_up()
+
+    @property
+    def _last_moment(self) -> float | None:
+        lifetime = self.settings.max_lifetime
+        return None if lifetime is None else self._opened + lifetime
+
+    def _idle_deadline(self) -> float | None:
+        timeout = self.settings.idle_timeout
+        return None if timeout is None else self._spoken + timeout
 
     def _keepalive_deadline(self) -> float | None:
         interval = self.settings.ping_interval
@@ -472,6 +499,8 @@ class Connection:
             for message in messages:
                 self._inbox.append(message)
                 self._inbox_size += sys.getsizeof(message)
+        if messages:
+            self._spoken = self._heard
         if not position:
             rest = data
         elif position == len(data):
@@ -520,6 +549,8 @@ class Connection:
                 extension.encoder = zlib.compressobj(wbits=-bits, **options)  # type: ignore[attr-defined]
 
     def _take_frame(self, frame: Frame, now: float) -> None:
+        if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
+            self._count_control(now)
         if frame.opcode is Opcode.PING:
             if self.state is State.OPEN:
                 # RFC 6455 5.5.3: with the Ping's own payload.
@@ -528,6 +559,15 @@ class Connection:
             self._end(_Ending(Close.parse(frame.data), now, peer_closed=True))
         elif frame.opcode is not Opcode.PONG:
             self._take_data(frame)
+
+    def _count_control(self, now: float) -> None:
+        """End a connection whose client keeps us busy with frames that carry no message."""
+        if now - self._control_since >= 1.0:
+            self._control_since = now
+            self._control_count = 0
+        self._control_count += 1
+        if self._control_count > self.settings.max_control_frames:
+            self._end(_Ending(Close(POLICY_VIOLATION, "too many control frames"), now))
 
     def _take_data(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CONT:
@@ -552,6 +592,7 @@ class Connection:
             self._take_message()
 
     def _take_message(self) -> None:
+        self._spoken = self._heard
         pieces = self._pieces
         message: Message
         if self._opcode is Opcode.TEXT:

@@ -59,7 +59,7 @@ class Dispatcher:
         """
         run = partial(self._run_async, driver)
         # A plain client would wait in a thread for the next message.
-        receive = self._client.receive if self._is_async else driver.receive_async
+        receive = partial(self._client._receive_async, driver)
         await run_steps_async(self._view.converse(self._client, self._view_args, run, receive))
 
     def run(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:

@@ -26,10 +26,12 @@ from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
 from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
 from .middleware import (
     GROUPS,
+    RATE_LIMITS,
     AsyncioWebSocketMiddleware,
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
 )
+from .rate_limits import RateLimits, check_rate
 from .steps import is_coroutine_function
 from .typing import Sendable
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
@@ -122,6 +124,9 @@ class WebSocket:
             app.debug = True
             app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
         app.extensions[GROUPS] = Groups(settings)
+        app.extensions[RATE_LIMITS] = RateLimits(settings.rate_limit_storage)
+        if check_rate("WSVIEWS_RATE_LIMIT", settings.rate_limit) is not None:
+            app.extensions[RATE_LIMITS].check()
         app.wsgi_app = self.middleware(app.wsgi_app, self)  # type: ignore[method-assign]
         app.run = partial(self._run_app, app)  # type: ignore[method-assign]
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
@@ -147,6 +152,7 @@ class WebSocket:
         """
         for endpoint, view in app.view_functions.items():
             self._check_view(view)
+            self._check_rate(app, view)
             self._check_groups(app, endpoint)
 
     # -- registration ---------------------------------------------------------------------------
@@ -175,7 +181,7 @@ class WebSocket:
         :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
             as attributes: ``allowed_origins``, ``binary``, ``compression``, ``decorators``,
             ``emits``, ``groups``, ``headers_schema``, ``history``, ``history_seconds``,
-            ``message_schema``, ``presence``, ``query_schema``, ``security``,
+            ``message_schema``, ``presence``, ``query_schema``, ``rate_limit``, ``security``,
             ``slow_clients`` and ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
@@ -211,6 +217,7 @@ class WebSocket:
         endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
         self._check_view(view)
         app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
+        self._check_rate(app, view)
         self._check_groups(app, endpoint)
 
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
@@ -225,6 +232,13 @@ class WebSocket:
                 f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
                 f"{type(self).__name__} on the {self.engine.name} engine runs plain functions"
             )
+
+    def _check_rate(self, app: flask.Flask, view: Callable[..., Any]) -> None:
+        if not is_websocket_view(view):
+            return
+        rate = check_rate(f"rate_limit of {view.__name__}", declared(view, "rate_limit"))
+        if rate is not None:
+            app.extensions[RATE_LIMITS].check()
 
     def _check_groups(self, app: flask.Flask, endpoint: str) -> None:
         """See what a view says of its groups, and whether the broker reaches them."""

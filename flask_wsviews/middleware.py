@@ -9,12 +9,13 @@ from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
+from .addresses import Addresses
 from .bindings import load_headers, load_query
 from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
 from .config import Settings, origins
@@ -23,6 +24,7 @@ from .context import Handshake
 from .dispatcher import Dispatcher
 from .groups import Groups
 from .groups.membership import Membership
+from .rate_limits import Meter, RateLimits
 from .servers import before_exit, check_server, detach_environ, take_socket
 from .typing import AsyncDriver, Environ
 from .views import UPGRADER, WebSocketView
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 #: Where the extension keeps the groups of an application.
 GROUPS = "wsviews.groups"
+
+#: Where the extension keeps the rates of an application.
+RATE_LIMITS = "wsviews.rate_limits"
 
 #: For a client that comes too late.
 ENDING = "This worker is about to end; please try again."
@@ -67,6 +72,8 @@ class WebSocketMiddleware:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
         self._settings: Settings | None = None
+        #: Whose connections this worker has.
+        self.addresses = Addresses()
         #: The groups of its application, from the first handshake on.
         self.groups: Groups | None = None
 
@@ -81,10 +88,16 @@ class WebSocketMiddleware:
         upgrader = Upgrader(self)
         environ[UPGRADER] = upgrader
         answer = _Answer(upgrader, start_response)
-        body = answer.collect(self.wsgi_app(environ, answer.start_response))
-        if body is not None:
+        opened = False
+        try:
+            body = answer.collect(self.wsgi_app(environ, answer.start_response))
+            if body is None:
+                body = upgrader.take_over(environ, answer.headers, start_response)
+                opened = upgrader.opened
             return body
-        return upgrader.take_over(environ, answer.headers, start_response)
+        finally:
+            if not opened:
+                upgrader.give_back()
 
     def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
         """The class of the client object that *view* gets."""
@@ -137,6 +150,9 @@ class Upgrader:
     def __init__(self, middleware: WebSocketMiddleware) -> None:
         self._middleware = middleware
         self.accepted = False
+        #: Whether the connection was opened, so that its conversation will end.
+        self.opened = False
+        self._address: str | None = None
 
     def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
         """Check the handshake for *view* and answer it, within Flask's request.
@@ -180,6 +196,7 @@ class Upgrader:
         if refusal is not None:
             return refusal
         self._settings, self._offer, self._client = settings, offer, client
+        client._meter = self._meter(view, view_args, settings)
         self._dispatcher = Dispatcher(kept, view, view_args, client)
         self._request = request
         self.accepted = True
@@ -192,6 +209,26 @@ class Upgrader:
         limit = settings.max_connections or engine.max_connections
         if limit is not None and engine.connections >= limit:
             raise ServiceUnavailable("This worker has no room for another WebSocket.")
+        address, most = request.remote_addr, settings.max_connections_per_address
+        if most is not None and address:
+            if not self._middleware.addresses.enter(address, most):
+                raise TooManyRequests("There are too many WebSockets from this address.")
+            self._address = address
+
+    def give_back(self) -> None:
+        """Count the connection no more."""
+        address, self._address = self._address, None
+        if address is not None:
+            self._middleware.addresses.leave(address)
+
+    def _meter(
+        self, view: WebSocketView, view_args: dict[str, Any], settings: Settings
+    ) -> Meter | None:
+        rate = view.rate_limit or settings.rate_limit
+        if rate is None:
+            return None
+        limits: RateLimits = current_app.extensions[RATE_LIMITS]
+        return limits.meter(rate, view.rate_limit_key(self._client, **view_args))
 
     def take_over(
         self,
@@ -231,18 +268,25 @@ class Upgrader:
         connection = Connection(
             self._settings, monotonic(), preface=preface, extensions=self._extensions
         )
+        self.opened = True
         engine.serve(transport, connection, self)
         return transport.finish(start_response)
 
     def converse(self, driver: Driver) -> None:
         """Run the conversation in this thread or greenlet."""
         self._client._driver = driver
-        self._dispatcher.converse()
+        try:
+            self._dispatcher.converse()
+        finally:
+            self.give_back()
 
     async def converse_async(self, driver: AsyncDriver) -> None:
         """Run the conversation in this task."""
         self._client._driver = cast("Driver", driver)
-        await self._dispatcher.converse_async(driver)
+        try:
+            await self._dispatcher.converse_async(driver)
+        finally:
+            self.give_back()
 
 
 class _Answer:

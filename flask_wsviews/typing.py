@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ RunHook: TypeAlias = Callable[..., Any]
 class AsyncDriver(Protocol):
     """What a conversation on asyncio needs of its driver."""
 
-    def receive_async(self) -> Awaitable[Message | None]:
+    def receive_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Message | None]:
         """Wait for the next message, ``None`` at the end."""
 
     def call_in_thread(self, function: Callable[[], Any], *, keep: bool = False) -> Awaitable[Any]:

@@ -39,6 +39,7 @@ VIEW_OPTIONS = (
     "message_schema",
     "presence",
     "query_schema",
+    "rate_limit",
     "security",
     "slow_clients",
     "subprotocols",
@@ -105,6 +106,9 @@ class WebSocketView(View):
 
     #: In place of ``WSVIEWS_SLOW_CLIENTS``: ``"close"``, ``"drop-oldest"`` or ``"drop-newest"``.
     slow_clients: ClassVar[str | None] = None
+
+    #: In place of ``WSVIEWS_RATE_LIMIT``: how many messages a client may send, ``"20/second"``.
+    rate_limit: ClassVar[str | None] = None
 
     #: In place of ``WSVIEWS_COMPRESSION``: whether messages may be compressed.
     compression: ClassVar[bool | None] = None
@@ -178,6 +182,14 @@ class WebSocketView(View):
         :returns: ``None`` to accept, or a response that goes out instead of the 101.
         """
         return None
+
+    def rate_limit_key(self, ws: WebSocketClient, **view_args: Any) -> str:
+        """Called in the handshake of a view that has a :attr:`rate_limit`.
+
+        :returns: whose messages are counted together: by default those of each connection. It may
+            be ``f"user:{session['user']}"``, for all connections of a user.
+        """
+        return ws.id
 
     def authorize_group(self, ws: WebSocketClient, group: str) -> bool:
         """Called before the connection joins a group: one of :attr:`groups`, or by ``ws.join()``.

@@ -1407,3 +1407,63 @@ def test_a_client_reads_what_the_server_sends(
     # And it answers, which ends the connection.
     peer.feed(b"".join(client.data_to_send()))
     assert (connection.close_code, connection.close_reason) == (code, reason)
+
+
+# -- other limits -------------------------------------------------------------------------------
+
+
+def test_a_client_that_sends_no_message_is_closed() -> None:
+    peer = Peer(idle_timeout=10, ping_interval=None)
+    assert peer.connection.next_deadline == peer.now + 10
+    peer.sleep(9)
+    peer.feed(ping(b"no message"), pong())
+    peer.feed(text("a"))
+    assert peer.take() == ["a"]
+    peer.sent()
+    peer.sleep(9)
+    peer.feed(text("b", fin=False) + more("c"))
+    assert peer.take() == ["bc"]
+    peer.sleep(9.9)
+    assert peer.connection.state is State.OPEN
+    peer.sleep(0.1)
+    assert peer.sent_close() == Close(1001, "no message for 10 s")
+
+
+def test_a_busy_hook_is_no_silence_of_the_client() -> None:
+    peer = Peer(idle_timeout=10, ping_interval=None)
+    peer.feed(text("a"))
+    peer.sleep(10)
+    assert peer.connection.state is State.OPEN
+    assert peer.connection.next_deadline == peer.now + 10
+    peer.take()
+    peer.sleep(10)
+    assert peer.sent_close().code == 1001
+
+
+def test_a_connection_does_not_last_for_ever() -> None:
+    peer = Peer(max_lifetime=60, idle_timeout=50, ping_interval=25)
+    assert peer.connection.next_deadline == peer.now + 25
+    peer.sleep(20)
+    peer.feed(text("a"))
+    peer.sleep(20)
+    peer.feed(text("b"))
+    assert peer.connection.next_deadline == peer.now + 20
+    peer.sleep(20)
+    assert peer.sent_close() == Close(1012, "it has lasted long enough: please reconnect")
+    peer.feed(close(1012))
+    assert peer.connection.close_code == 1012
+
+
+def test_control_frames_are_counted_by_the_second() -> None:
+    peer = Peer(max_control_frames=3)
+    for _ in range(2):
+        peer.feed(ping() + pong() + ping())
+        assert len(peer.sent()) == 2
+        peer.sleep(1.0)
+    peer.feed(text("before") + ping() * 2 + pong() * 2 + text("after"))
+    assert peer.take() == ["before"]
+    *pongs, (opcode, payload) = peer.sent()
+    assert len(pongs) == 2
+    assert opcode is Opcode.CLOSE
+    assert Close.parse(payload) == Close(1008, "too many control frames")
+    assert peer.connection.close_code == 1008

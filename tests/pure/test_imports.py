@@ -32,6 +32,8 @@ ALLOWED = {
     "outgoing": set(),
     "bindings": {"messages"},
     "groups": {"config", "connection", "engines", "steps"},
+    "addresses": set(),
+    "rate_limits": set(),
     "context": set(),
     "dispatcher": {"context", "messages", "groups", "steps"},
     "steps": set(),

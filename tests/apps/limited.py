@@ -1,0 +1,63 @@
+"""Views with limits, on the engine that the environment names."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from flask import Flask, abort, request
+
+import flask_wsviews
+from flask_wsviews import WebSocketView
+
+app = Flask(__name__)
+for key, value in os.environ.items():
+    if key.startswith("SET_"):
+        app.config[f"WSVIEWS_{key.removeprefix('SET_')}"] = json.loads(value)
+websocket = getattr(flask_wsviews, os.environ["ENGINE"])(app)
+
+
+@app.get("/")
+def index():
+    return ""
+
+
+class Keyed:
+    rate_limit = "3/hour"
+
+    def rate_limit_key(self, ws, name):
+        return f"name:{name}"
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/rate/<name>")
+    class Rate(Keyed, WebSocketView):
+        async def on_message(self, ws, message):
+            await ws.send(message)
+
+    @websocket.route("/function", rate_limit="3/hour")
+    async def function(ws):
+        async for message in ws:
+            await ws.send(message)
+else:
+
+    @websocket.route("/rate/<name>")
+    class Rate(Keyed, WebSocketView):
+        def on_message(self, ws, message):
+            ws.send(message)
+
+    @websocket.route("/function", rate_limit="3/hour")
+    def function(ws):
+        for message in ws:
+            ws.send(message)
+
+
+@websocket.route("/echo")
+class Echo(WebSocketView):
+    def on_handshake(self, ws):
+        if "refuse" in request.args:
+            abort(403)
+
+    def on_message(self, ws, message):
+        ws.send(message)
