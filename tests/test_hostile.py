@@ -1,0 +1,159 @@
+"""Clients that mean harm, or vanish: they cost their own connection, and no other one."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import ExitStack
+
+import pytest
+from raw import RawClient, close_frame, frame
+from servers import Server
+from test_views_contract import journal
+from websockets.frames import Opcode
+from websockets.sync.client import connect
+
+FRAGMENTS = 16 * 1024
+
+
+def of_kind(server: Server, key: str, kind: str) -> list:
+    return [entry[1:3] for entry in journal(server, key) if entry[0] == kind]
+
+
+def opened(server: Server, key: str) -> RawClient:
+    """A client of the view that notes everything, past its greeting."""
+    client = RawClient(server).open(f"/views/all/bob?key={key}")
+    assert client.recv_message() == b"hello bob"
+    return client
+
+
+def check_others(server: Server) -> None:
+    with connect(server.ws("/echo")) as ws:
+        ws.send("unharmed")
+        assert ws.recv(timeout=10) == "unharmed"
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY, Opcode.CONT])
+def test_a_frame_that_announces_more_than_there_is_memory(server, opcode):
+    head = struct.pack("!BBQ4s", opcode, 0xFF, 1 << 62, b"mask")
+    with RawClient(server).open("/echo") as client:
+        if opcode is Opcode.CONT:
+            client.send(Opcode.TEXT, "begun", fin=False)
+        client.sock.sendall(head + b"x" * 1000)
+        assert client.recv_close().code == 1009
+    check_others(server)
+
+
+def test_a_message_in_endless_fragments(server):
+    with RawClient(server).open("/echo") as client:
+        client.send(Opcode.BINARY, b"", fin=False)
+        fragment = frame(Opcode.CONT, b"", fin=False)
+        for _ in range(16):
+            client.sock.sendall(fragment * (FRAGMENTS // 16))
+        close = client.recv_close()
+        assert (close.code, close.reason) == (
+            1009,
+            f"a message has more than {FRAGMENTS} fragments",
+        )
+    check_others(server)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
+def test_endless_control_frames(server, opcode):
+    with RawClient(server).open("/echo") as client:
+        # However they fall into seconds, one of four has too many.
+        client.sock.sendall(frame(opcode, b"x") * 2010)
+        while (received := client.recv()).opcode is Opcode.PONG:
+            continue
+        assert received.opcode is Opcode.CLOSE
+        assert struct.unpack("!H", bytes(received.data)[:2]) == (1008,)
+    check_others(server)
+
+
+def test_a_flood_of_empty_messages_holds_nobody_up(server):
+    count = 5000
+    with RawClient(server).open("/ends") as flood, ExitStack() as stack:
+        others = [stack.enter_context(connect(server.ws("/echo"))) for _ in range(3)]
+        for part in range(5):
+            flood.sock.sendall(frame(Opcode.TEXT) * (count // 5))
+            for ws in others:
+                ws.send(f"during part {part}")
+                assert ws.recv(timeout=10) == f"during part {part}"
+
+
+def test_a_header_is_not_split(server):
+    headers = {"Sec-WebSocket-Protocol": "v1, v2\x0bSet-Cookie: a=b"}
+    with RawClient(server) as client:
+        status, fields = client.request("/guarded", headers)
+        assert status in (400, 401, 403)
+        assert all("a=b" not in value for _, value in fields)
+    with RawClient(server) as client:
+        status, fields = client.request("/echo", {"Origin": "https://evil.example\x0bX-Bad: 1"})
+        assert status in (400, 403)
+        assert all("evil" not in value for _, value in fields)
+
+
+def test_a_message_ahead_of_a_refusal_is_never_handled(server, key):
+    with RawClient(server) as client:
+        request = (
+            f"GET /views/all/refused?key={key} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        client.sock.sendall(request.encode() + frame(Opcode.TEXT, "raise value"))
+        assert client.sock.recv(12) == b"HTTP/1.1 401"
+    check_others(server)
+    assert of_kind(server, key, "message") == []
+    assert of_kind(server, key, "connect") == []
+
+
+def test_nothing_is_handled_after_a_close_frame(server, key):
+    with opened(server, key) as client:
+        client.sock.sendall(
+            frame(Opcode.TEXT, "before") + close_frame(1000) + frame(Opcode.TEXT, "after")
+        )
+        journal(server, key, until="close")
+    assert of_kind(server, key, "message") == [["before", 1]]
+    assert of_kind(server, key, "close") == [[1000, ""]]
+
+
+VANISHING = {
+    "idle": b"",
+    "in a header": b"\x81",
+    "in a frame": frame(Opcode.TEXT, "never comes to its end")[:10],
+    "in a large frame": frame(Opcode.BINARY, b"x" * 100_000)[:50_000],
+    "in a message": frame(Opcode.TEXT, "begun", fin=False),
+    "after a Ping": frame(Opcode.PING, b"are you there?"),
+}
+
+
+@pytest.mark.parametrize("state", VANISHING)
+@pytest.mark.parametrize("way", ["reset", "end of stream"])
+def test_a_client_that_vanishes(server, key, state, way):
+    with opened(server, key) as client:
+        client.sock.sendall(VANISHING[state])
+        if way == "reset":
+            client.reset()
+        else:
+            client.sock.shutdown(socket.SHUT_RDWR)
+        journal(server, key, until="close")
+    assert of_kind(server, key, "close") == [[1006, ""]]
+    assert of_kind(server, key, "message") == []
+
+
+def test_clients_that_vanish_in_their_handshake(server):
+    request = b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    for cut in (1, 20, len(request)):
+        with RawClient(server) as client:
+            client.sock.sendall(request[:cut])
+            client.reset()
+    check_others(server)
+
+
+def test_a_client_that_has_only_said_its_last_word(server, key):
+    """Half-closed without a close frame, it counts as gone, whether it reads on or not."""
+    with opened(server, key) as client:
+        client.sock.shutdown(socket.SHUT_WR)
+        journal(server, key, until="close")
+        assert client.at_eof()
+    assert of_kind(server, key, "close") == [[1006, ""]]
