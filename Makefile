@@ -4,6 +4,7 @@ PYTHON ?= python3
 HOST ?= localhost
 PORT ?= 5000
 ARGS ?=
+SECONDS ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint pure autobahn bench-echo bench-idle bench-fanout bench-typed
+.PHONY: help demo test lint pure autobahn fuzz bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
 	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
+	@echo "make fuzz       look for bytes that break something (SECONDS=600 for each of three targets)"
 	@echo "make bench-echo   measure echoes beside other libraries (ARGS='-r 1 picows' to choose)"
 	@echo "make bench-fanout   measure broadcasts (ARGS='-m 10 500 gevent' to choose)"
 	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
@@ -56,6 +58,10 @@ lint: $(VENV)/.installed-test
 autobahn: $(VENV)/.installed-test
 	@$(BIN)/python tests/conformance/autobahn.py $(ARGS)
 
+fuzz: $(VENV)/.installed-fuzz
+	@for target in connection handshake messages; do \
+		echo "== $$target"; $(BIN)/python tests/fuzz/fuzz.py $$target $(SECONDS) || exit 1; done
+
 bench-echo: $(VENV)/.installed-bench
 	@$(BIN)/python benchmarks/echo.py $(ARGS)
 
@@ -70,6 +76,7 @@ bench-typed: $(VENV)/.installed-test
 
 $(VENV)/.installed-demo: EXTRAS = gevent
 $(VENV)/.installed-test: EXTRAS = gevent,test
+$(VENV)/.installed-fuzz: EXTRAS = gevent,test,fuzz
 $(VENV)/.installed-bench: EXTRAS = gevent,test,bench
 $(VENV)/.installed-%: setup.cfg | $(BIN)/python
 	@$(CHOOSE_UWSGI); \
