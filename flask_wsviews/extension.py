@@ -415,6 +415,15 @@ class WebSocket:
         options = GroupOptions(history_of(history, history_seconds), presence)
         self._add(lambda app: app.extensions[GROUPS].configure(pattern, options))
 
+    def stop(self) -> None:
+        """End the threads that serving connections has begun in this process, for tests.
+
+        There may be no connection any more; the next one begins them anew.
+        """
+        self.engine.stop()
+        if self.app is not None:
+            self.app.extensions[GROUPS].close()
+
     # -- running --------------------------------------------------------------------------------
 
     def run(

@@ -112,6 +112,13 @@ class AsyncioEngine(Engine):
         if held:
             await driver.wait_released()
 
+    def stop(self) -> None:
+        """See :meth:`Engine.stop`."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
@@ -149,8 +156,18 @@ class Worker:
         self.functions = Threads(threads, "wsviews-function", prepare)
         self.free_functions = threads
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._thread: threading.Thread | None = None
         if loop is None:
-            threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the threads, and the loop if it is our own."""
+        self.hooks.close()
+        self.functions.close()
+        if self._thread is not None:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a task on the loop; from any thread."""
@@ -181,6 +198,7 @@ class Worker:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        self.loop.close()
 
 
 class AsyncioDriver(LoopDriver):

@@ -112,6 +112,9 @@ class Engine(ABC):
         :param conversation: what to run, in the thread, greenlet or task that owns the connection.
         """
 
+    def stop(self) -> None:  # noqa: B027
+        """End the threads that the engine has begun; the next connection begins them anew."""
+
     @property
     def connections(self) -> int:
         """How many connections this worker has, those included whose handshake has just ended."""

@@ -107,6 +107,13 @@ class BlockingEngine(Engine):
         finally:
             driver.finish()
 
+    def stop(self) -> None:
+        """See :meth:`Engine.stop`."""
+        with self._lock:
+            keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.stop()
+
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
@@ -346,11 +353,19 @@ class Keeper:
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, BlockingDriver] = {}
+        self._is_over = False
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
-        threading.Thread(target=self._run, name="wsviews-keeper", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="wsviews-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; there may be no connection any more."""
+        self._is_over = True
+        self._wake()
+        self._thread.join()
 
     def add(self, driver: BlockingDriver) -> None:
         """Begin to look after *driver*."""
@@ -376,7 +391,7 @@ class Keeper:
                 )
 
     def _run(self) -> None:
-        while True:
+        while not self._is_over:
             with self._lock:
                 drivers = list(self._drivers)
             for key, _ in self._selector.select(KEEPER_INTERVAL if drivers else None):
@@ -386,6 +401,9 @@ class Keeper:
                     self._guarded(self._attend, key.data)
             for driver in drivers:
                 self._guarded(driver.keep, monotonic())
+        self._selector.close()
+        self._wake_out.close()
+        self._wake_in.close()
 
     def _guarded(self, work: Callable[..., object], *arguments: object) -> None:
         # This thread serves every connection: what one of them does wrong must not end it.

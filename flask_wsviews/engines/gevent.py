@@ -114,6 +114,10 @@ class GeventEngine(Engine):
         self._threaded.shutdown(code, reason, timeout)
         super().shutdown(code, reason, timeout)
 
+    def stop(self) -> None:
+        """See :meth:`Engine.stop`."""
+        self._threaded.stop()
+
     def is_last_call(self) -> bool:
         """See :meth:`Engine.is_last_call`.
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from ..exceptions import ServerError
 from ..typing import Environ, Transport
-from . import gunicorn, uwsgi, werkzeug
+from . import gunicorn, test, uwsgi, werkzeug
 from .base import detach_environ
 
-ADAPTERS = (uwsgi, werkzeug, gunicorn)
+ADAPTERS = (uwsgi, werkzeug, gunicorn, test)
 
 __all__ = ["before_exit", "check_server", "detach_environ", "take_socket"]
 

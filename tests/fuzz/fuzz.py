@@ -1,9 +1,9 @@
 """Looks for bytes that break the frame path or the handshake: ``make fuzz``.
 
 ``python tests/fuzz/fuzz.py connection|handshake|messages [SECONDS]`` lets atheris make inputs,
-guided by what they reach. It ends with an error, and leaves a file with the input, if one raises what it
-may not, if the short way for plain frames says something else than the long one, or if something
-is kept that should not be.
+guided by what they reach. It ends with an error, and leaves a file with the input, if one raises
+what it may not, if the short way for plain frames says something else than the long one, or if
+something is kept that should not be.
 """
 
 from __future__ import annotations

@@ -1,0 +1,50 @@
+"""Fixtures for pytest; they need one named ``app`` that returns the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from . import Broadcast, WebSocketTestClient
+
+
+@pytest.fixture
+def ws_client(app: Flask) -> Iterator[Callable[..., WebSocketTestClient]]:
+    """What opens WebSockets, all of which are closed when the test ends::
+
+        ws = ws_client("/chat/lobby")
+
+    They share cookies: ``ws_client.client`` is their Flask test client.
+    """
+    from . import websocket_connect
+
+    with ExitStack() as stack:
+        client = stack.enter_context(app.test_client())
+
+        def connect(path: str, **options: Any) -> WebSocketTestClient:
+            return stack.enter_context(websocket_connect(client, path, **options))
+
+        connect.client = client  # type: ignore[attr-defined]
+        yield connect
+    _stop(app)
+
+
+@pytest.fixture
+def broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
+    """What the application publishes to its groups during the test."""
+    from . import captured_broadcasts
+
+    with captured_broadcasts(app) as found:
+        yield found
+
+
+def _stop(app: Flask) -> None:
+    from ..blueprints import EXTENSION
+
+    app.extensions[EXTENSION].stop()
