@@ -281,6 +281,7 @@ def test_the_fixtures_of_the_plugin(pytester):
 
             @websocket.route("/echo", groups=["all"])
             def echo(ws):
+                ws.send("joined")
                 for message in ws:
                     ws.send(message)
                     websocket.broadcast("all", message.upper())
@@ -289,6 +290,7 @@ def test_the_fixtures_of_the_plugin(pytester):
 
         def test_echo(ws_client, broadcasts):
             one, two = ws_client("/echo"), ws_client("/echo")
+            assert one.receive() == two.receive() == "joined"
             two.send("ready")
             assert two.receive() == "ready"
             assert two.receive() == one.receive() == "READY"
