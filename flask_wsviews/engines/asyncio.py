@@ -27,7 +27,7 @@ from ..connection import Connection, State
 from ..exceptions import CloseConnection, EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
-from .base import TOO_SLOW, Engine, time_left
+from .base import TOO_SLOW, WOULD_END, Engine, time_left
 from .loop import LoopDriver, Sweeper
 from .threads import Threads
 
@@ -105,6 +105,8 @@ class AsyncioEngine(Engine):
         self._register(driver)
         try:
             await conversation.converse_async(driver)
+        except (SystemExit, KeyboardInterrupt):
+            logger.exception(WOULD_END)
         except Exception:
             logger.exception("a conversation failed")
         finally:

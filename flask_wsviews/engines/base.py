@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import signal
 import socket
 import ssl
@@ -18,6 +19,8 @@ from ..config import Settings
 from ..connection import Connection, PreparedMessage, State
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
+
+logger = logging.getLogger("flask_wsviews")
 
 READ_SIZE = 64 * 1024
 
@@ -41,6 +44,9 @@ ANSWER_SHARE = 0.8
 
 # Why a client is closed that doesn't take what is sent to it.
 TOO_SLOW = "the client is too slow"
+
+#: A hook's sys.exit() would end a hub or an event loop, and all connections with it.
+WOULD_END = "a hook wanted to end the process, but only its own connection ends"
 
 # How often a shutdown looks whether the conversations are over, in seconds.
 SHUTDOWN_INTERVAL = 0.02
@@ -197,6 +203,16 @@ class Engine(ABC):
         if farewell is not None:
             # Its handshake was under way when the shutdown began.
             driver.close(*farewell)
+
+    @staticmethod
+    def _converse(conversation: Conversation, driver: Driver) -> None:
+        """Run a conversation; whatever it raises, no other one suffers for it."""
+        try:
+            conversation.converse(driver)
+        except (SystemExit, KeyboardInterrupt):
+            logger.exception(WOULD_END)
+        except Exception:
+            logger.exception("a conversation failed")
 
     def _forget(self, driver: Driver) -> None:
         with self._drivers_lock:

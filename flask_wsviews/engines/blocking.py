@@ -101,9 +101,7 @@ class BlockingEngine(Engine):
         driver = BlockingDriver(transport, connection, self._the_keeper())
         self._register(driver)
         try:
-            conversation.converse(driver)
-        except Exception:
-            logger.exception("a conversation failed")
+            self._converse(conversation, driver)
         finally:
             driver.finish()
 

@@ -88,7 +88,7 @@ class GeventEngine(Engine):
         driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
         self._register(driver)
         try:
-            conversation.converse(driver)
+            self._converse(conversation, driver)
         finally:
             driver.finish()
         return driver

@@ -1,0 +1,58 @@
+"""Views in which things go wrong, on the engine that the environment names."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from flask import Flask, request
+
+import flask_wsviews
+from flask_wsviews import WebSocketView
+
+app = Flask(__name__)
+websocket = getattr(flask_wsviews, os.environ["ENGINE"])(app)
+
+
+@app.get("/")
+def index():
+    return str(os.getpid())
+
+
+@app.get("/descriptors")
+def descriptors():
+    return str(len(os.listdir("/proc/self/fd")))
+
+
+class Faulty:
+    def answer(self, message):
+        if message == "exit":
+            sys.exit(3)
+        if message == "greenlet exit":
+            from greenlet import GreenletExit
+
+            raise GreenletExit
+        if message == "interrupt":
+            raise KeyboardInterrupt
+        if message == "recursion":
+            return self.answer(message)
+        if message == "memory":
+            return str(len(bytes(1 << 60)))
+        if message == "hang":
+            time.sleep(float(request.args["seconds"]))
+        return f"{os.getpid()} {message}"
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/faulty")
+    class Coroutines(Faulty, WebSocketView):
+        async def on_message(self, ws, message):
+            await ws.send(self.answer(message))
+else:
+
+    @websocket.route("/faulty")
+    class Plain(Faulty, WebSocketView):
+        def on_message(self, ws, message):
+            ws.send(self.answer(message))

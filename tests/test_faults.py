@@ -1,0 +1,150 @@
+"""Faults of hooks, workers and the machine: each costs what it must, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import servers
+from servers import Server, poll
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+APP = "faulty:app"
+ASYNCIO = {"ENGINE": "AsyncioWebSocket"}
+ENGINES = {
+    "gevent": (("--gevent", "50"), {"ENGINE": "GeventWebSocket"}),
+    "threads": (("--threads", "20"), {"ENGINE": "WebSocket"}),
+    "asyncio": (("--threads", "4"), ASYNCIO),
+    "coroutines": (("--threads", "4"), {**ASYNCIO, "HOOKS": "async"}),
+}
+
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def server(request, tmp_path_factory) -> Iterator[Server]:
+    options, env = ENGINES[request.param]
+    log = tmp_path_factory.mktemp("faults") / "log"
+    with servers.running(servers.uwsgi(APP, *options), log, env) as made:
+        made.engine = request.param
+        yield made
+
+
+def ask(ws: ClientConnection, message: str = "hello") -> int:
+    """Have a message echoed; returns the worker's pid."""
+    ws.send(message)
+    pid, _, echoed = str(ws.recv(timeout=15)).partition(" ")
+    assert echoed == message
+    return int(pid)
+
+
+def end(ws: ClientConnection) -> int | None:
+    with pytest.raises(ConnectionClosed) as caught:
+        ws.recv(timeout=15)
+    return None if caught.value.rcvd is None else int(caught.value.rcvd.code)
+
+
+@pytest.mark.parametrize("fault", ["exit", "greenlet exit", "interrupt", "recursion", "memory"])
+def test_what_a_hook_does_to_itself_costs_its_own_connection(server, fault):
+    with connect(server.ws("/faulty")) as other, connect(server.ws("/faulty")) as ws:
+        pid = ask(other)
+        ws.send(fault)
+        assert end(ws) == 1011
+        assert ask(other) == pid
+        with connect(server.ws("/faulty")) as later:
+            assert ask(later) == pid
+
+
+def test_a_hook_that_hangs_holds_up_nobody_in_a_thread(server):
+    if server.engine == "coroutines":
+        pytest.skip("a coroutine that doesn't yield holds up its event loop")
+    with connect(server.ws("/faulty?seconds=2")) as slow, connect(server.ws("/faulty")) as other:
+        ask(other)
+        slow.send("hang")
+        for _ in range(20):
+            ask(other)
+        server.get("/")
+        slow.close()
+
+
+@each_engine
+def test_a_worker_that_is_killed_takes_its_own_connections_only(engine, tmp_path):
+    options, env = ENGINES[engine]
+    command = servers.uwsgi(APP, "--processes", "2", *options)
+    with servers.running(command, tmp_path / "log", env) as server, ExitStack() as stack:
+        by_pid: dict[int, list[ClientConnection]] = {}
+
+        def both_serve() -> bool:
+            ws = stack.enter_context(connect(server.ws("/faulty")))
+            by_pid.setdefault(ask(ws), []).append(ws)
+            return len(by_pid) == 2 or sum(map(len, by_pid.values())) > 60
+
+        poll(both_serve, 20)
+        victim = next(iter(by_pid))
+        dying = by_pid.pop(victim)
+        server.kill_worker(victim)
+        for ws in dying:
+            assert end(ws) is None
+        for pid, clients in by_pid.items():
+            for ws in clients:
+                assert ask(ws) == pid
+
+        def replaced() -> bool:
+            with connect(server.ws("/faulty")) as ws:
+                return ask(ws) != victim
+
+        poll(replaced)
+
+
+def limited(command: Callable[[int], list[str]], descriptors: int) -> Callable[[int], list[str]]:
+    """The command with so many descriptors at most."""
+
+    def made(port: int) -> list[str]:
+        return ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command(port)]
+
+    return made
+
+
+@each_engine
+def test_no_descriptor_is_left(engine, tmp_path):
+    options, env = ENGINES[engine]
+    command = limited(servers.uwsgi(APP, *options), 64)
+    with servers.running(command, tmp_path / "log", env) as server:
+        with ExitStack() as stack:
+            first = stack.enter_context(connect(server.ws("/faulty")))
+            refused = 0
+            for _ in range(80):
+                try:
+                    ws = connect(server.ws("/faulty"), open_timeout=1)
+                except (InvalidStatus, InvalidMessage, TimeoutError, OSError):
+                    refused += 1
+                    if refused == 3:
+                        break
+                else:
+                    stack.enter_context(ws)
+            assert refused == 3
+            # Those that are open go on.
+            ask(first)
+
+        def recovered() -> bool:
+            try:
+                with connect(server.ws("/faulty"), open_timeout=1) as ws:
+                    return ask(ws) > 0
+            except (InvalidStatus, InvalidMessage, TimeoutError, OSError):
+                return False
+
+        poll(recovered, 30)
+        poll(lambda: int(server.get("/descriptors")) < 40)
+
+
+@each_engine
+@pytest.mark.parametrize("options", [["--lazy-apps"], ["--lazy"], []], ids=" ".join)
+def test_workers_that_are_forked_before_and_after_the_application(engine, options, tmp_path):
+    own, env = ENGINES[engine]
+    command = servers.uwsgi(APP, "--processes", "3", *options, *own)
+    with servers.running(command, tmp_path / "log", env) as server, ExitStack() as stack:
+        clients = [stack.enter_context(connect(server.ws("/faulty"))) for _ in range(12)]
+        pids = [ask(ws) for ws in clients]
+        assert [ask(ws) for ws in clients] == pids
