@@ -22,7 +22,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint pure autobahn fuzz bench-echo bench-idle bench-fanout bench-typed
+.PHONY: help demo test lint pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make lint   check style and types"
 	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
 	@echo "make fuzz       look for bytes that break something (SECONDS=600 for each of three targets)"
+	@echo "make soak       ten minutes of many clients, reloads and restarts (ARGS='-s 60' to choose)"
 	@echo "make bench-echo   measure echoes beside other libraries (ARGS='-r 1 picows' to choose)"
 	@echo "make bench-fanout   measure broadcasts (ARGS='-m 10 500 gevent' to choose)"
 	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
@@ -61,6 +62,9 @@ autobahn: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-fuzz
 	@for target in connection handshake messages; do \
 		echo "== $$target"; $(BIN)/python tests/fuzz/fuzz.py $$target $(SECONDS) || exit 1; done
+
+soak: $(VENV)/.installed-test
+	@$(BIN)/python tests/soak/soak.py $(ARGS)
 
 bench-echo: $(VENV)/.installed-bench
 	@$(BIN)/python benchmarks/echo.py $(ARGS)
