@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from flask.cli import AppGroup
 from .blueprints import EXTENSION as WEBSOCKET
 from .exceptions import WSViewsError
 from .groups.brokers import without_password
+from .views import declared, is_websocket_view, protocol_of, view_class_of
 
 ws = AppGroup("ws", help="WebSockets of the application.")
 
@@ -78,3 +80,43 @@ def doctor() -> None:
         click.echo(f"broker    {name} answers")
     else:
         click.echo(f"broker    {name}: groups are in the memory of a single worker")
+
+
+@ws.command("routes")
+def routes() -> None:
+    """List the WebSocket rules of the application."""
+    engine = current_app.extensions[WEBSOCKET].engine.name
+    rows = [("Rule", "Endpoint", "View", "Messages", "Groups", "Origins")]
+    for rule in sorted(current_app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        view = current_app.view_functions.get(rule.endpoint)
+        if view is None or not is_websocket_view(view):
+            continue
+        target: Any = view_class_of(view) or getattr(view, "websocket_target", view)
+        origins = declared(view, "allowed_origins")
+        rows.append(
+            (
+                rule.rule,
+                rule.endpoint,
+                getattr(target, "__name__", repr(target)),
+                _messages(view),
+                ", ".join(declared(view, "groups")) or "-",
+                origins if isinstance(origins, str) else ", ".join(sorted(origins)) or "own",
+            )
+        )
+    if len(rows) == 1:
+        click.echo("There are no WebSocket rules.")
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+    click.echo(f"\nengine: {engine}")
+
+
+def _messages(view: Callable[..., Any]) -> str:
+    """What a view takes, in a word."""
+    protocol = protocol_of(view)
+    if protocol.handlers:
+        return ", ".join(protocol.handlers)
+    return "by schema" if protocol.is_typed else "raw"

@@ -1,4 +1,4 @@
-"""``flask ws doctor``: whether what the WebSockets need is there."""
+"""``flask ws doctor`` and ``flask ws routes``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 from click.testing import Result
 from flask import Flask
+from marshmallow import Schema, fields
 from redis_server import redis_server
 from servers import free_port
 
-from flask_wsviews import WebSocket
+from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
 
 
 def doctor(url: str) -> Result:
@@ -40,3 +41,51 @@ def test_a_broker_that_is_away() -> None:
     result = doctor(f"redis://127.0.0.1:{free_port()}/0")
     assert result.exit_code == 1
     assert "is WSVIEWS_BROKER_URL right?" in result.output
+
+
+class Say(Schema):
+    """Something that is said."""
+
+    text = fields.Str()
+
+
+def test_routes() -> None:
+    app = Flask(__name__)
+    app.get("/page")(lambda: "no WebSocket")
+    websocket = WebSocket(app)
+    bp = Blueprint("chat", __name__, url_prefix="/chat")
+
+    @bp.websocket("/<room>")
+    class Chat(WebSocketView):
+        groups = ("lobby", "room:{room}")
+        allowed_origins = ("https://b.example", "https://a.example")
+
+        @message("say", schema=Say)
+        def say(self, ws, data):
+            """Does nothing."""
+
+    @websocket.route("/echo", allowed_origins="*", message_schema=Say)
+    def echo(ws):
+        """Does nothing."""
+
+    app.register_blueprint(bp)
+    result = app.test_cli_runner().invoke(args=["ws", "routes"])
+    assert result.exit_code == 0
+    lines = [line.split("  ") for line in result.output.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells[0] == ["Rule", "Endpoint", "View", "Messages", "Groups", "Origins"]
+    assert cells[2:4] == [
+        [
+            *("/chat/<room>", "chat.Chat", "Chat", "say", "lobby, room:{room}"),
+            "https://a.example, https://b.example",
+        ],
+        ["/echo", "echo", "echo", "by schema", "-", "*"],
+    ]
+    assert cells[-1] == ["engine: blocking"]
+
+
+def test_there_are_no_routes() -> None:
+    app = Flask(__name__)
+    WebSocket(app)
+    result = app.test_cli_runner().invoke(args=["ws", "routes"])
+    assert result.output == "There are no WebSocket rules.\n"
