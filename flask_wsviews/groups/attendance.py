@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 
 from ..exceptions import BrokerUnavailable
@@ -50,10 +51,13 @@ class Attendance:
 
         :raises BrokerUnavailable: if the broker can't be reached.
         """
-        if self._store.waits:
-            self._chores.do(partial(self._enter, group, member)).result()
-        else:
+        if not self._store.waits:
             self._enter(group, member)
+            return
+        try:
+            self._chores.do(partial(self._enter, group, member)).result()
+        except CancelledError:
+            raise BrokerUnavailable("this worker is about to end: nobody joins any more") from None
 
     def leave(self, group: str, id: str) -> None:
         """Let a member go. Never waits for the broker."""

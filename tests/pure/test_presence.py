@@ -245,6 +245,18 @@ def test_a_fault_does_not_end_the_renewals(
     renewed(store)
 
 
+def test_nobody_joins_a_worker_that_ends(store: Store) -> None:
+    told = Told(store)
+    told.attendance.enter("team", ONE)
+    told.attendance.leave("team", "one")
+    told.attendance.close(TIMEOUT)
+    # Whoever has left has been taken out before.
+    assert told.events == [(JOINED, "team", ONE), (LEFT, "team", ONE)]
+    with pytest.raises(BrokerUnavailable, match="about to end"):
+        told.attendance.enter("team", TWO)
+    told.attendance.leave("team", "two")
+
+
 def test_who_leaves_while_it_is_entered_again(store: Store) -> None:
     told = Told(store)
     told.attendance._enter_again("team", "nobody")
