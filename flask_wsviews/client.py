@@ -317,8 +317,7 @@ class WebSocketClient:
 
     def _close_for_rate(self) -> None:
         assert self._meter is not None
-        reason = f"too many messages: {self._meter.rate} at most"
-        self._opened().close(POLICY_VIOLATION, reason)
+        self._opened().close(POLICY_VIOLATION, self._meter.reason)
 
     def _receive_checked(
         self, receive: Callable[[float | None], Any], timeout: float | None
@@ -378,6 +377,18 @@ class AsyncioWebSocketClient(WebSocketClient):
     def a_recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The same as :meth:`receive`."""
         return self.receive(timeout)
+
+    def recv_nb(self) -> Any:
+        """The next message without waiting for it, as :meth:`WebSocketClient.recv_nb`.
+
+        :raises RuntimeError: if messages are counted where counting takes a while: in Redis.
+        """
+        if self._meter is not None and self._meter.waits:
+            raise RuntimeError(
+                "recv_nb() would block the event loop, as messages are counted in "
+                "WSVIEWS_RATE_LIMIT_STORAGE: await receive(timeout)"
+            )
+        return super().recv_nb()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """The messages up to the end of the connection."""

@@ -43,8 +43,8 @@ class Settings:
         comes back. ``None`` for never.
     :param rate_limit: how many messages a client may send, such as ``"20/second"``; it is closed
         with 1008 beyond. ``None`` for no limit. It takes the library ``limits``.
-    :param rate_limit_storage: where they are counted, as ``limits`` has it: ``"memory://"`` for
-        each worker by itself, ``"redis://…"`` for all together.
+    :param rate_limit_storage: where those of several connections are counted together, as
+        ``limits`` has it: ``"memory://"`` for each worker by itself, ``"redis://…"`` for all.
     :param close_timeout: seconds that the closing handshake may take.
     :param shutdown_timeout: seconds that a worker which ends gives its connections to say goodbye.
     :param allowed_origins: origins such as ``"https://example.org"`` that may connect besides the

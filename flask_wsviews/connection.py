@@ -12,9 +12,10 @@ import codecs
 import sys
 import zlib
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from copy import copy
 from enum import Enum
+from math import inf
 from typing import ClassVar
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
@@ -30,6 +31,9 @@ NO_STATUS = 1005
 ABNORMAL = 1006
 
 GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART = 1001, 1008, 1012
+
+# Why a client is closed that keeps us busy with frames which carry no message.
+CONTROL_FRAMES = "too many control frames"
 
 # How long a peer that has sent its close frame waits for ours while a hook is still at work on
 # what came before. A reply that is ready within it arrives; no browser waits longer than this.
@@ -59,6 +63,8 @@ class Connection:
     :param now: the engine's monotonic clock, in seconds.
     :param preface: bytes that go out before any frame: the handshake's response.
     :param extensions: what was negotiated, in the order of the response.
+    :param rates: how many messages are taken in how many seconds, and the reason that the client is
+        given when it is closed with 1008 for sending more.
     """
 
     #: Whether plain frames are read by the short way. For tests of both.
@@ -71,6 +77,7 @@ class Connection:
         *,
         preface: bytes = b"",
         extensions: Sequence[Extension] = (),
+        rates: Iterable[tuple[int, float, str]] = (),
     ) -> None:
         self.settings = settings
         self.state = State.OPEN
@@ -101,11 +108,14 @@ class Connection:
         self._received_close: Close | None = None
         self._failure: Close | None = None
         self._close_deadline = 0.0
-        # Keepalive, and other times.
-        self._opened = now
+        # How much comes, and how long it lasts.
+        self._rates = [_Window(*rate) for rate in rates]
+        self._control_frames = _Window(settings.max_control_frames, 1.0, CONTROL_FRAMES)
         self._spoken = now
-        self._control_since = now
-        self._control_count = 0
+        self._idle_timeout = inf if settings.idle_timeout is None else settings.idle_timeout
+        self._last_moment = inf if settings.max_lifetime is None else now + settings.max_lifetime
+        self._is_timed = self._idle_timeout < inf or self._last_moment < inf
+        # Keepalive.
         self._heard = now
         self._pinged: float | None = None
         self._start_frame()
@@ -143,6 +153,8 @@ class Connection:
             self._end(_Ending(Close(1009, self._too_big()), now))
         except UnicodeDecodeError:
             self._end(_Ending(Close(1007, "the text is not UTF-8"), now))
+        except _TooMany as error:
+            self._end(_Ending(Close(POLICY_VIOLATION, str(error)), now))
 
     def receive_eof(self, now: float) -> None:
         """The peer writes no more: the end of its stream came, perhaps without a close frame."""
@@ -322,8 +334,11 @@ class Connection:
             return self._close_deadline
         if self._ending is not None:
             return self._ending.since + CLOSE_GRACE
-        due = (self._keepalive_deadline(), self._idle_deadline(), self._last_moment)
-        return min((at for at in due if at is not None), default=None)
+        deadline = self._keepalive_deadline()
+        if not self._is_timed:
+            return deadline
+        limit = min(self._spoken + self._idle_timeout, self._last_moment)
+        return limit if deadline is None else min(deadline, limit)
 
     def tick(self, now: float) -> None:
         """Do what is due at *now*: a Ping, giving up on a silent peer, ending a slow close."""
@@ -336,17 +351,15 @@ class Connection:
             if now >= self._ending.since + CLOSE_GRACE:
                 self._finish_ending()
             return
-        if self._last_moment is not None and now >= self._last_moment:
+        if now >= self._last_moment:
             self.close(SERVICE_RESTART, "it has lasted long enough: please reconnect", now)
             return
-        idle_deadline = self._idle_deadline()
-        if idle_deadline is not None and now >= idle_deadline:
-            if self._inbox:
-                # It isn't the client that is silent: its messages wait for a busy hook.
-                self._spoken = now
+        if now >= self._spoken + self._idle_timeout:
+            if not self._inbox and not self.reading_paused:
+                self.close(GOING_AWAY, f"no message for {self._idle_timeout:g} s", now)
                 return
-            self.close(GOING_AWAY, f"no message for {self.settings.idle_timeout:g} s", now)
-            return
+            # It isn't the client that is silent: what it sent waits for us.
+            self._spoken = now
         deadline = self._keepalive_deadline()
         if deadline is None or now < deadline:
             return
@@ -360,15 +373,6 @@ class Connection:
             if not self._outbox:
                 self._send_close(Close(1011, "no answer to a Ping"))
             self._give_up()
-
-    @property
-    def _last_moment(self) -> float | None:
-        lifetime = self.settings.max_lifetime
-        return None if lifetime is None else self._opened + lifetime
-
-    def _idle_deadline(self) -> float | None:
-        timeout = self.settings.idle_timeout
-        return None if timeout is None else self._spoken + timeout
 
     def _keepalive_deadline(self) -> float | None:
         interval = self.settings.ping_interval
@@ -496,11 +500,8 @@ class Connection:
             position = read_plain(data, limit, messages)
         finally:
             # Those ahead of a bad one, too.
-            for message in messages:
-                self._inbox.append(message)
-                self._inbox_size += sys.getsizeof(message)
-        if messages:
-            self._spoken = self._heard
+            if messages:
+                self._admit(messages)
         if not position:
             rest = data
         elif position == len(data):
@@ -509,6 +510,19 @@ class Connection:
             rest = data[position:]
         self._awaited = plain_binary_size(rest, limit)
         return rest
+
+    def _admit(self, messages: Iterable[Message]) -> None:
+        """Keep messages for :meth:`next_message`.
+
+        :raises _TooMany: at the first one beyond a rate.
+        """
+        now = self._spoken = self._heard
+        rates = self._rates
+        for message in messages:
+            for window in rates:
+                window.count(now)
+            self._inbox.append(message)
+            self._inbox_size += sys.getsizeof(message)
 
     def _parse(self, now: float) -> None:
         while self._listening:
@@ -550,7 +564,7 @@ class Connection:
 
     def _take_frame(self, frame: Frame, now: float) -> None:
         if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
-            self._count_control(now)
+            self._control_frames.count(now)
         if frame.opcode is Opcode.PING:
             if self.state is State.OPEN:
                 # RFC 6455 5.5.3: with the Ping's own payload.
@@ -559,15 +573,6 @@ class Connection:
             self._end(_Ending(Close.parse(frame.data), now, peer_closed=True))
         elif frame.opcode is not Opcode.PONG:
             self._take_data(frame)
-
-    def _count_control(self, now: float) -> None:
-        """End a connection whose client keeps us busy with frames that carry no message."""
-        if now - self._control_since >= 1.0:
-            self._control_since = now
-            self._control_count = 0
-        self._control_count += 1
-        if self._control_count > self.settings.max_control_frames:
-            self._end(_Ending(Close(POLICY_VIOLATION, "too many control frames"), now))
 
     def _take_data(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CONT:
@@ -592,7 +597,6 @@ class Connection:
             self._take_message()
 
     def _take_message(self) -> None:
-        self._spoken = self._heard
         pieces = self._pieces
         message: Message
         if self._opcode is Opcode.TEXT:
@@ -604,8 +608,7 @@ class Connection:
         self._message_size = 0
         self._fragments = 0
         if self.state is State.OPEN:
-            self._inbox.append(message)
-            self._inbox_size += sys.getsizeof(message)
+            self._admit((message,))
 
     def _decode(self, data: bytes | bytearray | memoryview, *, final: bool) -> None:
         if final and not self._pieces and not self._fragmented_text:
@@ -699,6 +702,31 @@ def _without_memory(extension: Extension) -> Extension:
 
 class _LimitExceeded(Exception):
     """A message has grown past a limit of ours."""
+
+
+class _TooMany(Exception):
+    """A client sends more than it may; says what."""
+
+
+class _Window:
+    """Counts within a stretch of time that begins with the first thing that is counted."""
+
+    __slots__ = ("_count", "_ends", "_limit", "_reason", "_seconds")
+
+    def __init__(self, limit: int, seconds: float, reason: str) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._reason = reason
+        self._ends = -inf
+        self._count = 0
+
+    def count(self, now: float) -> None:
+        if now >= self._ends:
+            self._ends = now + self._seconds
+            self._count = 0
+        self._count += 1
+        if self._count > self._limit:
+            raise _TooMany(self._reason)
 
 
 class _Ending:

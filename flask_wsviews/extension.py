@@ -15,7 +15,7 @@ from werkzeug.routing.exceptions import WebsocketMismatch
 
 from . import cli
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
-from .config import Settings
+from .config import CHECKS, Settings
 from .engines import Engine, make_engine
 from .exceptions import EngineError, OutgoingMessageError, RegistrationError
 from .groups import GroupMember, Groups, Outcome
@@ -36,6 +36,7 @@ from .steps import is_coroutine_function
 from .typing import Sendable
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
 from .views import (
+    TIME_LIMITS,
     WebSocketView,
     coroutine_handlers,
     declared,
@@ -124,7 +125,9 @@ class WebSocket:
             app.debug = True
             app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
         app.extensions[GROUPS] = Groups(settings)
-        app.extensions[RATE_LIMITS] = RateLimits(settings.rate_limit_storage)
+        app.extensions[RATE_LIMITS] = RateLimits(
+            settings.rate_limit_storage, settings.key_prefix, settings.broker_timeout
+        )
         if check_rate("WSVIEWS_RATE_LIMIT", settings.rate_limit) is not None:
             app.extensions[RATE_LIMITS].check()
         app.wsgi_app = self.middleware(app.wsgi_app, self)  # type: ignore[method-assign]
@@ -152,7 +155,7 @@ class WebSocket:
         """
         for endpoint, view in app.view_functions.items():
             self._check_view(view)
-            self._check_rate(app, view)
+            self._check_limits(app, view)
             self._check_groups(app, endpoint)
 
     # -- registration ---------------------------------------------------------------------------
@@ -181,8 +184,9 @@ class WebSocket:
         :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
             as attributes: ``allowed_origins``, ``binary``, ``compression``, ``decorators``,
             ``emits``, ``groups``, ``headers_schema``, ``history``, ``history_seconds``,
-            ``message_schema``, ``presence``, ``query_schema``, ``rate_limit``, ``security``,
-            ``slow_clients`` and ``subprotocols``.
+            ``idle_timeout``, ``max_lifetime``, ``message_schema``, ``presence``,
+            ``query_schema``, ``rate_limit``, ``rate_limit_key``, ``security``, ``slow_clients`` and
+            ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
         self._add(partial(self._add_rule, rule, endpoint, view_func, options))
@@ -216,8 +220,8 @@ class WebSocket:
         own_options = dict(options)
         endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
         self._check_view(view)
+        self._check_limits(app, view)
         app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
-        self._check_rate(app, view)
         self._check_groups(app, endpoint)
 
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
@@ -233,12 +237,17 @@ class WebSocket:
                 f"{type(self).__name__} on the {self.engine.name} engine runs plain functions"
             )
 
-    def _check_rate(self, app: flask.Flask, view: Callable[..., Any]) -> None:
+    def _check_limits(self, app: flask.Flask, view: Callable[..., Any]) -> None:
         if not is_websocket_view(view):
             return
+        for name in TIME_LIMITS:
+            # 0 stands for no limit.
+            CHECKS[name](f"{name} of {view.__name__}", declared(view, name) or None)
         rate = check_rate(f"rate_limit of {view.__name__}", declared(view, "rate_limit"))
         if rate is not None:
             app.extensions[RATE_LIMITS].check()
+        if is_coroutine_function(declared(view, "rate_limit_key")):
+            raise RegistrationError(f"rate_limit_key of {view.__name__} can't be async def")
 
     def _check_groups(self, app: flask.Flask, endpoint: str) -> None:
         """See what a view says of its groups, and whether the broker reaches them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from time import monotonic
@@ -24,10 +25,10 @@ from .context import Handshake
 from .dispatcher import Dispatcher
 from .groups import Groups
 from .groups.membership import Membership
-from .rate_limits import Meter, RateLimits
+from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
 from .typing import AsyncDriver, Environ
-from .views import UPGRADER, WebSocketView
+from .views import TIME_LIMITS, UPGRADER, WebSocketView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -153,6 +154,7 @@ class Upgrader:
         #: Whether the connection was opened, so that its conversation will end.
         self.opened = False
         self._address: str | None = None
+        self._rates: list[tuple[int, float, str]] = []
 
     def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
         """Check the handshake for *view* and answer it, within Flask's request.
@@ -195,8 +197,8 @@ class Upgrader:
             refusal = waited
         if refusal is not None:
             return refusal
-        self._settings, self._offer, self._client = settings, offer, client
-        client._meter = self._meter(view, view_args, settings)
+        self._settings, self._offer, self._client = _settings_of(view, settings), offer, client
+        self._limit_rate(view, view_args, settings)
         self._dispatcher = Dispatcher(kept, view, view_args, client)
         self._request = request
         self.accepted = True
@@ -221,14 +223,18 @@ class Upgrader:
         if address is not None:
             self._middleware.addresses.leave(address)
 
-    def _meter(
+    def _limit_rate(
         self, view: WebSocketView, view_args: dict[str, Any], settings: Settings
-    ) -> Meter | None:
-        rate = view.rate_limit or settings.rate_limit
-        if rate is None:
-            return None
-        limits: RateLimits = current_app.extensions[RATE_LIMITS]
-        return limits.meter(rate, view.rate_limit_key(self._client, **view_args))
+    ) -> None:
+        rate = settings.rate_limit if view.rate_limit is None else view.rate_limit
+        if not rate:
+            return
+        key = view.rate_limit_key(self._client, **view_args)
+        if key is None:
+            self._rates = windows(rate)
+        else:
+            limits: RateLimits = current_app.extensions[RATE_LIMITS]
+            self._client._meter = limits.meter(rate, key)
 
     def take_over(
         self,
@@ -266,7 +272,11 @@ class Upgrader:
         # Werkzeug keeps the stream that it has made of the server's input.
         self._request.__dict__.pop("stream", None)
         connection = Connection(
-            self._settings, monotonic(), preface=preface, extensions=self._extensions
+            self._settings,
+            monotonic(),
+            preface=preface,
+            extensions=self._extensions,
+            rates=self._rates,
         )
         self.opened = True
         engine.serve(transport, connection, self)
@@ -275,18 +285,14 @@ class Upgrader:
     def converse(self, driver: Driver) -> None:
         """Run the conversation in this thread or greenlet."""
         self._client._driver = driver
-        try:
-            self._dispatcher.converse()
-        finally:
-            self.give_back()
+        driver.on_release.append(self.give_back)
+        self._dispatcher.converse()
 
     async def converse_async(self, driver: AsyncDriver) -> None:
         """Run the conversation in this task."""
         self._client._driver = cast("Driver", driver)
-        try:
-            await self._dispatcher.converse_async(driver)
-        finally:
-            self.give_back()
+        driver.on_release.append(self.give_back)
+        await self._dispatcher.converse_async(driver)
 
 
 class _Answer:
@@ -318,6 +324,14 @@ class _Answer:
             return ClosingIterator(chain([] if first is None else [first], parts), close)
         close()
         return None
+
+
+def _settings_of(view: WebSocketView, settings: Settings) -> Settings:
+    """The settings, with the times that *view* has in place of theirs."""
+    own = {name: getattr(view, name) for name in TIME_LIMITS}
+    changes: dict[str, Any]
+    changes = {name: value or None for name, value in own.items() if value is not None}
+    return replace(settings, **changes) if changes else settings
 
 
 def _unavailable(start_response: StartResponse, reason: str) -> Iterable[bytes]:

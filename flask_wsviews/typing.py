@@ -28,6 +28,9 @@ RunHook: TypeAlias = Callable[..., Any]
 class AsyncDriver(Protocol):
     """What a conversation on asyncio needs of its driver."""
 
+    #: Called once the socket is closed.
+    on_release: list[Callable[[], object]]
+
     def receive_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Message | None]:
         """Wait for the next message, ``None`` at the end."""
 

@@ -36,14 +36,20 @@ VIEW_OPTIONS = (
     "headers_schema",
     "history",
     "history_seconds",
+    "idle_timeout",
+    "max_lifetime",
     "message_schema",
     "presence",
     "query_schema",
     "rate_limit",
+    "rate_limit_key",
     "security",
     "slow_clients",
     "subprotocols",
 )
+
+#: Times of a connection that a view may have in place of the settings of the same names.
+TIME_LIMITS = ("idle_timeout", "max_lifetime")
 
 HOOKS = (
     "on_handshake",
@@ -108,7 +114,14 @@ class WebSocketView(View):
     slow_clients: ClassVar[str | None] = None
 
     #: In place of ``WSVIEWS_RATE_LIMIT``: how many messages a client may send, ``"20/second"``.
+    #: ``""`` for any number.
     rate_limit: ClassVar[str | None] = None
+
+    #: In place of ``WSVIEWS_IDLE_TIMEOUT``, in seconds; 0 for no limit.
+    idle_timeout: ClassVar[float | None] = None
+
+    #: In place of ``WSVIEWS_MAX_LIFETIME``, in seconds; 0 for no limit.
+    max_lifetime: ClassVar[float | None] = None
 
     #: In place of ``WSVIEWS_COMPRESSION``: whether messages may be compressed.
     compression: ClassVar[bool | None] = None
@@ -183,13 +196,13 @@ class WebSocketView(View):
         """
         return None
 
-    def rate_limit_key(self, ws: WebSocketClient, **view_args: Any) -> str:
-        """Called in the handshake of a view that has a :attr:`rate_limit`.
+    def rate_limit_key(self, ws: WebSocketClient, **view_args: Any) -> str | None:
+        """Called in the handshake, after ``on_handshake``, if there is a rate limit.
 
-        :returns: whose messages are counted together: by default those of each connection. It may
-            be ``f"user:{session['user']}"``, for all connections of a user.
+        :returns: whose messages are counted together, such as ``f"user:{session['user']}"`` for all
+            connections of a user; ``None``, by default, for those of this connection alone.
         """
-        return ws.id
+        return None
 
     def authorize_group(self, ws: WebSocketClient, group: str) -> bool:
         """Called before the connection joins a group: one of :attr:`groups`, or by ``ws.join()``.

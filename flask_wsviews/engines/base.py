@@ -11,6 +11,7 @@ import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -195,7 +196,7 @@ class Engine(ABC):
 
     def _register(self, driver: Driver) -> None:
         """Remember *driver*, until its socket is closed, for :meth:`shutdown`."""
-        driver.on_release = self._forget
+        driver.on_release.append(partial(self._forget, driver))
         with self._drivers_lock:
             self._starting -= 1
             self._drivers.add(driver)
@@ -236,7 +237,7 @@ class Driver(ABC):
     def __init__(self, transport: Transport, connection: Connection) -> None:
         self.connection = connection
         #: Called once the socket is closed.
-        self.on_release: Callable[[Driver], object] = _nothing
+        self.on_release: list[Callable[[], object]] = []
         self._transport = transport
         self._sock: socket.socket = transport.sock
         self._fd = transport.sock.fileno()
@@ -423,7 +424,9 @@ class Driver(ABC):
         self._released = True
         self._cut()
         self._transport.release()
-        self.on_release(self)
+        for function in self.on_release:
+            function()
+        self.on_release.clear()
 
     def _drop_quietly(self) -> bool:
         """Whether what someone else sends to an ended connection vanishes without an error."""
@@ -444,7 +447,3 @@ class Driver(ABC):
         limit = connection.settings.max_send_buffer
         if backlog and connection.send_backlog > limit:
             connection.close(1008, TOO_SLOW, monotonic())
-
-
-def _nothing(driver: Driver) -> None:
-    """Nobody waits for the end of a driver that isn't registered."""

@@ -53,6 +53,17 @@ else:
             ws.send(message)
 
 
+@websocket.route("/silent", idle_timeout=0.5)
+def silent(ws):
+    for message in ws:
+        ws.send(message)
+
+
+@websocket.route("/short")
+class Short(WebSocketView):
+    max_lifetime = 0.5
+
+
 @websocket.route("/echo")
 class Echo(WebSocketView):
     def on_handshake(self, ws):

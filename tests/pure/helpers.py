@@ -135,10 +135,12 @@ class Peer:
     :param settings: those that differ from the defaults.
     """
 
-    def __init__(self, *, preface: bytes = b"", extensions: Any = (), **settings: Any) -> None:
+    def __init__(
+        self, *, preface: bytes = b"", extensions: Any = (), rates: Any = (), **settings: Any
+    ) -> None:
         self.now = 1000.0
         self.connection = Connection(
-            Settings(**settings), self.now, preface=preface, extensions=extensions
+            Settings(**settings), self.now, preface=preface, extensions=extensions, rates=rates
         )
 
     def feed(self, *chunks: bytes) -> None:

@@ -1454,6 +1454,25 @@ def test_a_connection_does_not_last_for_ever() -> None:
     assert peer.connection.close_code == 1012
 
 
+def test_what_is_not_read_is_no_silence_of_the_client() -> None:
+    peer = Peer(idle_timeout=10, ping_interval=None, max_send_buffer=100)
+    peer.connection.send("x" * 200)
+    assert peer.connection.reading_paused
+    peer.sleep(10)
+    assert peer.connection.state is State.OPEN
+    peer.sent()
+    peer.sleep(10)
+    assert peer.sent_close().code == 1001
+
+
+def test_times_leave_the_keepalive_as_it_is() -> None:
+    peer = Peer(idle_timeout=30, ping_interval=25, ping_timeout=20)
+    assert peer.connection.next_deadline == peer.now + 25
+    peer.sleep(25)
+    assert peer.sent() == [(Opcode.PING, b"")]
+    assert peer.connection.next_deadline == peer.now + 5
+
+
 def test_control_frames_are_counted_by_the_second() -> None:
     peer = Peer(max_control_frames=3)
     for _ in range(2):
@@ -1467,3 +1486,57 @@ def test_control_frames_are_counted_by_the_second() -> None:
     assert opcode is Opcode.CLOSE
     assert Close.parse(payload) == Close(1008, "too many control frames")
     assert peer.connection.close_code == 1008
+
+
+def test_what_comes_while_closing_is_not_counted_as_messages() -> None:
+    peer = Peer(rates=[(1, 1.0, "too many")])
+    peer.close(1000)
+    assert peer.sent_close().code == 1000
+    peer.feed(text("a") * 3)
+    assert (peer.take(), peer.connection.state) == ([], State.CLOSING)
+
+
+def test_control_frames_while_closing_end_it() -> None:
+    peer = Peer(max_control_frames=3)
+    peer.close(1000)
+    assert peer.sent_close().code == 1000
+    peer.feed(ping() * 4)
+    assert (peer.connection.state, peer.sent()) == (State.CLOSED, [])
+
+
+RATE = (3, 2.0, "three in two seconds")
+
+
+@pytest.mark.parametrize("fin", [True, False], ids=["plain", "fragmented"])
+def test_messages_are_counted_from_the_first_one(fin: bool) -> None:
+    message = text("a") if fin else text("a", fin=False) + more("")
+    peer = Peer(rates=[RATE, (100, 60.0, "a hundred in a minute")])
+    peer.sleep(1.9)
+    peer.feed(message * 2)
+    peer.sleep(1.9)
+    peer.feed(message)
+    assert peer.take() == ["a"] * 3
+    peer.sleep(0.1)
+    peer.feed(message * 3)
+    assert (peer.take(), peer.sent()) == (["a"] * 3, [])
+    peer.feed(ping(), message)
+    assert peer.sent()[0] == (Opcode.PONG, b"")
+    assert peer.take() == []
+    assert peer.sent_close() == Close(1008, "three in two seconds")
+    assert peer.connection.close_code == 1008
+
+
+def test_each_rate_counts_for_itself() -> None:
+    peer = Peer(rates=[RATE, (4, 60.0, "four in a minute")])
+    peer.feed(text("a") * 3)
+    peer.sleep(2)
+    peer.feed(text("b") * 3)
+    assert peer.take() == ["a", "a", "a", "b"]
+    assert peer.sent_close() == Close(1008, "four in a minute")
+
+
+def test_what_is_wrong_behind_too_many_messages_is_not_looked_at() -> None:
+    peer = Peer(rates=[RATE])
+    peer.feed(text("a") * 4 + text(b"\xff"))
+    assert peer.take() == ["a"] * 3
+    assert peer.sent_close().code == 1008

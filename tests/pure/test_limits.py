@@ -10,9 +10,17 @@ from flask import Flask
 from limits.errors import StorageError
 from limits.storage import MemoryStorage
 
-from flask_wsviews import ConfigError, WebSocket
+from flask_wsviews import (
+    AsyncioWebSocketClient,
+    ConfigError,
+    RegistrationError,
+    WebSocket,
+    WebSocketView,
+)
 from flask_wsviews.addresses import Addresses
-from flask_wsviews.rate_limits import RateLimits, check_rate
+from flask_wsviews.config import Settings
+from flask_wsviews.middleware import _settings_of
+from flask_wsviews.rate_limits import RETRY_AFTER, RateLimits, check_rate, windows
 
 
 def test_addresses_are_counted() -> None:
@@ -30,10 +38,19 @@ def test_addresses_are_counted() -> None:
 
 def test_rates() -> None:
     assert check_rate("key", None) is None
+    assert check_rate("key", "") is None
     assert check_rate("key", "20/second") == "20/second"
-    for value in ("often", "20", 20, ["20/second"]):
+    assert check_rate("key", "20/second; 5 per 2 minutes") == "20/second; 5 per 2 minutes"
+    for value in ("often", "20", 20, 0, ["20/second"], "0/second", "20/second; 0/hour", " "):
         with pytest.raises(ConfigError, match=r'key is a rate such as "20/second"'):
             check_rate("key", value)
+
+
+def test_the_rates_of_a_connection() -> None:
+    assert windows("20/second; 5 per 2 minutes") == [
+        (20, 1, "too many messages: 20 per 1 second at most"),
+        (5, 120, "too many messages: 5 per 2 minute at most"),
+    ]
 
 
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,30 +62,62 @@ def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_messages_are_counted_by_key() -> None:
     limits = RateLimits("memory://")
-    one, same, other = (limits.meter("2/hour", key) for key in "aab")
+    limits.check()
+    one, same, other = (limits.meter("2/hour; 9/day", key) for key in "aab")
     assert [one.count(), same.count(), one.count(), other.count()] == [True, True, False, True]
     assert not one.waits
-    assert one.rate == "2 per 1 hour"
+    assert one.reason == "too many messages: 2 per 1 hour at most"
     stop(limits)
 
 
-def test_there_is_no_such_storage() -> None:
-    with pytest.raises(ConfigError, match=r"WSVIEWS_RATE_LIMIT_STORAGE.*nowhere"):
-        RateLimits("nowhere://").check()
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nowhere://me:secret@host", "WSVIEWS_RATE_LIMIT_STORAGE.*nowhere://$"),
+        ("async+redis://me:secret@host", r"leave async\+ out"),
+    ],
+)
+def test_there_is_no_such_storage(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        RateLimits(url).check()
+    assert "secret" not in str(caught.value)
+
+
+def test_redis_gets_only_so_much_time() -> None:
+    pytest.importorskip("redis")
+    limits = RateLimits("redis://localhost:1/0", timeout=0.75)
+    limits.check()
+    meter = limits.meter("1/hour", "a")
+    assert meter.waits
+    assert limits._limiter is not None
+    options = limits._limiter.storage.storage.connection_pool.connection_kwargs  # type: ignore[attr-defined]
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.75, 0.75)
 
 
 def test_a_storage_that_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    now = 1000.0
+    monkeypatch.setattr("flask_wsviews.rate_limits.monotonic", lambda: now)
     limits = RateLimits("memory://")
     meter = limits.meter("1/hour", "a")
+    asked = 0
 
     def fail(*args: Any, **kwargs: Any) -> None:
+        nonlocal asked
+        asked += 1
         raise StorageError(OSError("away"))
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryStorage, "incr", fail)
         assert [meter.count() for _ in range(3)] == [True] * 3
+        # For a while it isn't asked, which could delay each message.
+        assert asked == 1
+        now += RETRY_AFTER
+        assert [meter.count() for _ in range(3)] == [True] * 3
+        assert asked == 2
+    assert [meter.count() for _ in range(2)] == [True] * 2
+    now += RETRY_AFTER
     assert [meter.count() for _ in range(2)] == [True, False]
     assert caplog.text.count("rates aren't limited, as their storage fails: away") == 1
     assert caplog.text.count("rates are limited again") == 1
@@ -90,6 +139,49 @@ def test_rates_are_checked_when_they_are_declared() -> None:
         other.config[f"WSVIEWS_{key}"] = value
         with pytest.raises(ConfigError, match=f"WSVIEWS_{key}"):
             WebSocket(other)
+
+
+@pytest.mark.parametrize("name", ["idle_timeout", "max_lifetime"])
+def test_times_are_checked_when_they_are_declared(name: str) -> None:
+    websocket = WebSocket(Flask(__name__))
+    for value in (0, 60, 0.5, None):
+        websocket.add_url_rule("/", f"echo-{value}", lambda ws: None, **{name: value})
+    for bad in (-1, "soon", True):
+        with pytest.raises(ConfigError, match=f"{name} of echo is a number of seconds"):
+            websocket.add_url_rule("/", "echo", lambda ws: None, **{name: bad})
+
+
+def test_a_view_has_times_of_its_own() -> None:
+    class Own(WebSocketView):
+        idle_timeout = 5
+        max_lifetime = 0
+
+    settings = Settings(idle_timeout=60, max_lifetime=600)
+    assert _settings_of(WebSocketView(), settings) is settings
+    own = _settings_of(Own(), settings)
+    assert (own.idle_timeout, own.max_lifetime) == (5, None)
+    assert own.max_message_size == settings.max_message_size
+
+
+def test_a_key_is_made_by_a_plain_function() -> None:
+    websocket = WebSocket(Flask(__name__))
+
+    class Chat(WebSocketView):
+        async def rate_limit_key(self, ws: Any) -> str:  # type: ignore[override]
+            return "key"
+
+    with pytest.raises(RegistrationError, match="rate_limit_key of Chat can't be async def"):
+        websocket.add_url_rule("/", view_func=Chat)
+
+
+def test_nothing_waits_for_a_network_on_the_loop() -> None:
+    client = AsyncioWebSocketClient({})
+    limits = RateLimits("memory://")
+    client._meter = limits.meter("1/hour", "a")
+    client._meter.waits = True
+    with pytest.raises(RuntimeError, match=r"await receive\(timeout\)"):
+        client.recv_nb()
+    stop(limits)
 
 
 def stop(limits: RateLimits) -> None:
