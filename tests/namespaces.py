@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +29,9 @@ def _ip(*arguments: str) -> None:
 def why_not() -> str | None:
     """Why there can be none here; ``None`` if there can."""
     try:
-        with Host():
+        with Host() as one, Host() as two:
+            Cable(one, two, ("10.203.0.1", "10.203.0.2"))
+            one.run(lambda: socket.create_server(("10.203.0.1", 0)).close())
             return None
     except (OSError, subprocess.SubprocessError) as error:
         return f"no network namespaces here: {getattr(error, 'stderr', None) or error}"
@@ -42,7 +45,11 @@ class Host:
 
     def __enter__(self) -> Host:
         _ip("netns", "add", self.name)
-        _ip("-n", self.name, "link", "set", "lo", "up")
+        try:
+            _ip("-n", self.name, "link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
