@@ -205,7 +205,7 @@ def test_a_broker_that_is_away_is_told_at_once_and_logged_once(tmp_path, caplog)
 
         poll(sent, 20)
         poll(lambda: listening.heard[-1].body == "two")
-        assert listening.broker.is_reachable
+        poll(lambda: listening.broker.is_reachable)
         listening.broker.close()
     assert sum("fails:" in record.message for record in caplog.records) == 1
     assert sum("works again" in record.message for record in caplog.records) == 1

@@ -38,6 +38,7 @@ class Health:
         self._failures = 0
         self._retry_at = 0.0
         self._error = ""
+        self._recovered_at = 0.0
 
     @property
     def is_good(self) -> bool:
@@ -57,9 +58,21 @@ class Health:
                 raise self.error()
             self._retry_at = now + LONGEST_DELAY
 
-    def failed(self, error: BaseException, outcome: str = "nothing was sent") -> BrokerUnavailable:
-        """Note a failure; returns what to raise for it."""
+    def failed(
+        self,
+        error: BaseException,
+        outcome: str = "nothing was sent",
+        *,
+        began: float | None = None,
+    ) -> BrokerUnavailable:
+        """Note a failure; returns what to raise for it.
+
+        :param began: when the attempt began, on the monotonic clock. One that began before the
+            last recovery is old news.
+        """
         with self._lock:
+            if began is not None and began < self._recovered_at:
+                return self.error(outcome)
             self._failures += 1
             self._retry_at = monotonic() + delay_after(self._failures)
             is_news = self._failures == 1
@@ -75,6 +88,7 @@ class Health:
         with self._lock:
             was_bad = self._failures > 0
             self._failures = 0
+            self._recovered_at = monotonic()
         if was_bad:
             logger.warning("%s works again", self._name)
 

@@ -187,13 +187,14 @@ class Listener:
     def _run(self) -> None:
         assert self._wakers is not None
         while not self._closed:
+            began = monotonic()
             try:
                 self._look_after()
             except (RedisError, RedisClusterException, OSError) as error:
-                self._lose_all(error)
+                self._lose_all(error, began)
             except Exception as error:
                 logger.exception("what listens to the broker failed")
-                self._lose_all(error)
+                self._lose_all(error, began)
         for link in self._links.values():
             link.close()
         for end in self._wakers:
@@ -319,7 +320,7 @@ class Listener:
             if page.is_last:
                 return
 
-    def _lose_all(self, error: Exception) -> None:
+    def _lose_all(self, error: Exception, began: float) -> None:
         """Give the connections up, to begin anew after a while."""
         for link in self._links.values():
             link.close()
@@ -327,7 +328,7 @@ class Listener:
         self._node_of.clear()
         self._failures += 1
         self._retry_at = monotonic() + delay_after(self._failures)
-        self._health.failed(error)
+        self._health.failed(error, began=began)
         for wanted in list(self._wanted.values()):
             if not wanted.was_heard:
                 wanted.error = error

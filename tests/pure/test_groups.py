@@ -621,3 +621,17 @@ def test_asyncio_outside_of_its_loop_is_done_at_once() -> None:
         return await outcome
 
     assert asyncio.run(wait()) is None
+
+
+def test_a_failure_that_began_before_the_recovery_is_old_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = Health("the broker")
+    began = health.monotonic()
+    known.failed(OSError("away"))
+    known.succeeded()
+    assert "away" in str(known.failed(OSError("away still"), began=began))
+    assert known.is_good
+    known.failed(OSError("away again"), began=health.monotonic())
+    assert not known.is_good
+    assert caplog.text.count("fails: ") == 2
