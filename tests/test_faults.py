@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import clock
 import pytest
 import servers
+from clock import Clock
 from servers import Server, poll
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -148,3 +154,81 @@ def test_workers_that_are_forked_before_and_after_the_application(engine, option
         clients = [stack.enter_context(connect(server.ws("/faulty"))) for _ in range(12)]
         pids = [ask(ws) for ws in clients]
         assert [ask(ws) for ws in clients] == pids
+
+
+@pytest.mark.skipif(clock.why_not() is not None, reason=str(clock.why_not()))
+@each_engine
+def test_the_clock_is_set(engine, tmp_path):
+    options, env = ENGINES[engine]
+    made = Clock(tmp_path)
+    settings = {"SET_PING_INTERVAL": "0.1", "SET_PING_TIMEOUT": "5.0"}
+    command = servers.uwsgi("limited:app", *options)
+    with (
+        servers.running(command, tmp_path / "log", {**env, **settings, **made.env}) as server,
+        connect(server.ws("/echo")) as ws,
+    ):
+        day = 24 * 60 * 60
+        for days in (1, -1, 400, 0):
+            made.set(days * day)
+            assert abs(float(server.get("/time")) - time.time() - days * day) < 60
+            # Those that have to end do so, and no others.
+            with connect(server.ws("/silent")) as silent, connect(server.ws("/short")) as short:
+                assert end(silent) == 1001
+                assert end(short) == 1012
+            ws.send(f"day {days}")
+            assert ws.recv(timeout=15) == f"day {days}"
+
+
+@each_engine
+def test_the_disk_for_the_log_is_full(engine, tmp_path):
+    options, env = ENGINES[engine]
+    command = servers.uwsgi(APP, *options, "--logto", "/dev/full")
+    with (
+        servers.running(command, tmp_path / "log", env) as server,
+        connect(server.ws("/faulty")) as other,
+    ):
+        pid = ask(other)
+        for _ in range(5):
+            with connect(server.ws("/faulty")) as ws:
+                ws.send("recursion")
+                assert end(ws) == 1011
+        assert ask(other) == pid
+        server.get("/")
+
+
+# The interpreter may lie where only root can read, so reading is what they may go on with.
+KEEP_READING = [
+    *("setpriv", "--bounding-set=-all,+dac_read_search,+setuid,+setgid"),
+    *("--securebits=+no_setuid_fixup", "--inh-caps=+dac_read_search"),
+    "--ambient-caps=+dac_read_search",
+]
+
+
+def cannot_drop() -> bool:
+    try:
+        return subprocess.run([*KEEP_READING, "true"], capture_output=True).returncode != 0
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(cannot_drop(), reason="this takes root and setpriv")
+@each_engine
+def test_workers_that_give_up_being_root(engine, tmp_path):
+    options, env = ENGINES[engine]
+    user = ("--uid", "65534", "--gid", "65534")
+    command = servers.uwsgi(APP, "--processes", "2", *options, *user)
+    with (
+        servers.running(lambda port: KEEP_READING + command(port), tmp_path / "log", env) as server,
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(connect(server.ws("/faulty"))) for _ in range(6)]
+        pids = [ask(ws) for ws in clients]
+        assert {os.stat(f"/proc/{pid}").st_uid for pid in pids} == {65534}
+        server.process.send_signal(signal.SIGHUP)
+        assert [end(ws) for ws in clients] == [1012] * 6
+
+        def replaced() -> bool:
+            with connect(server.ws("/faulty")) as ws:
+                return ask(ws) not in pids
+
+        poll(replaced, 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from flask import Flask, abort, request
 
@@ -20,6 +21,11 @@ websocket = getattr(flask_wsviews, os.environ["ENGINE"])(app)
 @app.get("/")
 def index():
     return ""
+
+
+@app.get("/time")
+def wall_clock():
+    return str(time.time())
 
 
 class Keyed:
