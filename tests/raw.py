@@ -17,9 +17,9 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # for KEY, RFC 6455 1.3
 class RawClient:
     """A TCP connection to a server, as far as the handshake and not further."""
 
-    def __init__(self, server: Server, timeout: float = 10.0) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout)
-        self._host = f"127.0.0.1:{server.port}"
+    def __init__(self, server: Server, timeout: float = 10.0, host: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection((host, server.port), timeout)
+        self._server = server
         self._buffer = b""
 
     def __enter__(self) -> RawClient:
@@ -32,17 +32,11 @@ class RawClient:
         self, path: str, headers: dict[str, str | None] | None = None, line: str | None = None
     ) -> tuple[int, list[tuple[str, str]]]:
         """Ask for a WebSocket; a header of ``None`` is left out. Returns status and headers."""
-        fields: dict[str, str | None] = {
-            "Host": self._host,
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec-WebSocket-Key": KEY,
-            "Sec-WebSocket-Version": "13",
-            **(headers or {}),
-        }
-        lines = [line or f"GET {path} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        self.sock.sendall(request(path, self._server, headers, line))
+        return self.read_head()
+
+    def read_head(self) -> tuple[int, list[tuple[str, str]]]:
+        """Read an answer's status and headers."""
         while b"\r\n\r\n" not in self._buffer:
             self._fill()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -114,6 +108,26 @@ class RawClient:
         if not data:
             raise EOFError
         self._buffer += data
+
+
+def request(
+    path: str,
+    server: Server,
+    headers: dict[str, str | None] | None = None,
+    line: str | None = None,
+) -> bytes:
+    """A handshake as it is sent; a header of ``None`` is left out."""
+    fields: dict[str, str | None] = {
+        "Host": f"127.0.0.1:{server.port}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": KEY,
+        "Sec-WebSocket-Version": "13",
+        **(headers or {}),
+    }
+    lines = [line or f"GET {path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def frame(opcode: Opcode, data: bytes | str = b"", *, fin: bool = True) -> bytes:

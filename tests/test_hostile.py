@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import struct
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
-from raw import RawClient, close_frame, frame
+import servers
+from conftest import MODES, UWSGI_MODES
+from raw import RawClient, close_frame, frame, request
 from servers import Server
 from test_views_contract import journal
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
 FRAGMENTS = 16 * 1024
+SILENT = 10_000
 
 
 def of_kind(server: Server, key: str, kind: str) -> list:
     return [entry[1:3] for entry in journal(server, key) if entry[0] == kind]
 
 
-def opened(server: Server, key: str) -> RawClient:
+def opened(server: Server, key: str, host: str = "127.0.0.1") -> RawClient:
     """A client of the view that notes everything, past its greeting."""
-    client = RawClient(server).open(f"/views/all/bob?key={key}")
+    client = RawClient(server, host=host).open(f"/views/all/bob?key={key}")
     assert client.recv_message() == b"hello bob"
     return client
 
@@ -95,12 +101,8 @@ def test_a_header_is_not_split(server):
 
 def test_a_message_ahead_of_a_refusal_is_never_handled(server, key):
     with RawClient(server) as client:
-        request = (
-            f"GET /views/all/refused?key={key} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        client.sock.sendall(request.encode() + frame(Opcode.TEXT, "raise value"))
+        handshake = request(f"/views/all/refused?key={key}", server)
+        client.sock.sendall(handshake + frame(Opcode.TEXT, "raise value"))
         assert client.sock.recv(12) == b"HTTP/1.1 401"
     check_others(server)
     assert of_kind(server, key, "message") == []
@@ -142,12 +144,60 @@ def test_a_client_that_vanishes(server, key, state, way):
 
 
 def test_clients_that_vanish_in_their_handshake(server):
-    request = b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-    for cut in (1, 20, len(request)):
+    handshake = request("/echo", server)
+    for cut in (1, 20, len(handshake) - 1):
         with RawClient(server) as client:
-            client.sock.sendall(request[:cut])
+            client.sock.sendall(handshake[:cut])
             client.reset()
     check_others(server)
+
+
+def test_a_slow_handshake_and_a_slow_frame(server):
+    with RawClient(server) as slow, connect(server.ws("/echo")) as other:
+
+        def send_slowly(data: bytes) -> None:
+            for number in range(len(data)):
+                slow.sock.sendall(data[number : number + 1])
+                other.send(str(number))
+                assert other.recv(timeout=10) == str(number)
+
+        # Each byte is a packet of its own, and the server has seen it before the next one comes.
+        slow.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_slowly(request("/echo", server))
+        assert slow.read_head()[0] == 101
+        send_slowly(frame(Opcode.TEXT, "at last"))
+        assert slow.recv_message() == b"at last"
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[int]:
+    """How many sockets a test may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard - 500
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("mode", UWSGI_MODES)
+def test_connects_without_a_handshake(mode, many_descriptors, tmp_path: Path):
+    command, env = MODES[mode]
+    with servers.running(command, tmp_path / "log", env) as server, ExitStack() as stack:
+        first = stack.enter_context(connect(server.ws("/echo")))
+        with ExitStack() as silent:
+            for number in range(min(SILENT, many_descriptors)):
+                sock = silent.enter_context(closing(socket.socket()))
+                # Most of them wait in the queue of the socket, or before it.
+                sock.setblocking(False)
+                sock.connect_ex(("127.0.0.1", server.port))
+                if number % 500 == 0:
+                    first.send(str(number))
+                    assert first.recv(timeout=10) == str(number)
+        # uWSGI's threads and greenlets notice one after the other that nobody is there.
+        with connect(server.ws("/echo"), open_timeout=60) as later:
+            later.send("served")
+            assert later.recv(timeout=10) == "served"
+        first.send("still there")
+        assert first.recv(timeout=10) == "still there"
 
 
 def test_a_client_that_has_only_said_its_last_word(server, key):
