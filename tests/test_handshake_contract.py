@@ -8,9 +8,9 @@ import urllib.request
 
 import pytest
 from raw import ACCEPT, RawClient
-from servers import Server
+from servers import Server, poll
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 
 def refusal(server: Server, path: str, **headers: str) -> InvalidStatus:
@@ -48,6 +48,25 @@ def test_headers_of_after_request_and_of_the_view_are_on_the_101(server):
     with connect(server.ws("/views/all/bob")) as ws:
         assert ws.response.headers["X-Marked"] == "yes"
         assert ws.response.headers["X-Name"] == "bob"
+
+
+def test_a_session_that_expires(uwsgi_server):
+    with urllib.request.urlopen(uwsgi_server.http("/login")) as response:
+        headers = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+
+    def user(ws: ClientConnection) -> str | bytes:
+        ws.send("who am I?")
+        return ws.recv(timeout=10)
+
+    def expired() -> bool:
+        with RawClient(uwsgi_server) as client:
+            return client.request("/members-only", headers)[0] == 401
+
+    with connect(uwsgi_server.ws("/members-only"), additional_headers=headers) as ws:
+        assert user(ws) == "bob"
+        poll(expired)
+        # A connection keeps the session of its handshake.
+        assert user(ws) == "bob"
 
 
 def test_session_changes_of_the_handshake_set_the_cookie(server):

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import defaultdict
+from datetime import timedelta
 
 import loop  # noqa: F401
 import typed
@@ -135,6 +136,25 @@ def got(sender, exception, **extra):
 def app_error(error):
     note("app error handler", str(error))
     return "unused", 500
+
+
+@app.get("/login")
+def login():
+    """A session that lasts a second."""
+    app.permanent_session_lifetime = timedelta(seconds=1)
+    session.permanent = True
+    session["user"] = "bob"
+    return "welcome"
+
+
+@websocket.route("/members-only")
+class MembersOnly(WebSocketView):
+    def on_handshake(self, ws):
+        if "user" not in session:
+            abort(401)
+
+    def on_message(self, ws, message):
+        ws.send(session["user"])
 
 
 # -- function routes ----------------------------------------------------------------------------

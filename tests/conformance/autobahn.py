@@ -67,6 +67,7 @@ MODES = {
     "blocking-router": Mode(("--threads", "8"), BLOCKING, router=True),
     "gevent-router": Mode(("--gevent", "50"), GEVENT, router=True),
     "asyncio-router": Mode(("--threads", "8"), COROUTINES, router=True),
+    "uwsgi-asyncio-loop-router": Mode((), COROUTINES, router=True, own_loop=True),
 }
 
 

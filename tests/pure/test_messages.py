@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -156,6 +158,67 @@ def test_anything_is_taken_or_refused_with_its_ref(value: Any) -> None:
             ref = error.ref
             json.dumps(protocol.dump_error(ErrorMessage(), error))
         assert ref == (value.get("ref") if isinstance(value, dict) else None)
+
+
+class Colour(Enum):
+    RED = 1
+
+
+#: Every kind of field that marshmallow has, and what their parsers may stumble over.
+KINDS: dict[str, fields.Field[Any]] = {
+    "str": fields.Str(),
+    "int": fields.Int(),
+    "strict": fields.Int(strict=True),
+    "float": fields.Float(),
+    "any float": fields.Float(allow_nan=True),
+    "decimal": fields.Decimal(),
+    "places": fields.Decimal(places=2),
+    "bool": fields.Bool(),
+    "datetime": fields.DateTime(),
+    "rfc": fields.DateTime(format="rfc"),
+    "timestamp": fields.DateTime(format="timestamp"),
+    "timestamp_ms": fields.DateTime(format="timestamp_ms"),
+    "naive": fields.NaiveDateTime(),
+    "aware": fields.AwareDateTime(),
+    "time": fields.Time(),
+    "date": fields.Date(),
+    "seconds": fields.TimeDelta(),
+    "days": fields.TimeDelta("days"),
+    "uuid": fields.UUID(),
+    "url": fields.Url(),
+    "email": fields.Email(),
+    "ip": fields.IP(),
+    "interface": fields.IPInterface(),
+    "enum": fields.Enum(Colour),
+    "value": fields.Enum(Colour, by_value=True),
+    "list": fields.List(fields.Int()),
+    "tuple": fields.Tuple((fields.Int(), fields.Str())),
+    "dict": fields.Dict(keys=fields.Int(), values=fields.Str()),
+    "nested": fields.Nested(Say),
+    "many": fields.Nested(Say, many=True),
+    "pluck": fields.Pluck(Say, "text"),
+    "constant": fields.Constant(3),
+    "raw": fields.Raw(),
+}
+STUMBLING = st.sampled_from(
+    [
+        *(10**30, -(10**30), 1e308, float("nan"), float("inf")),
+        *("Infinity", "nan", "1e999", "1" * 5000, "-1", "\ud800"),
+        *("9999-99-99", "0000-01-01", "00:00:61", "2020-01-01T00:00:00+99:99"),
+        *("::1%", "1.2.3.4/99", "http://[", "a@b"),
+    ]
+)
+EVERYTHING = make_protocol("everything", schema=Schema.from_dict(dict(KINDS)))
+
+
+@given(STUMBLING | JSON)
+def test_no_field_stumbles(value: Any) -> None:
+    for kind in KINDS:
+        with contextlib.suppress(InvalidMessage):
+            EVERYTHING.load({kind: value})
+    with pytest.raises(InvalidMessage) as refused:
+        EVERYTHING.load(dict.fromkeys(KINDS, value))
+    json.dumps(EVERYTHING.dump_error(ErrorMessage(), refused.value))
 
 
 # -- what goes out ------------------------------------------------------------------------------
