@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -38,6 +39,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake  # noqa: E4
 from flask_wsviews import BrokerUnavailable, Publisher  # noqa: E402
 
 ENGINES = ("gevent", "threads", "coroutines")
+
+# So many messages reach members in a second at most: the clients are one process of Python.
+DELIVERIES = 5000.0
 
 # Seconds that it may take at the end until everybody has everything.
 CATCH_UP = 60.0
@@ -104,8 +108,11 @@ async def come_and_go(server: Server, tally: Tally, over: asyncio.Event) -> None
         await asyncio.sleep(random.uniform(0, 0.5))
 
 
-async def publish(redis: RedisServer, over: asyncio.Event) -> int:
-    """Publish numbers, each of them until the broker takes it; returns how many."""
+async def publish(redis: RedisServer, pause: float, over: asyncio.Event) -> int:
+    """Publish numbers, each of them until the broker takes it; returns how many.
+
+    :param pause: between one and the next, in seconds.
+    """
     number = 0
     with Publisher(redis.url, timeout=5) as publisher:
         while not over.is_set():
@@ -122,7 +129,7 @@ async def publish(redis: RedisServer, over: asyncio.Event) -> int:
                 else:
                     break
             number += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)
     return number
 
 
@@ -191,7 +198,8 @@ async def run(
         for number in range(share - share // 2):
             kind = come_and_go if number % 4 == 0 else echo
             clients.append(asyncio.create_task(kind(server, tally, over)))
-    publishing = asyncio.create_task(publish(redis, over))
+    pause = sum(map(len, readers)) / DELIVERIES
+    publishing = asyncio.create_task(publish(redis, pause, over))
     faults_task = None
     if not options.no_faults:
         faults_task = asyncio.create_task(disturb(servers, redis, over))
@@ -256,9 +264,11 @@ def report(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("-s", "--seconds", type=float, default=600.0)
-    parser.add_argument("-n", "--clients", type=int, default=900, help="of all engines together")
+    parser.add_argument("-n", "--clients", type=int, default=3000, help="of all engines together")
     parser.add_argument("--no-faults", action="store_true", help="no reloads, no restarts")
     options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder)
         persistent = ("--appendonly", "yes", "--appendfsync", "always")
