@@ -158,6 +158,32 @@ def test_redis_is_paused(tmp_path: Path) -> None:
     assert server.log.count("works again") == 1
 
 
+@pytest.mark.parametrize("engine", ["gevent", "threads"])
+def test_many_handlers_at_once(engine: str, tmp_path: Path) -> None:
+    """More of them than a pool of redis-py has connections."""
+    count = 130
+    with (
+        redis_server(tmp_path) as redis,
+        instance(
+            engine, redis.url, tmp_path / "log", workers=1, SET_BROKER_TIMEOUT="15.0"
+        ) as server,
+        ExitStack() as stack,
+    ):
+        members = [stack.enter_context(talk(server)) for _ in range(count)]
+        ask(members[0], "join", "plain")
+        redis.pause()
+        for number, ws in enumerate(members):
+            ws.send(json.dumps(["broadcast", "plain", str(number)]))
+        redis.resume()
+        for ws in members[1:]:
+            answer = json.loads(ws.recv(timeout=TIMEOUT))
+            assert "error" not in answer, answer
+        heard = [members[0].recv(timeout=TIMEOUT) for _ in range(count + 1)]
+        numbers = [str(text) for text in heard if not str(text).startswith("{")]
+        assert sorted(map(int, numbers)) == list(range(count))
+    assert "fails" not in server.log
+
+
 def test_redis_loses_everything(tmp_path: Path) -> None:
     with (
         redis_server(tmp_path) as redis,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..config import Settings
+from ..exceptions import BrokerUnavailable
 from .base import PAGE, Broker, Delivery, History, Publication, Replay
 from .brokers import without_password
 from .health import Health
@@ -30,6 +32,9 @@ T = TypeVar("T")
 # A message that the server gets to after this share of the time for an answer isn't sent, because
 # its publisher is about to be told so.
 DEADLINE_SHARE = 0.5
+
+# How many calls of a worker may be at the server at once; redis-py's pools have 100 connections.
+MAX_CALLS = 50
 
 # KEYS: the stream, what is set for the group. ARGV: the channel, the message, until when to send
 # it, in ms of the server's clock, how many to keep, for how many ms, and the command to send by.
@@ -113,6 +118,9 @@ class RedisBroker(Broker):
         # Out of memory it still publishes, but keeps nothing.
         self._keeping = Health(f"what is kept in {without_password(settings.broker_url)}")
         self._lock = threading.Lock()
+        # Where hundreds of handlers call at once, most of them wait here: redis-py's pool would
+        # refuse them, which is no failure of the server's.
+        self._turns = threading.Semaphore(MAX_CALLS)
         self._made_client: Any = None
         self._scripts: dict[str, Any] = {}
         self._clock_offset: float | None = None
@@ -170,13 +178,16 @@ class RedisBroker(Broker):
 
     def replay(self, group: str, since: str | None, history: History) -> Replay:
         """See :meth:`Broker.replay`."""
+        ask = partial(self._ask_for_page, group, since, history)
+        return self._replay(group, self._call(ask, keeps=True))
 
-        def ask() -> Any:
-            return self._script(REPLAY)(
-                keys=self._keys(group), args=[since or "", PAGE, *_limits(history)]
-            )
+    def _ask_for_page(self, group: str, since: str | None, history: History) -> Any:
+        return self._script(REPLAY)(
+            keys=self._keys(group), args=[since or "", PAGE, *_limits(history)]
+        )
 
-        last, complete, is_last, entries = self._call(ask, keeps=True)
+    def _replay(self, group: str, page: Any) -> Replay:
+        last, complete, is_last, entries = page
         deliveries = [
             decode(group, entry, fields[3]) for entry, fields in entries if len(fields) > 2
         ]
@@ -221,6 +232,11 @@ class RedisBroker(Broker):
         return self._call(lambda: self._script(script)(keys=keys, args=arguments), keeps=keeps)
 
     # -- for the listener -------------------------------------------------------------------------
+
+    def catch_up(self, group: str, since: str | None, history: History) -> Replay:
+        """As :meth:`replay`, but ahead of all who wait for the server: they wait for this, too."""
+        ask = partial(self._ask_for_page, group, since, history)
+        return self._replay(group, self._attempt(ask, keeps=True))
 
     def channel(self, group: str) -> str:
         """The channel of a group."""
@@ -298,7 +314,19 @@ class RedisBroker(Broker):
         return f"{now + self._clock_offset + share:.0f}"
 
     def _call(self, function: Callable[[], T], *, keeps: bool) -> T:
-        self._health.begin()
+        timeout = self._settings.broker_timeout
+        if not self._turns.acquire(timeout=timeout):
+            raise BrokerUnavailable(
+                f"{MAX_CALLS} calls of this worker are at the broker already, and none of them "
+                f"has ended within {timeout:g} s"
+            )
+        try:
+            self._health.begin()
+            return self._attempt(function, keeps=keeps)
+        finally:
+            self._turns.release()
+
+    def _attempt(self, function: Callable[[], T], *, keeps: bool) -> T:
         try:
             result = function()
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:

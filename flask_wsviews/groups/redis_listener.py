@@ -308,7 +308,7 @@ class Listener:
         """Deliver what was published while nobody listened."""
         while True:
             try:
-                page = self._broker.replay(group, wanted.position, history)
+                page = self._broker.catch_up(group, wanted.position, history)
             except BrokerUnavailable as error:
                 raise OSError(str(error)) from None
             if not page.complete:
