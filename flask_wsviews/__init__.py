@@ -31,6 +31,7 @@ from .middleware import (
     Upgrade,
     WebSocketMiddleware,
 )
+from .observers import Observer, Summary, Traffic
 from .views import WebSocketView
 
 __version__ = "0.1.0"
@@ -60,11 +61,14 @@ __all__ = [
     "GroupRefused",
     "InvalidMessage",
     "Joined",
+    "Observer",
     "OutgoingMessageError",
     "PresenceStore",
     "Publisher",
     "RegistrationError",
     "ServerError",
+    "Summary",
+    "Traffic",
     "Upgrade",
     "UpgradeRequired",
     "WSViewsError",

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,6 +23,7 @@ from .connection import State
 from .exceptions import ConnectionClosed, InvalidMessage, check_close
 from .groups.outcome import Outcome
 from .messages import ErrorMessage, Handler, Protocol
+from .observers import Observer, Traffic, tell
 from .steps import Step, run_steps, run_steps_async
 from .typing import AsyncDriver, Environ, Message, Sendable
 
@@ -53,6 +62,8 @@ class WebSocketClient:
         self.timeout = timeout
         #: A unique name of this connection.
         self.id = str(uuid.uuid4())
+        #: The endpoint of its rule.
+        self.endpoint = ""
         #: Headers to add to the 101; ``on_handshake`` may fill them.
         self.response_headers = Headers()
         #: What the view's ``query_schema`` has loaded of the URL's query.
@@ -62,6 +73,7 @@ class WebSocketClient:
         self._protocol = Protocol()
         self._error_schema: Schema = ErrorMessage()
         self._loads_messages = False  # in receive(), for a function route
+        self._watchers: Sequence[Observer] = ()  # of its messages
         self._meter: Meter | None = None
         self._fd = fd
         self._driver: Driver | None = None
@@ -85,7 +97,7 @@ class WebSocketClient:
         :raises TimeoutError: if no message came within *timeout*.
         """
         receive = self._opened().receive
-        if self._loads_messages or self._meter is not None:
+        if self._loads_messages or self._meter is not None or self._watchers:
             return run_steps(self._receive_checked(receive, timeout))
         return receive(timeout)
 
@@ -105,6 +117,8 @@ class WebSocketClient:
         if self._meter is not None and not self._meter.count():
             self._close_for_rate()
             return None
+        if self._watchers:
+            self._tell_received(message)
         if not self._loads_messages:
             return message
         try:
@@ -134,6 +148,8 @@ class WebSocketClient:
         """
         driver = self._opened()
         driver.send(message if binary is None else self._converted(message, binary))
+        if self._watchers:
+            self._tell_sent(message)
 
     def send_binary(self, message: Sendable) -> None:
         """Send a binary message; ``str`` is encoded as UTF-8."""
@@ -259,6 +275,20 @@ class WebSocketClient:
         """The reason that belongs to :attr:`close_code`."""
         return None if self._driver is None else self._driver.connection.close_reason
 
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the connection so far."""
+        if self._driver is None:
+            return Traffic()
+        connection = self._driver.connection
+        return Traffic(
+            messages_received=connection.messages_received,
+            bytes_received=connection.bytes_received,
+            messages_sent=connection.messages_sent,
+            bytes_sent=connection.bytes_sent,
+            messages_dropped=connection.messages_dropped,
+        )
+
     # -- the handshake --------------------------------------------------------------------------
 
     @property
@@ -304,7 +334,7 @@ class WebSocketClient:
         self, driver: AsyncDriver, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Receive on an event loop; what counts messages may have to wait in a thread."""
-        if not self._loads_messages and self._meter is None:
+        if not self._loads_messages and self._meter is None and not self._watchers:
             return driver.receive_async(timeout)
         steps = self._receive_checked(driver.receive_async, timeout)
         meter = self._meter
@@ -331,12 +361,20 @@ class WebSocketClient:
             if self._meter is not None and not (yield self._meter.count):
                 self._close_for_rate()
                 continue
+            if self._watchers:
+                self._tell_received(message)
             if not self._loads_messages:
                 return message
             try:
                 return self._loaded(message)
             except InvalidMessage as error:
                 yield partial(self.send_error, error)
+
+    def _tell_received(self, message: Message) -> None:
+        tell(self._watchers, lambda watcher: watcher.received(self, message))
+
+    def _tell_sent(self, message: Sendable) -> None:
+        tell(self._watchers, lambda watcher: watcher.sent(self, message))
 
     def _converted(self, message: Sendable, binary: bool) -> Sendable:
         # Once it is closed that is what send() tells, whatever the message.
@@ -410,7 +448,12 @@ class AsyncioWebSocketClient(WebSocketClient):
         :returns: what may be awaited, to wait while the client is slow.
         """
         driver = self._opened_async()
-        return driver.send_async(message if binary is None else self._converted(message, binary))
+        if binary is not None:
+            message = self._converted(message, binary)
+        drained = driver.send_async(message)
+        if self._watchers:
+            self._tell_sent(message)
+        return drained
 
     def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
         """The same as :meth:`send`."""
@@ -425,6 +468,8 @@ class AsyncioWebSocketClient(WebSocketClient):
         if driver.connection.state is not State.OPEN:
             raise driver.connection.closed_error()
         driver._send_from_outside(message)
+        if self._watchers:
+            self._tell_sent(message)
 
     def send_binary(self, message: Sendable) -> Drained:  # type: ignore[override]
         """Send a binary message; ``str`` is encoded as UTF-8."""

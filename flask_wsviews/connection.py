@@ -83,6 +83,14 @@ class Connection:
         self.state = State.OPEN
         #: Whether it was given up on, so that there is nothing to wait for.
         self.aborted = False
+        #: Whole messages of the peer, and its bytes with all frames.
+        self.messages_received = 0
+        self.bytes_received = 0
+        #: Messages to the peer, queued and not dropped since; and bytes that the kernel took.
+        self.messages_sent = 0
+        self.bytes_sent = 0
+        #: Messages for many that the peer had to do without, as it was slow.
+        self.messages_dropped = 0
         self._extensions = list(extensions)
         # What came in: bytes of an unfinished frame, of an unfinished message, whole messages.
         self._buffer = bytearray()
@@ -130,6 +138,7 @@ class Connection:
         """
         self._heard = now
         self._pinged = None
+        self.bytes_received += len(data)
         if not self._listening:
             return
         try:
@@ -214,6 +223,7 @@ class Connection:
             data = plain_frame(message)
             self._outbox.append(data)
             self.send_backlog += len(data)
+        self.messages_sent += 1
 
     def send_prepared(self, prepared: PreparedMessage, policy: str, now: float) -> int:
         """Queue a message that goes to many, unless the client lags behind by too much.
@@ -233,14 +243,20 @@ class Connection:
         excess = self.send_backlog + len(frame) - self.settings.max_send_buffer
         if excess > 0 and self.send_backlog:
             if policy == "close":
+                self.messages_dropped += 1
                 self.close(1008, "the client is too slow", now)
                 return 1
             if policy == "drop-oldest":
                 dropped, excess = self._drop_oldest(excess)
+                self.messages_sent -= dropped
             if excess > 0:
-                return dropped + 1
+                dropped += 1
+            self.messages_dropped += dropped
+            if excess > 0:
+                return dropped
         if compresses:
             self._renew_deflaters()
+        self.messages_sent += 1
         self._queue(frame)
         return dropped
 
@@ -312,6 +328,7 @@ class Connection:
         """*count* bytes of :meth:`output` were taken by the kernel."""
         chunk = self._outbox[0]
         self.send_backlog -= count
+        self.bytes_sent += count
         if self._stalled and count:
             # The kernel has room again, so the peer acknowledges: as good as a Pong.
             self._heard = now
@@ -521,6 +538,7 @@ class Connection:
         for message in messages:
             for window in rates:
                 window.count(now)
+            self.messages_received += 1
             self._inbox.append(message)
             self._inbox_size += sys.getsizeof(message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from .context import Handshake
 from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
+from .observers import Observer, around_hook, tell
 from .steps import Step, Steps, is_coroutine_function, run_steps, run_steps_async
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Dispatcher:
     :param view: the instance that serves this connection.
     :param view_args: the URL variables.
     :param client: what the hooks get as ``ws``.
+    :param observers: are told of hooks and of what they raise.
     """
 
     def __init__(
@@ -38,8 +40,13 @@ class Dispatcher:
         view: WebSocketView,
         view_args: dict[str, Any],
         client: WebSocketClient,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._handshake = handshake
+        self._observers = observers
+        self._hook_watchers: Sequence[Observer] = ()
+        if not view.keeps_thread:
+            self._hook_watchers = [one for one in observers if one.watches_hooks]
         self._view = view
         # Asked for here, not at each message: it looks at every hook.
         self._is_async = view.is_async
@@ -69,7 +76,7 @@ class Dispatcher:
 
         :returns: whether the conversation may go on.
         """
-        return run_steps(self._run(_bound(hook, args, kwargs)))
+        return run_steps(self._steps(hook, args, kwargs))
 
     async def _run_async(
         self, driver: AsyncDriver, hook: Callable[..., Any], *args: Any, **kwargs: Any
@@ -79,7 +86,7 @@ class Dispatcher:
             def call(step: Step) -> Any:
                 return step() if self._is_for_loop(step) else driver.call_in_thread(step)
 
-            return await run_steps_async(self._run(_bound(hook, args, kwargs)), call)
+            return await run_steps_async(self._steps(hook, args, kwargs), call)
         # Its context, teardown functions and error handlers may block as it may.
         in_thread = partial(self.run, hook, *args, **kwargs)
         try:
@@ -94,6 +101,21 @@ class Dispatcher:
         # The methods of its client are made for the loop, whether they are coroutines or not.
         is_of_client = getattr(function, "__self__", None) is self._client
         return is_of_client or is_coroutine_function(function)
+
+    def _steps(
+        self, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[Step, Any, bool]:
+        if isinstance(hook, Steps):
+            steps = self._run(hook)
+        else:
+            steps = self._run(partial(hook, *args, **kwargs))
+        if not self._hook_watchers:
+            return steps
+        return self._watched(hook.name if isinstance(hook, Steps) else hook.__name__, steps)
+
+    def _watched(self, name: str, steps: Generator[Step, Any, bool]) -> Generator[Step, Any, bool]:
+        with around_hook(self._hook_watchers, self._client, name):
+            return (yield from steps)
 
     def _run(self, hook: Step | Steps) -> Generator[Step, Any, bool]:
         try:
@@ -159,6 +181,7 @@ class Dispatcher:
             exc_info=(type(error), error, error.__traceback__),
         )
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+        tell(self._observers, lambda observer: observer.failed(self._client, error))
 
     def _is_the_end(self, error: Exception) -> bool:
         """Whether *error* says no more than that this connection is over."""
@@ -174,7 +197,3 @@ class Dispatcher:
             self._client.close(TRY_AGAIN_LATER, "please try again")
         else:
             self._client.close(INTERNAL_ERROR)
-
-
-def _bound(hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step | Steps:
-    return hook if isinstance(hook, Steps) else partial(hook, *args, **kwargs)

@@ -23,6 +23,7 @@ from .groups.attendance import JOINED, LEFT
 from .groups.mailbox import MESSAGE_ID
 from .groups.service import GroupOptions, history_of
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
+from .logs import ConnectionLog
 from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
 from .middleware import (
     GROUPS,
@@ -31,7 +32,9 @@ from .middleware import (
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
 )
+from .observers import Observer
 from .rate_limits import RateLimits, check_rate
+from .signals import Signals
 from .steps import is_coroutine_function
 from .typing import Sendable
 from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
@@ -89,6 +92,8 @@ class WebSocket:
         self._chosen_engine = None if name == "auto" else make_engine(name)
         #: The application, the last one if several are set up.
         self.app: flask.Flask | None = None
+        #: What :meth:`add_observer` was given.
+        self.observers: list[Observer] = []
         self._rules: list[Callable[[flask.Flask], None]] = []
         if app is not None:
             self.init_app(app)
@@ -130,7 +135,9 @@ class WebSocket:
         )
         if check_rate("WSVIEWS_RATE_LIMIT", settings.rate_limit) is not None:
             app.extensions[RATE_LIMITS].check()
-        app.wsgi_app = self.middleware(app.wsgi_app, self)  # type: ignore[method-assign]
+        middleware = self.middleware(app.wsgi_app, self)
+        middleware.observers = (ConnectionLog(), Signals(app))
+        app.wsgi_app = middleware  # type: ignore[method-assign]
         app.run = partial(self._run_app, app)  # type: ignore[method-assign]
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
         app.extensions[EXTENSION] = self
@@ -146,6 +153,13 @@ class WebSocket:
         :raises ConfigError: for one that can't be used.
         """
         return Settings.from_mapping(config, close_timeout=self.timeout)
+
+    def add_observer(self, observer: Observer) -> None:
+        """Have something told of all connections from now on.
+
+        :param observer: see :class:`~flask_wsviews.observers.Observer`.
+        """
+        self.observers.append(observer)
 
     def check_views(self, app: flask.Flask) -> None:
         """Check that the engine and the broker can serve what is registered.

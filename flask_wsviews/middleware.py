@@ -25,6 +25,7 @@ from .context import Handshake
 from .dispatcher import Dispatcher
 from .groups import Groups
 from .groups.membership import Membership
+from .observers import Observer, Summary, tell
 from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
 from .typing import AsyncDriver, Environ
@@ -45,6 +46,9 @@ RATE_LIMITS = "wsviews.rate_limits"
 
 #: For a client that comes too late.
 ENDING = "This worker is about to end; please try again."
+
+#: How a connection ended of which nothing is known (RFC 6455 7.1.5).
+ABNORMAL = 1006
 
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
@@ -75,6 +79,8 @@ class WebSocketMiddleware:
         self._settings: Settings | None = None
         #: Whose connections this worker has.
         self.addresses = Addresses()
+        #: What watches its application's connections, besides those of the extension.
+        self.observers: tuple[Observer, ...] = ()
         #: The groups of its application, from the first handshake on.
         self.groups: Groups | None = None
 
@@ -93,8 +99,12 @@ class WebSocketMiddleware:
         try:
             body = answer.collect(self.wsgi_app(environ, answer.start_response))
             if body is None:
-                body = upgrader.take_over(environ, answer.headers, start_response)
+                body = upgrader.take_over(environ, answer.headers, answer.send)
                 opened = upgrader.opened
+            if answer.status not in (None, 101):
+                observers = (*self.observers, *self.websocket.observers)
+                status = answer.status
+                tell(observers, lambda observer: observer.rejected(environ, status))
             return body
         finally:
             if not opened:
@@ -155,6 +165,8 @@ class Upgrader:
         self.opened = False
         self._address: str | None = None
         self._rates: list[tuple[int, float, str]] = []
+        self._observers = (*middleware.observers, *middleware.websocket.observers)
+        self._opened_at = 0.0
 
     def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
         """Check the handshake for *view* and answer it, within Flask's request.
@@ -180,6 +192,7 @@ class Upgrader:
         client_class = self._middleware.client_for(view)
         client = client_class(request.environ, -1, settings.close_timeout)
         client.app = kept.app
+        client.endpoint = request.endpoint or ""
         groups: Groups = kept.app.extensions[GROUPS]
         self._middleware.groups = groups
         client._new_membership = partial(Membership, groups, client, view)
@@ -199,7 +212,8 @@ class Upgrader:
             return refusal
         self._settings, self._offer, self._client = _settings_of(view, settings), offer, client
         self._limit_rate(view, view_args, settings)
-        self._dispatcher = Dispatcher(kept, view, view_args, client)
+        client._watchers = [one for one in self._observers if one.watches_messages]
+        self._dispatcher = Dispatcher(kept, view, view_args, client, self._observers)
         self._request = request
         self.accepted = True
         return Upgrade(headers=client.response_headers)
@@ -271,9 +285,10 @@ class Upgrader:
         del environ[UPGRADER]
         # Werkzeug keeps the stream that it has made of the server's input.
         self._request.__dict__.pop("stream", None)
+        self._opened_at = monotonic()
         connection = Connection(
             self._settings,
-            monotonic(),
+            self._opened_at,
             preface=preface,
             extensions=self._extensions,
             rates=self._rates,
@@ -284,15 +299,31 @@ class Upgrader:
 
     def converse(self, driver: Driver) -> None:
         """Run the conversation in this thread or greenlet."""
-        self._client._driver = driver
-        driver.on_release.append(self.give_back)
+        self._begin(driver)
         self._dispatcher.converse()
 
     async def converse_async(self, driver: AsyncDriver) -> None:
         """Run the conversation in this task."""
-        self._client._driver = cast("Driver", driver)
-        driver.on_release.append(self.give_back)
+        self._begin(cast("Driver", driver))
         await self._dispatcher.converse_async(driver)
+
+    def _begin(self, driver: Driver) -> None:
+        self._client._driver = driver
+        driver.on_release += [self.give_back, self._tell_of_end]
+        tell(self._observers, lambda observer: observer.connected(self._client))
+
+    def _tell_of_end(self) -> None:
+        client = self._client
+        summary = Summary(
+            endpoint=client.endpoint,
+            path=self._request.path,
+            remote_addr=self._request.remote_addr,
+            duration=monotonic() - self._opened_at,
+            close_code=client.close_code or ABNORMAL,
+            close_reason=client.close_reason or "",
+            traffic=client.traffic,
+        )
+        tell(self._observers, lambda observer: observer.disconnected(client, summary))
 
 
 class _Answer:
@@ -303,6 +334,8 @@ class _Answer:
         self._start_response = start_response
         self._is_upgrade = False
         self.headers: list[tuple[str, str]] = []
+        #: What was answered, unless it is still to be.
+        self.status: int | None = None
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
@@ -312,6 +345,13 @@ class _Answer:
             self._is_upgrade = True
             self.headers = headers
             return _write_nothing
+        return self.send(status, headers, exc_info)
+
+    def send(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        """The server's own ``start_response``."""
+        self.status = int(status[:3])
         return self._start_response(status, headers, exc_info)
 
     def collect(self, body: Iterable[bytes]) -> Iterable[bytes] | None:

@@ -19,12 +19,14 @@ Step = Callable[[], Any]
 class Steps:
     """A hook that consists of several calls.
 
+    :param name: the hook's.
     :param make: makes the generator of them.
     """
 
-    __slots__ = ("make",)
+    __slots__ = ("make", "name")
 
-    def __init__(self, make: Callable[[], Generator[Step, Any, Any]]) -> None:
+    def __init__(self, name: str, make: Callable[[], Generator[Step, Any, Any]]) -> None:
+        self.name = name
         self.make = make
 
 

@@ -296,7 +296,7 @@ class WebSocketView(View):
         """
         looks_inside = self.protocol.is_typed or not self.protocol.binary
         if self.groups and not (
-            yield partial(run, Steps(partial(self._join_groups, ws, view_args)))
+            yield partial(run, Steps("join", partial(self._join_groups, ws, view_args)))
         ):
             yield receive
             return
@@ -304,7 +304,7 @@ class WebSocketView(View):
             if (yield partial(run, self.on_connect, ws, **view_args)):
                 while (message := (yield receive)) is not None:
                     if looks_inside:
-                        yield partial(run, Steps(partial(self._take, ws, message)))
+                        yield partial(run, Steps("on_message", partial(self._take, ws, message)))
                     else:
                         yield partial(run, self.on_message, ws, message)
             else:
@@ -387,7 +387,7 @@ class FunctionView(WebSocketView):
     ) -> Generator[Step, Any, None]:
         """Join the groups of the route, then call the function."""
         if self.groups and not (
-            yield partial(run, Steps(partial(self._join_groups, ws, view_args)))
+            yield partial(run, Steps("join", partial(self._join_groups, ws, view_args)))
         ):
             yield receive
             return

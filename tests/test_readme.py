@@ -27,7 +27,7 @@ def blocks(page: Path, language: str = "python") -> list[str]:
 def run(code: str, folder: Path):
     """Start an application as its text says."""
     app = folder / "app.py"
-    app.write_text(code.replace("gevent=100", "gevent=100, port=int(__import__('sys').argv[1])"))
+    app.write_text(code.replace("app.run(", "app.run(port=int(__import__('sys').argv[1]), "))
     return servers.running(lambda port: [sys.executable, str(app), str(port)], folder / "log")
 
 

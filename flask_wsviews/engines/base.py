@@ -424,6 +424,9 @@ class Driver(ABC):
         self._released = True
         self._cut()
         self._transport.release()
+
+    def _tell_of_release(self) -> None:
+        """Call what :attr:`on_release` has; without a lock, as it may use the connection."""
         for function in self.on_release:
             function()
         self.on_release.clear()

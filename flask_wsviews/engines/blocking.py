@@ -250,6 +250,7 @@ class BlockingDriver(Driver):
             self._poll(events, wake_at, written_by)
         with self.lock:
             self._release()
+        self._tell_of_release()
 
     # -- for the keeper ---------------------------------------------------------------------------
 

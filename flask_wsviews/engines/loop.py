@@ -172,6 +172,7 @@ class LoopDriver(Driver):
         self._release()
         self._wake_sender()
         self._wake_receiver()
+        self._tell_of_release()
 
     # -- for others -------------------------------------------------------------------------------
 

@@ -29,13 +29,14 @@ ALLOWED = {
     "engines": {"connection", "config"},
     "servers": {"handshake"},
     "messages": {"outgoing"},
+    "observers": set(),
     "outgoing": set(),
     "bindings": {"messages"},
     "groups": {"config", "connection", "engines", "steps"},
     "addresses": set(),
     "rate_limits": set(),
     "context": set(),
-    "dispatcher": {"context", "messages", "groups", "steps"},
+    "dispatcher": {"context", "messages", "groups", "observers", "steps"},
     "steps": set(),
     "views": {"config", "groups", "messages", "steps"},
     "blueprints": {"views"},
@@ -43,7 +44,7 @@ ALLOWED = {
 }
 
 #: Only the extension, and what they consist of themselves, may import these.
-LEAVES = {"asyncapi", "cli", "metrics", "signals", "testing"}
+LEAVES = {"asyncapi", "cli", "logs", "metrics", "signals", "testing", "tracing"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,41 @@
+"""One line for each connection that has ended, for those who ask for it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from .observers import Observer, Summary
+
+if TYPE_CHECKING:
+    from .client import WebSocketClient
+
+#: Its lines have the level INFO, which Python's logging leaves out unless it is told otherwise.
+logger = logging.getLogger("flask_wsviews.connections")
+
+
+class ConnectionLog(Observer):
+    """Logs each connection when it is over: never what its messages were."""
+
+    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+        """Log a line; as ``record.websocket`` it has the same as a dictionary."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        traffic = asdict(summary.traffic)
+        fields = {
+            "endpoint": summary.endpoint,
+            "path": summary.path,
+            "remote_addr": summary.remote_addr,
+            "id": ws.id,
+            "duration": round(summary.duration, 3),
+            **traffic,
+            "close_code": summary.close_code,
+            "close_reason": summary.close_reason,
+        }
+        # repr() keeps a client's line breaks from making lines of its own.
+        line = " ".join(
+            f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
+            for name, value in fields.items()
+        )
+        logger.info("%s", line, extra={"websocket": fields})

@@ -1,0 +1,229 @@
+"""Prometheus metrics of an application's WebSockets, and a page that shows them.
+
+::
+
+    from flask_wsviews.metrics import Metrics
+
+    metrics = Metrics(websocket)
+    app.register_blueprint(metrics.blueprint)  # GET /metrics
+
+With several workers, set ``PROMETHEUS_MULTIPROC_DIR`` to an empty folder before they start: each
+writes its own files there, and the page adds them up, whichever worker shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import flask
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from .middleware import GROUPS
+from .observers import Observer, Summary, Traffic
+from .typing import Environ
+
+if TYPE_CHECKING:
+    from .client import WebSocketClient
+    from .extension import WebSocket
+
+#: How often what went over open connections is counted, in seconds.
+INTERVAL = 1.0
+
+#: Upper bounds of how long hooks take, in seconds.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics(Observer):
+    """Counts connections, handshakes, messages, bytes, hooks and closings.
+
+    Messages and bytes are counted once a second and at the end of each connection, so that a
+    message costs nothing more; hooks are timed as they run.
+
+    :param websocket: the extension to watch.
+    :param registry: where the metrics go; by default prometheus_client's own.
+    :param prefix: what their names begin with.
+    :param buckets: upper bounds of the histogram of hooks, in seconds.
+    """
+
+    watches_hooks = True
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        registry: CollectorRegistry = REGISTRY,
+        prefix: str = "wsviews",
+        buckets: Iterable[float] = BUCKETS,
+    ) -> None:
+        self._websocket = websocket
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._counted: dict[WebSocketClient, Traffic] = {}
+        self._ticker: _Ticker | None = None
+
+        def name(rest: str) -> str:
+            return f"{prefix}_{rest}"
+
+        def counter(rest: str, text: str, *labels: str) -> Counter:
+            return Counter(name(rest), text, labels, registry=registry)
+
+        self.connections = Gauge(
+            name("connections"),
+            "Open WebSockets.",
+            ["endpoint"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.opened = counter("connections_opened", "WebSockets that were opened.", "endpoint")
+        self.closed = counter(
+            "connections_closed", "WebSockets that have ended, by close code.", "endpoint", "code"
+        )
+        self.handshakes = counter("handshakes", "Answers to handshakes, by HTTP status.", "status")
+        self.messages = counter(
+            "messages", "Messages that came in or went out.", "endpoint", "direction"
+        )
+        self.bytes = counter("bytes", "Bytes that came in or went out.", "endpoint", "direction")
+        self.dropped = counter(
+            "messages_dropped",
+            "Messages of groups that slow clients had to do without.",
+            "endpoint",
+        )
+        self.errors = counter("errors", "Exceptions of handlers.", "endpoint")
+        self.hooks = Histogram(
+            name("hook_seconds"),
+            "How long hooks of class-based views took.",
+            ["endpoint", "hook"],
+            registry=registry,
+            buckets=tuple(buckets),
+        )
+        self.broker = Gauge(
+            name("broker_up"),
+            "Whether the broker of the groups answers, in the worker that has it worst.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        #: Has the page ``/metrics``.
+        self.blueprint = flask.Blueprint("wsviews_metrics", __name__)
+        self.blueprint.add_url_rule("/metrics", "show", self.show)
+        websocket.add_observer(self)
+
+    def show(self) -> flask.Response:
+        """The page, in the text format that Prometheus reads."""
+        self.count()
+        return flask.Response(generate_latest(self._collected()), content_type=CONTENT_TYPE_LATEST)
+
+    def count(self) -> None:
+        """Count what went over the open connections of this worker since the last time."""
+        with self._lock:
+            for ws in self._counted:
+                self._count(ws, ws.traffic)
+        app = self._websocket.app
+        if app is not None:
+            self.broker.set(app.extensions[GROUPS].broker.is_reachable)
+
+    def _collected(self) -> CollectorRegistry:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
+            return self._registry
+        for pid in _dead_workers(Path(folder)):
+            multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        return registry
+
+    # -- what an observer is told -----------------------------------------------------------------
+
+    def rejected(self, environ: Environ, status: int) -> None:
+        """Count a handshake that was refused."""
+        self.handshakes.labels(str(status)).inc()
+
+    def connected(self, ws: WebSocketClient) -> None:
+        """Count a connection."""
+        self.handshakes.labels("101").inc()
+        self.opened.labels(ws.endpoint).inc()
+        self.connections.labels(ws.endpoint).inc()
+        with self._lock:
+            self._counted[ws] = Traffic()
+            if self._ticker is None:
+                self._ticker = _Ticker(self)
+
+    @contextmanager
+    def hook(self, ws: WebSocketClient, name: str) -> Iterator[None]:
+        """Time a hook."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.hooks.labels(ws.endpoint, name).observe(perf_counter() - began)
+
+    def failed(self, ws: WebSocketClient, error: Exception) -> None:
+        """Count an exception."""
+        self.errors.labels(ws.endpoint).inc()
+
+    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+        """Count the end of a connection."""
+        with self._lock:
+            self._count(ws, summary.traffic)
+            self._counted.pop(ws, None)
+        self.connections.labels(ws.endpoint).dec()
+        self.closed.labels(ws.endpoint, str(summary.close_code)).inc()
+
+    def _count(self, ws: WebSocketClient, now: Traffic) -> None:
+        before = self._counted.get(ws)
+        if before is None or before == now:
+            return
+        # What was counted as sent may be dropped after all.
+        now = replace(now, messages_sent=max(now.messages_sent, before.messages_sent))
+        self._counted[ws] = now
+        endpoint = ws.endpoint
+        received = now.messages_received - before.messages_received
+        self.messages.labels(endpoint, "in").inc(received)
+        self.messages.labels(endpoint, "out").inc(now.messages_sent - before.messages_sent)
+        self.bytes.labels(endpoint, "in").inc(now.bytes_received - before.bytes_received)
+        self.bytes.labels(endpoint, "out").inc(now.bytes_sent - before.bytes_sent)
+        self.dropped.labels(endpoint).inc(now.messages_dropped - before.messages_dropped)
+
+    def _ends(self) -> bool:
+        """Whether there is nothing to count any more, so that the thread may end."""
+        with self._lock:
+            if self._counted:
+                return False
+            self._ticker = None
+            return True
+
+
+class _Ticker:
+    """A thread that counts now and then, as long as there are connections."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        threading.Thread(target=self._run, name="wsviews-metrics", daemon=True).start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not self._metrics._ends():
+            pause.wait(INTERVAL)
+            self._metrics.count()
+
+
+def _dead_workers(folder: Path) -> Iterator[int]:
+    """The processes that have left a gauge of what is open, and don't run any more."""
+    for path in folder.glob("gauge_live*.db"):
+        pid: Any = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            yield int(pid)

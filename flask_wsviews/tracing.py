@@ -1,0 +1,93 @@
+"""OpenTelemetry traces: a span for each connection, and one in it for each hook.
+
+::
+
+    from flask_wsviews.tracing import Tracing
+
+    Tracing(websocket)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.propagate import extract
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+
+from .observers import Observer, Summary
+
+if TYPE_CHECKING:
+    from .client import WebSocketClient
+    from .extension import WebSocket
+
+
+class Tracing(Observer):
+    """Makes spans. That of a connection is a child of the span that the handshake's headers name.
+
+    The span of a hook is the current one while the hook runs, so that those of a database or of a
+    request to another service lie in it. A function route has the connection's span alone.
+
+    :param websocket: the extension to watch.
+    :param tracer_provider: by default OpenTelemetry's global one.
+    """
+
+    watches_hooks = True
+
+    def __init__(self, websocket: WebSocket, tracer_provider: TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer("flask_wsviews", tracer_provider=tracer_provider)
+        self._spans: dict[str, Span] = {}
+        websocket.add_observer(self)
+
+    def connected(self, ws: WebSocketClient) -> None:
+        """Begin the span of a connection."""
+        environ = ws.environ
+        headers = {
+            key.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for key, value in environ.items()
+            if key.startswith("HTTP_") and isinstance(value, str)
+        }
+        self._spans[ws.id] = self._tracer.start_span(
+            f"WS {ws.endpoint}",
+            context=extract(headers),
+            kind=SpanKind.SERVER,
+            attributes={
+                "url.path": environ.get("PATH_INFO", ""),
+                "network.protocol.name": "websocket",
+                "wsviews.endpoint": ws.endpoint,
+                "wsviews.connection_id": ws.id,
+            },
+        )
+
+    @contextmanager
+    def hook(self, ws: WebSocketClient, name: str) -> Iterator[None]:
+        """A span that is the current one while a hook runs."""
+        parent = trace.set_span_in_context(self._spans[ws.id])
+        with self._tracer.start_as_current_span(f"{ws.endpoint} {name}", context=parent):
+            yield
+
+    def failed(self, ws: WebSocketClient, error: Exception) -> None:
+        """Note an exception in the span of its hook, or of the connection for a function route."""
+        span = trace.get_current_span()
+        if not span.is_recording():
+            span = self._spans[ws.id]
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+
+    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+        """End the span of a connection."""
+        span = self._spans.pop(ws.id)
+        traffic = summary.traffic
+        span.set_attributes(
+            {
+                "wsviews.close_code": summary.close_code,
+                "wsviews.close_reason": summary.close_reason,
+                "wsviews.messages_received": traffic.messages_received,
+                "wsviews.messages_sent": traffic.messages_sent,
+                "wsviews.bytes_received": traffic.bytes_received,
+                "wsviews.bytes_sent": traffic.bytes_sent,
+            }
+        )
+        span.end()
