@@ -169,6 +169,21 @@ def test_a_slow_handshake_and_a_slow_frame(server):
         assert slow.recv_message() == b"at last"
 
 
+@pytest.mark.parametrize("mode", UWSGI_MODES)
+def test_a_handshake_that_comes_to_no_end(mode, tmp_path: Path):
+    command, env = MODES[mode]
+    limit = ["--http-headers-timeout", "1"] if "router" in mode else ["--socket-timeout", "1"]
+    with (
+        servers.running(lambda port: [*command(port), *limit], tmp_path / "log", env) as server,
+        RawClient(server, timeout=30) as slow,
+        connect(server.ws("/echo")) as other,
+    ):
+        slow.sock.sendall(request("/echo", server)[:-2])
+        assert slow.at_eof()
+        other.send("still there")
+        assert other.recv(timeout=10) == "still there"
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[int]:
     """How many sockets a test may have."""
