@@ -11,12 +11,10 @@ from __future__ import annotations
 import codecs
 import sys
 import zlib
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from copy import copy
 from enum import Enum
 from math import inf
-from typing import ClassVar
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions import Extension
@@ -67,8 +65,48 @@ class Connection:
         given when it is closed with 1008 for sending more.
     """
 
-    #: Whether plain frames are read by the short way. For tests of both.
-    takes_plain: ClassVar[bool] = True
+    # Thousands of them are idle at a time.
+    __slots__ = (
+        "__weakref__",
+        "_awaited",
+        "_buffer",
+        "_checked",
+        "_close_deadline",
+        "_control_frames",
+        "_decoder",
+        "_ending",
+        "_extensions",
+        "_failure",
+        "_fragments",
+        "_frame_reads",
+        "_heard",
+        "_idle_timeout",
+        "_inbox",
+        "_inbox_size",
+        "_is_timed",
+        "_last_moment",
+        "_listening",
+        "_message_size",
+        "_opcode",
+        "_outbox",
+        "_parser",
+        "_pieces",
+        "_pinged",
+        "_rates",
+        "_received_close",
+        "_spoken",
+        "_stalled",
+        "aborted",
+        "bytes_received",
+        "bytes_sent",
+        "messages_dropped",
+        "messages_received",
+        "messages_sent",
+        "send_backlog",
+        "settings",
+        "state",
+        "takes_plain",
+    )
 
     def __init__(
         self,
@@ -81,6 +119,8 @@ class Connection:
     ) -> None:
         self.settings = settings
         self.state = State.OPEN
+        #: Whether plain frames are read by the short way. For tests of both.
+        self.takes_plain = True
         #: Whether it was given up on, so that there is nothing to wait for.
         self.aborted = False
         #: Whole messages of the peer, and its bytes with all frames.
@@ -97,18 +137,20 @@ class Connection:
         self._frame_reads: list[bytes] = []
         self._checked = 0
         self._awaited = 0  # the size of the plain frame that has begun, if one has
+        # Made when it is needed: plain frames go another way.
         self._parser: Generator[None, None, Frame] | None = None
         self._opcode: Opcode | None = None
         self._pieces: list[str | bytes] = []
         self._decoder = _utf8_decoder()
         self._message_size = 0
         self._fragments = 0
-        self._inbox: deque[Message] = deque()
+        # Lists, as an empty deque has 700 bytes. Both are bounded by what is in them.
+        self._inbox: list[Message] = []
         self._inbox_size = 0
         self._listening = True
         self._ending: _Ending | None = None
         # What goes out.
-        self._outbox: deque[bytes | memoryview] = deque()
+        self._outbox: list[bytes | memoryview] = []
         self._stalled = False
         self.send_backlog = 0
         self._queue(preface)
@@ -126,7 +168,6 @@ class Connection:
         # Keepalive.
         self._heard = now
         self._pinged: float | None = None
-        self._start_frame()
 
     # -- what the peer sent ---------------------------------------------------------------------
 
@@ -173,7 +214,7 @@ class Connection:
     def next_message(self) -> Message | None:
         """The next whole message, or ``None`` if there is none (see :attr:`state`)."""
         if self._inbox:
-            message = self._inbox.popleft()
+            message = self._inbox.pop(0)
             self._inbox_size -= sys.getsizeof(message)
             return message
         if self._ending is not None:
@@ -316,12 +357,13 @@ class Connection:
         if not outbox:
             return b""
         if len(outbox) > 1 and len(outbox[0]) < WRITE_SIZE:
-            joined: list[bytes | memoryview] = []
-            size = 0
-            while outbox and size < WRITE_SIZE:
-                size += len(outbox[0])
-                joined.append(outbox.popleft())
-            outbox.appendleft(b"".join(joined))
+            size = count = 0
+            for chunk in outbox:
+                size += len(chunk)
+                count += 1
+                if size >= WRITE_SIZE:
+                    break
+            outbox[:count] = [b"".join(outbox[:count])]
         return outbox[0]
 
     def output_written(self, count: int, now: float) -> None:
@@ -334,7 +376,7 @@ class Connection:
             self._heard = now
             self._pinged = None
         if count == len(chunk):
-            self._outbox.popleft()
+            del self._outbox[0]
             self._stalled = False
         else:
             self._outbox[0] = memoryview(chunk)[count:]
@@ -478,16 +520,12 @@ class Connection:
             self._outbox.append(data)
             self.send_backlog += len(data)
 
-    def _start_frame(self) -> None:
+    def _new_parser(self) -> Generator[None, None, Frame]:
         limit = self.settings.max_message_size
         if limit is not None:
             limit = max(limit - self._message_size, MAX_CONTROL_PAYLOAD)
-        self._frame_reads.clear()
-        self._checked = 0
         # RFC 6455 5.1: a client masks every frame.
-        self._parser = Frame.parse(
-            self._read_exact, mask=True, max_size=limit, extensions=self._extensions
-        )
+        return Frame.parse(self._read_exact, mask=True, max_size=limit, extensions=self._extensions)
 
     def _read_exact(self, count: int) -> Generator[None, None, bytes]:
         while len(self._buffer) < count:
@@ -544,13 +582,19 @@ class Connection:
 
     def _parse(self, now: float) -> None:
         while self._listening:
-            assert self._parser is not None
+            parser = self._parser
+            if parser is None:
+                if not self._buffer:
+                    return
+                parser = self._parser = self._new_parser()
             try:
-                next(self._parser)
+                next(parser)
             except StopIteration as stop:
                 self._renew_inflaters()
                 self._take_frame(stop.value, now)
-                self._start_frame()
+                self._parser = None
+                self._frame_reads.clear()
+                self._checked = 0
             else:
                 self._check_partial_text()
                 return

@@ -86,7 +86,7 @@ class AsyncioEngine(Engine):
         worker = self._the_worker()
         if transport.can_detach:
             transport.detach()
-            worker.start(self._serve(worker, transport, connection, conversation))
+            worker.start_detached(self._serve(worker, transport, connection, conversation))
         else:
             held = self._serve(worker, transport, connection, conversation, held=True)
             worker.start(held).result()
@@ -178,13 +178,20 @@ class Worker:
         self.loop.call_soon_threadsafe(self._start, coroutine, future, context=context)
         return future
 
-    def _start(self, coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
+    def start_detached(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Start a task whose end nobody waits for; from any thread."""
+        context = contextvars.copy_context()
+        self.loop.call_soon_threadsafe(self._keep, coroutine, context=context)
+
+    def _keep(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self.loop.create_task(coroutine)
         # The loop itself keeps only weak references to its tasks.
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
+    def _start(self, coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
         def done(task: asyncio.Task[T]) -> None:
-            self._tasks.discard(task)
             if task.cancelled():
                 future.cancel()
             elif (error := task.exception()) is not None:
@@ -192,7 +199,7 @@ class Worker:
             else:
                 future.set_result(task.result())
 
-        task.add_done_callback(done)
+        self._keep(coroutine).add_done_callback(done)
 
     def _start_timer(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         return self.loop.call_later(seconds, function).cancel

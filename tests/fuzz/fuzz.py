@@ -34,7 +34,7 @@ def story(chunks: list[bytes], *, takes_plain: bool, deflate: bool) -> list[obje
         offer = check_request({**ENVIRON, "HTTP_SEC_WEBSOCKET_EXTENSIONS": "permessage-deflate"})
         extensions, _ = negotiate_extensions(offer, SETTINGS)
     connection = Connection(SETTINGS, 0.0, extensions=extensions)
-    connection.takes_plain = takes_plain  # type: ignore[misc]
+    connection.takes_plain = takes_plain
     told: list[object] = []
     written = b""
     for number, chunk in enumerate(chunks):

@@ -95,7 +95,7 @@ def test_frames_that_are_looked_at_before_their_end() -> None:
 def story(chunks: list[bytes], settings: Settings, *, takes_plain: bool) -> list[Any]:
     """What a connection makes of chunks of bytes: messages, answers, and how it ends."""
     connection = Connection(settings, 0.0)
-    connection.takes_plain = takes_plain  # type: ignore[misc]
+    connection.takes_plain = takes_plain
     told: list[Any] = []
     answers = b""
     for number, chunk in enumerate(chunks):
