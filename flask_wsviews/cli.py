@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo, prepare_import
 
 from .blueprints import EXTENSION as WEBSOCKET
-from .exceptions import WSViewsError
+from .doctor import Finding, check_broker, check_configuration, check_url, check_uwsgi
+from .exceptions import ConfigError, WSViewsError
 from .groups.brokers import without_password
+from .uwsgi_command import print_uwsgi, run_uwsgi
 from .views import declared, is_websocket_view, protocol_of, view_class_of
 
 ws = AppGroup("ws", help="WebSockets of the application.")
@@ -63,23 +66,135 @@ def asyncapi(
         raise click.ClickException(f"{output} can't be written: {error.strerror}") from error
 
 
-@ws.command("doctor")
-def doctor() -> None:
-    """Look whether what the WebSockets need is there; exits with 1 if not."""
-    groups = current_app.extensions[WEBSOCKET].groups
-    name = without_password(groups.settings.broker_url)
+@ws.command("run")
+@click.option("-h", "--host", default="localhost", show_default=True, help="Where to listen.")
+@click.option("-p", "--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--processes", type=click.IntRange(1), help="How many workers; by default uWSGI's one."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    help="How many requests a worker serves at a time, in threads or greenlets as the engine has "
+    "them; WebSockets don't count. By default 8 threads, or 100 greenlets.",
+)
+@click.option("--reload", is_flag=True, help="Begin anew when a module changes.")
+@click.option("--wsgi", metavar="MODULE:APP", help="What uWSGI shall import, if it isn't clear.")
+@click.option("--dry-run", is_flag=True, help="Print the command, and do nothing.")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    context: click.Context,
+    host: str,
+    port: int,
+    processes: int | None,
+    concurrency: int | None,
+    reload: bool,
+    wsgi: str | None,
+    dry_run: bool,
+    more: tuple[str, ...],
+) -> None:
+    """Start uWSGI with the options that the application's engine needs.
+
+    What follows a -- goes to uWSGI as it is: flask ws run -- --stats :1717
+    """
+    engine = current_app.extensions[WEBSOCKET].engine.name
+    options: dict[str, Any] = {"processes": processes}
+    if engine == "gevent":
+        options["gevent"] = concurrency or 100
+    else:
+        options["threads"] = concurrency or 8
+    if reload:
+        options["python_autoreload"] = 1
+    imported: Any = wsgi or _found(context, options)
+    if imported is None:
+        imported = current_app._get_current_object()  # type: ignore[attr-defined]
+    arguments = (imported, current_app.debug, host, port)
     try:
-        groups.broker.ping()
+        if dry_run:
+            print_uwsgi(*arguments, extra=more, **options)
+        else:
+            run_uwsgi(*arguments, extra=more, **options)
     except WSViewsError as error:
-        click.echo(f"broker    {name}: {error}")
-        click.echo("          Is it running there, and is WSVIEWS_BROKER_URL right?")
-        raise click.exceptions.Exit(1) from error
+        raise click.ClickException(str(error)) from error
+
+
+def _found(context: click.Context, options: dict[str, Any]) -> str | None:
+    """``module:name`` of where Flask has found the application, if uWSGI can find it so, too."""
+    path = context.ensure_object(ScriptInfo).app_import_path
+    if path is None:
+        path = next((name for name in ("wsgi.py", "app.py") if Path(name).exists()), "")
+    module_path, _, name = path.partition(":")
+    module = prepare_import(module_path)
+    if not name.endswith(")"):
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        names = vars(sys.modules[module]) if module in sys.modules else {}
+        name = next((name for name, value in names.items() if value is app), "")
+    if not name:
+        return None
+    # It comes first, as Flask has put it there.
+    options["pythonpath"] = sys.path[0]
+    return f"{module}:{name}"
+
+
+@ws.command("broadcast")
+@click.argument("group")
+@click.argument("message")
+@click.option(
+    "--type", "type_", help="Of a typed message: MESSAGE is JSON, for the schema in emits."
+)
+def broadcast(group: str, message: str, type_: str | None) -> None:
+    """Send MESSAGE to all members of GROUP, wherever they are connected.
+
+    A MESSAGE of - is read from standard input.
+    """
+    websocket = current_app.extensions[WEBSOCKET]
+    groups = websocket.groups
+    if message == "-":
+        message = sys.stdin.read()
+    try:
+        if not groups.broker.is_shared:
+            name = without_password(groups.settings.broker_url)
+            raise ConfigError(
+                f"groups are in {name}, the memory of each worker, which this command has no part "
+                'in: set WSVIEWS_BROKER_URL = "redis://localhost/0"'
+            )
+        if type_ is None:
+            message_id = websocket.broadcast(group, message)
+        else:
+            message_id = websocket.send_message(group, type_, current_app.json.loads(message))
+    except WSViewsError as error:
+        raise click.ClickException(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(f"a message with a type is JSON: {error}") from error
     finally:
         groups.broker.close()
-    if groups.broker.is_shared:
-        click.echo(f"broker    {name} answers")
-    else:
-        click.echo(f"broker    {name}: groups are in the memory of a single worker")
+    click.echo("sent" if message_id is None else f"sent as {message_id}")
+
+
+@ws.command("doctor")
+@click.option(
+    "--ini",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A configuration of uWSGI's to look through.",
+)
+@click.option("--url", help="That of a WebSocket of a server that runs, to try a handshake with.")
+def doctor(ini: Path | None, url: str | None) -> None:
+    """Look whether what the WebSockets need is there; exits with 1 if not."""
+    websocket = current_app.extensions[WEBSOCKET]
+    findings = [Finding("engine", websocket.engine.name), *check_uwsgi(websocket)]
+    findings += check_broker(websocket)
+    if ini is not None:
+        findings += check_configuration(ini, websocket)
+    if url is not None:
+        findings += check_url(url)
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        click.echo(f"{finding.subject.ljust(width)}  {finding.text}")
+        if finding.remedy is not None:
+            click.echo(f"{' ' * width}  -> {finding.remedy}")
+    if any(finding.remedy is not None for finding in findings):
+        raise click.exceptions.Exit(1)
 
 
 @ws.command("routes")

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ BINARY_VARIABLE = "FLASK_UWSGI_BINARY"
 # delayed acknowledgement.
 HTTP_BUFFER_SIZE = 65536
 
+# The value of an option that stands among the arguments already.
+_ELSEWHERE = object()
+
 # What uWSGI calls the places that an application can be loaded from.
 _APP_OPTIONS = ("wsgi", "module", "w", "wsgi_file", "file", "mount", "manage_script_name")
 
@@ -38,22 +41,50 @@ def run_uwsgi(
     host: str,
     port: int,
     uwsgi_binary: str | None = None,
+    extra: Sequence[str] = (),
     **options: Any,
 ) -> None:
     """Replace this process by uWSGI.
 
+    :param extra: arguments that go to it as they are.
     :raises CommandError: if uWSGI or the application can't be found.
     """
-    binary = find_uwsgi(uwsgi_binary)
-    interpreter = wheel_interpreter(binary)
-    if interpreter is not None and not options.keys() & {"binary_path", "binary-path"}:
-        options["binary_path"] = interpreter
-    arguments = [binary, *uwsgi_arguments(app, debug, host, port, options)]
+    arguments = _command(app, debug, host, port, uwsgi_binary, extra, options)
+    binary = arguments[0]
     environ = dict(os.environ)
     if debug:
         environ[DEBUG_VARIABLE] = "true"
     print("Running:", shlex.join(arguments), flush=True)
     os.execve(binary, arguments, environ)
+
+
+def print_uwsgi(
+    app: flask.Flask | str,
+    debug: bool,
+    host: str,
+    port: int,
+    uwsgi_binary: str | None = None,
+    extra: Sequence[str] = (),
+    **options: Any,
+) -> None:
+    """Print the command that :func:`run_uwsgi` would run."""
+    print(shlex.join(_command(app, debug, host, port, uwsgi_binary, extra, options)))
+
+
+def _command(
+    app: flask.Flask | str,
+    debug: bool,
+    host: str,
+    port: int,
+    uwsgi_binary: str | None,
+    extra: Sequence[str],
+    options: dict[str, Any],
+) -> list[str]:
+    binary = find_uwsgi(uwsgi_binary)
+    interpreter = wheel_interpreter(binary)
+    if interpreter is not None and not options.keys() & {"binary_path", "binary-path"}:
+        options["binary_path"] = interpreter
+    return [binary, *uwsgi_arguments(app, debug, host, port, options, extra)]
 
 
 def find_uwsgi(given: str | None = None) -> str:
@@ -94,13 +125,22 @@ def wheel_interpreter(binary: str) -> str | None:
 
 
 def uwsgi_arguments(
-    app: flask.Flask | str, debug: bool, host: str, port: int, options: Mapping[str, Any]
+    app: flask.Flask | str,
+    debug: bool,
+    host: str,
+    port: int,
+    options: Mapping[str, Any],
+    extra: Sequence[str] = (),
 ) -> list[str]:
     """What to call uWSGI with: the defaults, and *options* in their place or beside them.
 
+    :param extra: arguments that go to it as they are, and take the place of defaults as well.
     :raises CommandError: if the application is no module's global.
     """
-    options = {name.replace("-", "_"): value for name, value in options.items()}
+    # Of those only the names matter here.
+    names = {argument.lstrip("-").partition("=")[0] for argument in extra if argument[:1] == "-"}
+    given = {**options, **dict.fromkeys(names, _ELSEWHERE)}
+    options = {name.replace("-", "_"): value for name, value in given.items()}
     defaults: dict[str, Any] = {"master": True, "die_on_term": True}
     if not any(options.get(name) for name in _SOCKET_OPTIONS):
         defaults["http"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -119,14 +159,14 @@ def uwsgi_arguments(
         defaults["need_app"] = True
     if not any(name in options for name in _APP_OPTIONS):
         defaults.update(_application(app))
-    return list(_flags({**defaults, **options}))
+    return [*_flags({**defaults, **options}), *extra]
 
 
 def _flags(options: Mapping[str, Any]) -> Iterator[str]:
     for name, value in options.items():
         flag = "--" + name.replace("_", "-") if len(name) > 1 else "-" + name
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            if item is None or item is False:
+            if item is None or item is False or item is _ELSEWHERE:
                 continue
             yield flag
             if item is not True:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
+import servers
 from click.testing import Result
 from flask import Flask
 from marshmallow import Schema, fields
@@ -11,6 +14,7 @@ from redis_server import redis_server
 from servers import free_port
 
 from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
+from flask_wsviews.doctor import _verdict
 
 
 def doctor(url: str) -> Result:
@@ -89,3 +93,158 @@ def test_there_are_no_routes() -> None:
     WebSocket(app)
     result = app.test_cli_runner().invoke(args=["ws", "routes"])
     assert result.output == "There are no WebSocket rules.\n"
+
+
+INI = """
+[uwsgi]
+master = true
+http = :8080
+http-websockets = true
+http-buffer-size = 65536
+"""
+
+
+def examined(ini: str, folder: Path, engine: str = "blocking", **config: object) -> list[str]:
+    """What the doctor finds in a configuration; its remedies come with an arrow."""
+    path = folder / "uwsgi.ini"
+    path.write_text(ini)
+    app = Flask(__name__)
+    app.config.update(config)
+    WebSocket(app, engine=engine)
+    result = app.test_cli_runner().invoke(args=["ws", "doctor", "--ini", str(path)])
+    begin = result.output.index("uwsgi.ini")
+    found = [line.removeprefix("uwsgi.ini").strip() for line in result.output[begin:].splitlines()]
+    assert result.exit_code == (1 if any(line.startswith("-> ") for line in found) else 0)
+    return found
+
+
+GOOD = {
+    "blocking": "threads = 8\n",
+    "gevent": "gevent = 100\n",
+    "asyncio": "enable-threads = true\n",
+}
+
+
+@pytest.mark.parametrize("engine", GOOD)
+def test_a_good_configuration(engine: str, tmp_path: Path) -> None:
+    assert examined(INI + GOOD[engine], tmp_path, engine) == [f"fits the {engine} engine"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "ini", "remedy"),
+    [
+        ("blocking", INI, "threads = 8"),
+        ("blocking", INI + "gevent = 10\nthreads = 8\n", "threads = 8"),
+        ("gevent", INI, "gevent = 100"),
+        ("asyncio", INI, "enable-threads = true"),
+        ("asyncio", INI + "enable-threads = false\n", "enable-threads = true"),
+        ("blocking", INI.replace("master", ";master") + GOOD["blocking"], "master = true"),
+        (
+            "gevent",
+            INI.replace("http-websockets", "#http-websockets") + GOOD["gevent"],
+            "http-websockets = true",
+        ),
+        ("gevent", INI.replace("65536", "4096") + GOOD["gevent"], "http-buffer-size = 65536"),
+        (
+            "gevent",
+            INI + GOOD["gevent"] + "http-timeout = 20\n",
+            "WSVIEWS_PING_INTERVAL = 10",
+        ),
+        (
+            "gevent",
+            INI + GOOD["gevent"] + "processes = 4\n",
+            'WSVIEWS_BROKER_URL = "redis://localhost/0", if there are groups',
+        ),
+        (
+            "blocking",
+            "[uwsgi]\nmaster = 1\nthreads = 2\nhttps-socket = :443,a.pem,b.pem\n",
+            "https = with http-websockets = true, or a proxy in front of an http-socket",
+        ),
+    ],
+)
+def test_a_configuration_with_a_fault(engine: str, ini: str, remedy: str, tmp_path: Path) -> None:
+    assert f"-> {remedy}" in examined(ini, tmp_path, engine)
+
+
+def test_other_faults_of_a_configuration(tmp_path: Path) -> None:
+    found = examined(INI + GOOD["gevent"], tmp_path, "gevent", WSVIEWS_MONKEY_PATCH=False)
+    assert "-> gevent-early-monkey-patch = true, or WSVIEWS_MONKEY_PATCH = True" in found
+    found = examined(INI + GOOD["gevent"], tmp_path, "gevent", WSVIEWS_PING_INTERVAL=None)
+    assert any("there are no Pings" in line for line in found)
+    assert any("can't be read" in line for line in examined("gevent = 100\n", tmp_path))
+    assert any("can't be read" in line for line in examined("[other]\n", tmp_path))
+
+
+def test_the_uwsgi_of_this_environment() -> None:
+    output = doctor("memory://").output
+    assert re.search(r"^uWSGI +2\.\d+\.\d+ at /", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("script", "remedy"),
+    [
+        (None, "isn't installed"),
+        ("#!/bin/sh\necho ' --http-websockets  --threads'\n", "lacks --wsgi, --threads"),
+        ("no program at all", "can't be run"),
+    ],
+)
+def test_a_uwsgi_that_will_not_do(
+    script: str | None, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = tmp_path / "uwsgi"
+    if script is not None:
+        binary.write_text(script)
+        binary.chmod(0o755)
+    monkeypatch.setenv("FLASK_UWSGI_BINARY", str(binary))
+    result = doctor("memory://")
+    assert result.exit_code == 1
+    assert remedy in result.output or "is no program" in result.output
+
+
+def try_handshake(url: str) -> Result:
+    app = Flask(__name__)
+    WebSocket(app)
+    return app.test_cli_runner().invoke(args=["ws", "doctor", "--url", url])
+
+
+def test_a_handshake_with_a_server(tmp_path: Path) -> None:
+    command = servers.uwsgi("contract:app", "--threads", "4")
+    settings = {"ENGINE": "WebSocket"}
+    with servers.running(command, tmp_path / "log", settings) as server:
+        accepted = try_handshake(server.ws("/echo?key=1"))
+        assert (accepted.exit_code, "is accepted from http://127" in accepted.output) == (0, True)
+        missing = try_handshake(server.ws("/nowhere"))
+        assert missing.exit_code == 1
+        assert "flask ws routes lists them" in missing.output
+        # Whoever wants a login is right.
+        assert try_handshake(server.ws("/members-only")).exit_code == 0
+        # As behind a proxy that passes the name of another host on.
+        foreign = try_handshake(server.ws("/echo").replace("127.0.0.1", "localhost"))
+        assert foreign.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("localhost:5000/chat", "is no URL of a WebSocket"),
+        ("ws:///chat", "is no URL of a WebSocket"),
+        (f"ws://127.0.0.1:{free_port()}/chat", "no answer: [Errno 111] Connection refused"),
+    ],
+)
+def test_a_handshake_with_nobody(url: str, text: str) -> None:
+    result = try_handshake(url)
+    assert result.exit_code == 1
+    assert text in result.output
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (403, "ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)"),
+        (426, "proxy_set_header Upgrade"),
+        (500, "Look into the server's log"),
+    ],
+)
+def test_what_a_status_tells(status: int, remedy: str) -> None:
+    finding = _verdict("wss://example.org/chat", "https://example.org", status)
+    assert remedy in str(finding.remedy)

@@ -44,7 +44,7 @@ ALLOWED = {
 }
 
 #: Only the extension, and what they consist of themselves, may import these.
-LEAVES = {"asyncapi", "cli", "logs", "metrics", "signals", "testing", "tracing"}
+LEAVES = {"asyncapi", "cli", "doctor", "logs", "metrics", "signals", "testing", "tracing"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,185 @@
+"""``flask ws run`` and ``flask ws broadcast``, as they are called."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import servers
+from redis_server import RedisServer, redis_server
+from servers import BIN
+from websockets.sync.client import connect
+
+ASYNCIO = "AsyncioWebSocket"
+MODULE = """
+import os
+from flask import Flask
+from marshmallow import Schema, fields
+import flask_wsviews
+from flask_wsviews import WebSocketView
+
+class Said(Schema):
+    text = fields.Str(required=True)
+
+def create_app():
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    websocket = getattr(flask_wsviews, os.environ["ENGINE"])(app)
+
+    @app.get("/")
+    def index():
+        return "ready"
+
+    @websocket.route("/room")
+    class Room(WebSocketView):
+        groups = ["room"]
+        history = 10
+        emits = {"said": Said}
+
+        def on_connect(self, ws):
+            ws.send("joined")
+
+    return app
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One with a factory in factory.py and an application in plain.py."""
+    (tmp_path / "factory.py").write_text(MODULE)
+    (tmp_path / "plain.py").write_text("from factory import create_app\napp = create_app()\n")
+    return tmp_path
+
+
+def flask(
+    folder: Path, *arguments: str, app: str = "plain", engine: str = "WebSocket", **more: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / "flask"), "--app", app, "ws", *arguments],
+        cwd=folder,
+        env={**os.environ, "ENGINE": engine, **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("app", ["plain", "plain:app", "plain.py", "factory:create_app()"])
+@pytest.mark.parametrize("engine", ["GeventWebSocket", "WebSocket", ASYNCIO])
+def test_run_serves_an_application(folder: Path, app: str, engine: str):
+    def command(port: int) -> list[str]:
+        return [str(BIN / "flask"), "--app", app, "ws", "run", "-p", str(port), "-h", "127.0.0.1"]
+
+    with (
+        servers.running(command, folder / "log", {"ENGINE": engine}, cwd=folder) as server,
+        connect(server.ws("/room")) as ws,
+    ):
+        assert ws.recv(timeout=10) == "joined"
+        # The log has the command, to be copied.
+        assert "Running: " in server.log
+        assert ("--gevent 100" in server.log) == (engine == "GeventWebSocket")
+        assert ("--threads 8" in server.log) == (engine != "GeventWebSocket")
+
+
+def test_run_shows_its_command(folder: Path):
+    arguments = ["--processes", "2", "--concurrency", "7", "--reload", "--dry-run"]
+    shown = flask(folder, "run", *arguments, "--", "--http-socket", ":8080", "--stats=:1717")
+    assert shown.returncode == 0
+    command = shlex.split(shown.stdout)
+    assert command[0].endswith("uwsgi")
+    pairs = dict(itertools.pairwise(command))
+    assert (pairs["--processes"], pairs["--threads"]) == ("2", "7")
+    assert pairs["--python-autoreload"] == "1"
+    assert pairs["--wsgi"] == "plain:app"
+    assert command[-3:] == ["--http-socket", ":8080", "--stats=:1717"]
+    # There is a socket already, and needs no router.
+    assert "--http" not in command
+
+
+def test_run_of_a_factory_that_takes_no_call(folder: Path):
+    # Flask finds it by its name; uWSGI has to be told.
+    refused = flask(folder, "run", "--dry-run", app="factory")
+    assert refused.returncode == 1
+    assert "module:factory()" in refused.stderr
+    shown = flask(folder, "run", "--dry-run", "--wsgi", "factory:create_app()", app="factory")
+    assert "--wsgi 'factory:create_app()'" in shown.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--port", "0"], ["--processes", "none"], ["--nonsense"]])
+def test_run_with_wrong_options(folder: Path, arguments: list[str]):
+    assert flask(folder, "run", *arguments).returncode == 2
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as made:
+        yield made
+
+
+def test_a_broadcast_reaches_members(folder: Path, redis: RedisServer):
+    broker = {"FLASK_WSVIEWS_BROKER_URL": redis.url, "ENGINE": "GeventWebSocket"}
+    command = servers.uwsgi("plain:app", "--gevent", "10", "--processes", "2")
+
+    def broadcast(*arguments: str) -> str:
+        done = flask(
+            folder,
+            *("broadcast", *arguments),
+            engine="GeventWebSocket",
+            FLASK_WSVIEWS_BROKER_URL=redis.url,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with (
+        servers.running(command, folder / "log", broker, cwd=folder) as server,
+        connect(server.ws("/room")) as ws,
+    ):
+        assert ws.recv(timeout=10) == "joined"
+        message_id = broadcast("room", "hello").removeprefix("sent as ").strip()
+        assert message_id
+        assert ws.recv(timeout=10) == "hello"
+        broadcast("room", '{"text": "typed"}', "--type", "said")
+        assert '"text": "typed"' in str(ws.recv(timeout=10)).replace('":"', '": "')
+        assert broadcast("another", "nobody hears").strip() == "sent"
+
+
+def test_what_a_broadcast_refuses(folder: Path, redis: RedisServer):
+    def refused(*arguments: str, url: str = redis.url) -> tuple[int, str]:
+        done = flask(folder, "broadcast", *arguments, FLASK_WSVIEWS_BROKER_URL=url)
+        assert not done.stdout
+        return done.returncode, done.stderr
+
+    code, text = refused("room", "hello", url="memory://")
+    assert code == 1
+    assert "WSVIEWS_BROKER_URL" in text
+    code, text = refused("a{brace}", "hello")
+    assert code == 1
+    code, text = refused("room", "no JSON", "--type", "said")
+    assert (code, "a message with a type is JSON" in text) == (2, True)
+    code, text = refused("room", "{}", "--type", "said")
+    assert code == 1
+    assert "Missing data" in text
+    code, text = refused("room", "hello", url=f"redis://127.0.0.1:{servers.free_port()}/0")
+    assert code == 1
+    assert "nothing was sent" in text
+    assert refused("room")[0] == 2
+
+
+def test_a_message_from_standard_input(folder: Path, redis: RedisServer):
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "plain", "ws", "broadcast", "room", "-"],
+        cwd=folder,
+        env={**os.environ, "ENGINE": "WebSocket", "FLASK_WSVIEWS_BROKER_URL": redis.url},
+        input="from a pipe",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("sent as ")
