@@ -22,7 +22,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
+.PHONY: help demo test lint docs pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make test   run all tests (ARGS='-k chat' to choose)"
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
+	@echo "make docs   build the documentation as pages, docs/_build/html/index.html"
 	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
 	@echo "make fuzz       look for bytes that break something (SECONDS=600 for each of three targets)"
 	@echo "make soak       ten minutes of many clients, reloads and restarts (ARGS='-s 60' to choose)"
@@ -56,6 +57,11 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+# A link that leads nowhere, or a name that isn't there, is an error.
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -n -q -E -a -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 autobahn: $(VENV)/.installed-test
 	@$(BIN)/python tests/conformance/autobahn.py $(ARGS)
 
@@ -80,6 +86,7 @@ bench-typed: $(VENV)/.installed-test
 
 $(VENV)/.installed-demo: EXTRAS = gevent
 $(VENV)/.installed-test: EXTRAS = gevent,test
+$(VENV)/.installed-docs: EXTRAS = gevent,test,docs
 $(VENV)/.installed-fuzz: EXTRAS = gevent,test,fuzz
 $(VENV)/.installed-bench: EXTRAS = gevent,test,bench
 $(VENV)/.installed-%: setup.cfg | $(BIN)/python

@@ -212,7 +212,7 @@ class Connection:
             self._end(_Ending(None, now))
 
     def next_message(self) -> Message | None:
-        """The next whole message, or ``None`` if there is none (see :attr:`state`)."""
+        """The next whole message, or ``None`` if there is none (see ``state``)."""
         if self._inbox:
             message = self._inbox.pop(0)
             self._inbox_size -= sys.getsizeof(message)
@@ -244,7 +244,7 @@ class Connection:
 
     @property
     def has_news(self) -> bool:
-        """Whether :meth:`next_message` or :attr:`state` has something new for the handler."""
+        """Whether :meth:`next_message` or ``state`` has something new for the handler."""
         return bool(self._inbox) or self._ending is not None or self.state is State.CLOSED
 
     # -- what we send ---------------------------------------------------------------------------

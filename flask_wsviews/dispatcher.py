@@ -70,7 +70,7 @@ class Dispatcher:
         await run_steps_async(self._view.converse(self._client, self._view_args, run, receive))
 
     def run(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Run one hook, a function or :class:`Steps`, in a request context of its own.
+        """Run one hook, a function or ``Steps``, in a request context of its own.
 
         No :class:`Exception` leaves it: what a hook raises ends this connection and no other.
 

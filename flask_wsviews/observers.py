@@ -52,8 +52,9 @@ class Summary:
 class Observer:
     """Is told of the connections of a worker. What it doesn't override is passed over.
 
-    Pass one to :meth:`WebSocket.add_observer`. It is called in the thread, greenlet or event loop
-    that serves the connection, so it must not wait. What it raises is logged, and harms nobody.
+    Pass one to :meth:`flask_wsviews.WebSocket.add_observer`. It is called in the thread, greenlet
+    or event loop that serves the connection, so it must not wait. What it raises is logged, and
+    harms nobody.
     """
 
     #: Whether it wants :meth:`received` and :meth:`sent`, asked once for each connection.

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import servers
+from pages import ROOT, blocks
 from servers import Server, poll
 from test_faults import ENGINES, end
-from test_readme import ROOT, blocks, run
+from test_readme import run
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -11,17 +10,10 @@ from pathlib import Path
 
 import pytest
 import servers
+from pages import DOCS, README, blocks
 from raw import RawClient
 from websockets.frames import Opcode
 from websockets.sync.client import connect
-
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-
-
-def blocks(page: Path, language: str = "python") -> list[str]:
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [text for found, text in fences if found == language]
 
 
 def run(code: str, folder: Path):
@@ -62,7 +54,7 @@ def test_the_second_example(tmp_path):
 
 
 def test_the_page_on_typed_messages(tmp_path):
-    page = ROOT / "docs" / "messages.md"
+    page = DOCS / "messages.md"
     code = "\n".join([*blocks(page), "if __name__ == '__main__':\n    app.run(gevent=100)\n"])
     [conversation] = [block for block in blocks(page, "") if block.startswith("→")]
     with run(code, tmp_path) as server:
@@ -85,7 +77,7 @@ def test_the_page_on_typed_messages(tmp_path):
 
 
 def test_the_page_on_documents(tmp_path):
-    code = "\n".join(blocks(ROOT / "docs" / "asyncapi.md"))
+    code = "\n".join(blocks(DOCS / "asyncapi.md"))
     with run(f"{code}\nif __name__ == '__main__':\n    app.run(gevent=100)\n", tmp_path) as server:
         request = urllib.request.Request(server.http("/docs/ws/"))
         with pytest.raises(urllib.error.HTTPError) as refused:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -299,10 +297,3 @@ def test_the_fixtures_of_the_plugin(pytester):
         """
     )
     pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=1)
-
-
-def test_the_tests_of_the_documentation(pytester):
-    page = Path(__file__).parents[1] / "docs" / "testing.md"
-    application, tests = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    pytester.makepyfile(chat=application, test_chat=tests)
-    pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=5)

@@ -50,7 +50,7 @@ class AsyncAPI:
     ) -> None:
         self.url = url
         self.guard = guard
-        #: Arguments of :func:`~flask_wsviews.asyncapi.document.document`.
+        #: Arguments of ``asyncapi.document.document()``.
         self.options: dict[str, Any] = {
             "title": title,
             "version": version,

@@ -75,7 +75,7 @@ class Replay:
     """What came after an id.
 
     :param position: the id of the last message that there is up to here.
-    :param deliveries: at most :data:`PAGE` of them, oldest first.
+    :param deliveries: at most ``PAGE`` of them, oldest first.
     :param complete: whether nothing between the id and the first of them is missing.
     :param is_last: whether there was no more when it was asked.
     """

@@ -31,11 +31,13 @@ class Broadcast:
 
 @contextmanager
 def captured_broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
-    """Note what is published meanwhile; members get it all the same::
+    """Note what is published meanwhile.
 
-    with captured_broadcasts(app) as broadcasts:
-        client.post("/news", data="hello")
-    assert [each.message for each in broadcasts] == ["hello"]
+    Members get it all the same::
+
+        with captured_broadcasts(app) as broadcasts:
+            client.post("/news", data="hello")
+        assert [each.message for each in broadcasts] == ["hello"]
     """
     groups: Groups = app.extensions[GROUPS]
     broker: Any = groups.broker

@@ -68,10 +68,12 @@ class AsyncWebSocketTestClient:
 def async_websocket_connect(
     client: FlaskClient, path: str, **options: Any
 ) -> AsyncWebSocketTestClient:
-    """Open a WebSocket in a coroutine, as :func:`websocket_connect` does::
+    """Open a WebSocket in a coroutine, as :func:`websocket_connect` does.
 
-    async with async_websocket_connect(app.test_client(), "/echo") as ws:
-        await ws.send("hello")
-        assert await ws.receive() == "hello"
+    Await the methods of what it gives::
+
+        async with async_websocket_connect(app.test_client(), "/echo") as ws:
+            await ws.send("hello")
+            assert await ws.receive() == "hello"
     """
     return AsyncWebSocketTestClient(client, path, **options)
