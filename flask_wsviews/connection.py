@@ -243,6 +243,11 @@ class Connection:
         )
 
     @property
+    def awaits_pong(self) -> bool:
+        """Whether a Ping has gone out and nothing was heard of the peer since."""
+        return self._pinged is not None
+
+    @property
     def has_news(self) -> bool:
         """Whether :meth:`next_message` or ``state`` has something new for the handler."""
         return bool(self._inbox) or self._ending is not None or self.state is State.CLOSED

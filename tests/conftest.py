@@ -66,6 +66,9 @@ def pytest_report_header() -> list[str]:
         lines.append("Pages are NOT tested in a browser: Chromium isn't installed")
     if shutil.which("nginx") is None:
         lines.append("The example chat-cluster is NOT tested: nginx isn't installed")
+    for program in ("nginx", "haproxy"):
+        if shutil.which(program) is None:
+            lines.append(f"The files in deploy/ are NOT tested with {program}: it isn't installed")
     if reason := asyncapi_documents.why_no_parser():
         lines.append(f"Documents are NOT read by AsyncAPI's own parser: {reason}")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import servers
@@ -39,6 +40,20 @@ def next_ping(client: RawClient) -> bytes:
     while (received := client.recv()).opcode is not Opcode.PING:
         pass
     return bytes(received.data)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pings_come_more_often_than_they_time_out(engine: str, tmp_path: Path):
+    settings = json.dumps({"WSVIEWS_PING_INTERVAL": 0.2, "WSVIEWS_PING_TIMEOUT": 60})
+    extension, options = ENGINES[engine]
+    command = servers.uwsgi("contract:app", *options)
+    env = {**extension, "SETTINGS": settings}
+    with servers.running(command, tmp_path / "log", env) as server:
+        # Pongs and messages both are signs of life.
+        for sign in (Opcode.PONG, Opcode.TEXT):
+            with RawClient(server).open("/views/all/bob") as client:
+                for _ in range(4):
+                    client.send(sign, next_ping(client))
 
 
 @pytest.mark.parametrize("busy", [False, True])

@@ -113,9 +113,11 @@ class LoopDriver(Driver):
         self._entry = None if deadline is None else self._sweeper.add(self, deadline)
 
     def _on_readable(self) -> None:
+        # The timer is set for the Pong then, and the next Ping may be due before.
+        awaited_pong = self.connection.awaits_pong
         try:
             self._read()
-            if self.connection.has_only_messages and not self._at_eof:
+            if self.connection.has_only_messages and not self._at_eof and not awaited_pong:
                 self._resume_receiver()
             else:
                 self._settle()

@@ -834,6 +834,7 @@ def test_a_silent_peer_is_pinged_and_then_given_up() -> None:
     peer.now = start + 25
     peer.sleep(0)
     assert peer.sent() == [(Opcode.PING, b"")]
+    assert peer.connection.awaits_pong
     assert peer.connection.next_deadline == start + 45
     peer.sleep(0)
     peer.sleep(19.9)
@@ -855,6 +856,7 @@ def test_any_byte_is_a_sign_of_life(answer: bytes) -> None:
     peer.sleep(25)
     peer.sleep(10)
     peer.feed(answer)
+    assert not peer.connection.awaits_pong
     assert peer.connection.next_deadline == peer.now + 25
     peer.written()
     peer.sleep(24.9)
