@@ -69,7 +69,7 @@ def bring_in(app: Any, docname: str, source: list[str]) -> None:
                 target = DOCS / f"{name}.md"
         if target.is_dir():
             # An example: the site has its application, the first of its modules.
-            target = min(target.glob("*.py"))
+            target = min([*target.glob("*.py")] or target.iterdir())
         if not target.exists():
             return link[0]
         return os.path.relpath(target, page.parent) + (link[2] or "")
