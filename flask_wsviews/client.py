@@ -533,5 +533,6 @@ def _read_sharedarea(area: int, position: int, length: int) -> bytes:
     if length:
         data: bytes = uwsgi.sharedarea_read(area, position, length)
     else:
-        data = uwsgi.sharedarea_read(area, position)
+        # The length may be left out, whatever uWSGI's stubs say.
+        data = uwsgi.sharedarea_read(area, position)  # pyright: ignore[reportCallIssue]
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from math import inf
+from math import inf, nan
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -178,7 +178,9 @@ def _number(
         if value is None and optional:
             return None
         is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
-        if not is_number or not least <= value < inf or value > most:
+        # What is no number is in no span.
+        number: Any = value if is_number else nan
+        if not least <= number < inf or number > most:
             span = f"from {least:g} on" if most == inf else f"from {least:g} to {most:g}"
             ending = ", or None" if optional else ""
             raise ConfigError(f"{key} is a number of {unit} {span}{ending}: {value!r}")

@@ -231,11 +231,11 @@ class Protocol:
 
         :param schema: gives it its shape.
         """
-        payload: dict[str, Any] = schema.dump(error)
+        payload: Any = schema.dump(error)
         return {self.discriminator: ERROR_TYPE, **payload}
 
     def _dump(self, schema: Schema, type: str, obj: Any, validate: bool) -> dict[str, Any]:
-        payload = schema.dump(obj)
+        payload: Any = schema.dump(obj)
         errors = dump_errors(schema, payload) if validate else {}
         if errors:
             raise OutgoingMessageError(

@@ -203,11 +203,10 @@ class Upgrader:
         client._error_schema = self._middleware.websocket.error_schema
         client.query = load_query(view.query_schema)
         client.headers = load_headers(view.headers_schema)
-        refusal = view.on_handshake(client, **view_args)
-        if inspect.iscoroutine(refusal):
-            waited: ResponseReturnValue | None
-            waited = self._middleware.websocket.engine.wait_for(refusal)
-            refusal = waited
+        answer = view.on_handshake(client, **view_args)
+        if inspect.iscoroutine(answer):
+            answer = self._middleware.websocket.engine.wait_for(answer)
+        refusal: ResponseReturnValue | None = answer
         if refusal is not None:
             return refusal
         self._settings, self._offer, self._client = _settings_of(view, settings), offer, client

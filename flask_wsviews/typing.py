@@ -33,9 +33,11 @@ class AsyncDriver(Protocol):
 
     def receive_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Message | None]:
         """Wait for the next message, ``None`` at the end."""
+        ...
 
     def call_in_thread(self, function: Callable[[], Any], *, keep: bool = False) -> Awaitable[Any]:
         """Call *function* in a thread that may block, and that it may keep to the end."""
+        ...
 
 
 class Conversation(Protocol):
@@ -63,6 +65,7 @@ class Transport(Protocol):
         :returns: what the engine has to write first.
         :raises OSError: if the client is gone.
         """
+        ...
 
     def detach(self) -> None:
         """Take the connection away from the server, which will not touch it again."""
@@ -72,3 +75,4 @@ class Transport(Protocol):
 
     def finish(self, start_response: StartResponse) -> Iterable[bytes]:
         """What the WSGI callable returns so that the server writes nothing to the client."""
+        ...

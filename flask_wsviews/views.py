@@ -187,7 +187,10 @@ class WebSocketView(View):
         answer: ResponseReturnValue = upgrade(self, view_args)
         return answer
 
-    def on_handshake(self, ws: WebSocketClient, **view_args: Any) -> ResponseReturnValue | None:
+    # Views declare the URL variables that they take, and may be coroutines with the client of
+    # asyncio: *args and Any are what type checkers need to allow that.
+
+    def on_handshake(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
         """Called before the 101, in Flask's own request. Use ``abort()`` to refuse.
 
         ``session`` can still be changed, ``ws.subprotocol`` chosen, ``ws.response_headers`` filled.
@@ -196,7 +199,7 @@ class WebSocketView(View):
         """
         return None
 
-    def rate_limit_key(self, ws: WebSocketClient, **view_args: Any) -> str | None:
+    def rate_limit_key(self, ws: Any, /, *args: Any, **view_args: Any) -> str | None:
         """Called in the handshake, after ``on_handshake``, if there is a rate limit.
 
         :returns: whose messages are counted together, such as ``f"user:{session['user']}"`` for all
@@ -204,7 +207,7 @@ class WebSocketView(View):
         """
         return None
 
-    def authorize_group(self, ws: WebSocketClient, group: str) -> bool:
+    def authorize_group(self, ws: Any, group: str) -> Any:
         """Called before the connection joins a group: one of :attr:`groups`, or by ``ws.join()``.
 
         :returns: whether it may. If not, ``ws.join()`` raises :class:`GroupRefused`, and for one
@@ -212,7 +215,7 @@ class WebSocketView(View):
         """
         return True
 
-    def resume_from(self, ws: WebSocketClient, group: str) -> str | None:
+    def resume_from(self, ws: Any, group: str) -> Any:
         """Called before the connection joins one of :attr:`groups` that has a history.
 
         :returns: the id of the last message that the client has got, for instance
@@ -221,7 +224,7 @@ class WebSocketView(View):
         """
         return None
 
-    def member_meta(self, ws: WebSocketClient, group: str) -> Mapping[str, Any] | None:
+    def member_meta(self, ws: Any, group: str) -> Any:
         """Called before the connection joins one of :attr:`groups` that has presence.
 
         :returns: what ``websocket.members()`` tells of it, such as ``{"user": session["user"]}``:
@@ -229,7 +232,7 @@ class WebSocketView(View):
         """
         return None
 
-    def on_joined(self, ws: WebSocketClient, joined: Joined) -> None:
+    def on_joined(self, ws: Any, joined: Joined) -> Any:
         """Called when the connection has joined one of :attr:`groups`, before ``on_connect``.
 
         By default a client of typed messages is sent the error frame with the code
@@ -240,17 +243,17 @@ class WebSocketView(View):
         if joined.lost and self.protocol.is_typed:
             ws.send_error(messages_lost(joined.group))
 
-    def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
+    def on_connect(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
         """Called once the connection is open both ways."""
 
-    def on_message(self, ws: WebSocketClient, message: Any) -> None:
+    def on_message(self, ws: Any, message: Any) -> Any:
         """Called for each message: text is ``str``, binary is ``bytes``.
 
         With a :attr:`message_schema` it gets what that has loaded of a text. A view with
         :func:`~flask_wsviews.message` handlers gets its binary messages here, if any.
         """
 
-    def on_invalid(self, ws: WebSocketClient, error: InvalidMessage) -> None:
+    def on_invalid(self, ws: Any, error: InvalidMessage) -> Any:
         """Called for a message that can't be used; by default it answers with an error frame.
 
         Schemas find such messages, and handlers that raise :class:`InvalidMessage`. It may raise
@@ -260,14 +263,14 @@ class WebSocketView(View):
         """
         ws.send_error(error)
 
-    def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
+    def on_close(self, ws: Any, code: int, reason: str) -> Any:
         """Called exactly once for each connection that ``on_connect`` was called for.
 
         :param code: how it ended, see :attr:`WebSocketClient.close_code`.
         :param reason: what the client's close frame says, often empty.
         """
 
-    def on_error(self, ws: WebSocketClient, error: Exception) -> bool | None:
+    def on_error(self, ws: Any, error: Exception) -> Any:
         """Called for an exception that a hook raised, in that hook's context.
 
         It may raise :class:`CloseConnection` to choose the close code.

@@ -180,16 +180,18 @@ class Mailbox:
     def _hand_out(self) -> None:
         done = 0
         while done < BATCH or not self._home.shares_thread:
+            missed: dict[str, tuple[Sequence[Seat], int]] | None = None
+            seats: Sequence[Seat] = ()
+            parcels: list[Parcel] = []
             with self._lock:
-                missed = {} if self._waiting else self._missed
-                if missed:
-                    self._missed = {}
-                elif not self._waiting:
+                if self._waiting:
+                    seats, parcels = self._next()
+                elif self._missed:
+                    missed, self._missed = self._missed, {}
+                else:
                     self._is_called = False
                     return
-                else:
-                    seats, parcels = self._next()
-            if missed:
+            if missed is not None:
                 self._tell_missed(missed)
                 continue
             self._deliver(seats, parcels)

@@ -307,11 +307,12 @@ class RedisBroker(Broker):
     def _deadline(self) -> str:
         """Until when to send a message, in milliseconds of the server's clock."""
         now = monotonic() * 1000
-        if self._clock_offset is None:
+        offset = self._clock_offset
+        if offset is None:
             seconds, microseconds = self._client.time()
-            self._clock_offset = seconds * 1000 + microseconds / 1000 - monotonic() * 1000
+            self._clock_offset = offset = seconds * 1000 + microseconds / 1000 - monotonic() * 1000
         share = self._settings.broker_timeout * 1000 * DEADLINE_SHARE
-        return f"{now + self._clock_offset + share:.0f}"
+        return f"{now + offset + share:.0f}"
 
     def _call(self, function: Callable[[], T], *, keeps: bool) -> T:
         timeout = self._settings.broker_timeout

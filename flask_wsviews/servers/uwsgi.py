@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ServerError
 from ..handshake import STATUS
@@ -15,9 +15,12 @@ from .base import GOING_AWAY, SERVICE_RESTART, duplicate, say_all
 from .loop_signals import LoopSignals
 
 try:
-    import uwsgi
+    import uwsgi as _uwsgi
 except ImportError:  # the module exists only inside a uWSGI process
-    uwsgi = None
+    _uwsgi = None
+
+# Without a type, as each build has what it was built with.
+uwsgi: Any = _uwsgi
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
