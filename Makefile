@@ -22,7 +22,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint docs pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
+.PHONY: help demo test lint docs dist pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation as pages, docs/_build/html/index.html"
+	@echo "make dist   make a source distribution and a wheel in dist/"
 	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
 	@echo "make fuzz       look for bytes that break something (SECONDS=600 for each of three targets)"
 	@echo "make soak       ten minutes of many clients, reloads and restarts (ARGS='-s 60' to choose)"
@@ -56,8 +57,16 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/types
+	@$(BIN)/basedpyright
 
 # A link that leads nowhere, or a name that isn't there, is an error.
+# A wheel that is made of the source distribution, and a look at what both say of themselves.
+dist: $(VENV)/.installed-test
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+	@$(BIN)/python -m twine check --strict dist/*
+
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx -W --keep-going -n -q -E -a -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
