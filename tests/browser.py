@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from servers import poll
 from websockets.sync.client import ClientConnection, connect
@@ -25,6 +26,10 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Of several tabs all are in front.
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     # Whatever isn't here is cut off.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-port=0",
@@ -67,6 +72,45 @@ class Page:
     def wait(self, expression: str) -> Any:
         """The value of an expression, once it is true."""
         return poll(lambda: self.js(expression), 20)
+
+    def fill(self, selector: str, text: str) -> None:
+        """Put text into a field, as typing does."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null")
+        self.js(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(text)}")
+
+    def submit(self, selector: str) -> None:
+        """Send a form, as its button does."""
+        self.js(f"document.querySelector({json.dumps(selector)}).requestSubmit()")
+
+    def wait_for_text(self, text: str, selector: str = "body") -> None:
+        """Until an element shows a text."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.wait(f"({element}?.innerText ?? '').includes({json.dumps(text)})")
+
+    def watch_for(self, text: str, selector: str) -> None:
+        """Note from now on whether an element shows a text, however shortly."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.js(
+            "globalThis.wasShown = false; new MutationObserver(() => { "
+            f"if ({element}.innerText.includes({json.dumps(text)})) globalThis.wasShown = true; "
+            f"}}).observe({element}, {{childList: true, characterData: true, subtree: true}})"
+        )
+
+    def wait_for_watched(self) -> None:
+        """Until that has happened."""
+        self.wait("globalThis.wasShown")
+
+    def without_name(self) -> list[str]:
+        """The roles of what can be used and of what is announced, but has no name for it."""
+        self._call("Accessibility.enable")
+        roles = {"button", "checkbox", "combobox", "link", "radio", "textbox"}
+        return [
+            node["role"]["value"]
+            for node in self._call("Accessibility.getFullAXTree")["nodes"]
+            if not node.get("ignored")
+            and node["role"]["value"] in roles
+            and not node.get("name", {}).get("value", "").strip()
+        ]
 
     def size(self, width: int, height: int) -> None:
         self._call(
@@ -111,6 +155,13 @@ class Page:
 @contextmanager
 def chromium() -> Iterator[Page]:
     """A browser with one tab, for the time of a ``with`` block."""
+    with tabs(1) as [page]:
+        yield page
+
+
+@contextmanager
+def tabs(count: int) -> Iterator[list[Page]]:
+    """A browser with several tabs, which share their cookies."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [str(find()), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
@@ -119,8 +170,11 @@ def chromium() -> Iterator[Page]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            with connect(_address(Path(profile)), max_size=None, compression=None) as connection:
-                yield Page(connection)
+            with ExitStack() as stack:
+                yield [
+                    Page(stack.enter_context(connect(address, max_size=None, compression=None)))
+                    for address in _addresses(Path(profile), count)
+                ]
         finally:
             process.terminate()
             try:
@@ -130,16 +184,19 @@ def chromium() -> Iterator[Page]:
                 process.wait(10)
 
 
-def _address(profile: Path) -> str:
-    """The DevTools address of the tab, once the browser listens."""
+def _addresses(profile: Path, count: int) -> list[str]:
+    """The DevTools addresses of tabs, once the browser listens."""
     file = profile / "DevToolsActivePort"
     port = poll(lambda: file.exists() and file.read_text().partition("\n")[0], 30)
 
-    def tab() -> str | None:
-        from urllib.request import urlopen
+    def ask(path: str, method: str = "GET") -> Any:
+        request = Request(f"http://127.0.0.1:{port}/json/{path}", method=method)
+        with urlopen(request, timeout=10) as response:
+            return json.load(response)
 
-        with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as response:
-            pages = [one for one in json.load(response) if one["type"] == "page"]
+    def first() -> str | None:
+        pages = [one for one in ask("list") if one["type"] == "page"]
         return pages[0]["webSocketDebuggerUrl"] if pages else None
 
-    return poll(tab, 30)
+    others = range(count - 1)
+    return [poll(first, 30), *(ask("new", "PUT")["webSocketDebuggerUrl"] for _ in others)]

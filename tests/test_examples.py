@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import browser
 import pytest
 import servers
 from asyncapi_documents import Checked, of_application
@@ -421,32 +420,6 @@ def test_auth_wrong_password(auth: Example, username: str, password: str) -> Non
     assert status == 401
     assert "Wrong name or password." in page
     assert browser.refusal()[0] == 401
-
-
-BROWSED = {"chat-gevent": by_run("chat.py"), "chat-typed": by_run("chat.py")}
-
-
-@pytest.mark.skipif(browser.find() is None, reason="Chromium isn't installed")
-@pytest.mark.parametrize("chat_folder", BROWSED)
-def test_chat_in_a_browser(chat: Example, enter: Callable[..., Visitor]) -> None:
-    bob = enter("lobby")
-    bob.join("Bob")
-    with browser.chromium() as page:
-        page.go(chat.url + "/")
-        page.js("document.querySelector('#name').value = 'Ann'")
-        page.js("document.querySelector('#enter').requestSubmit()")
-        page.wait("document.querySelector('#state').innerText === 'Connected'")
-        assert bob.hear()["name"] == "Ann"
-        page.js("document.querySelector('#text').value = 'Hello from a page'")
-        page.js("document.querySelector('#say').requestSubmit()")
-        assert bob.hear()["text"] == "Hello from a page"
-        bob.send(type="say", text="<b>Hello</b> page")
-        page.wait("document.querySelector('#log').innerText.includes('<b>Hello</b> page')")
-        page.js("document.querySelector('#text').removeAttribute('maxlength')")
-        page.js("document.querySelector('#text').value = 'x'.repeat(501)")
-        page.js("document.querySelector('#say').requestSubmit()")
-        page.wait("document.querySelector('#problem').innerText.includes('500')")
-        assert page.complaints == []
 
 
 @pytest.mark.parametrize(

@@ -168,15 +168,10 @@ async def disturb(servers: list[Server], redis: RedisServer, over: asyncio.Event
     return done
 
 
-def workers_of(server: Server) -> list[int]:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    return [int(pid) for pid in children.split()]
-
-
 def sample(server: Server) -> tuple[int, int]:
     """The memory, in bytes, and the descriptors of its largest worker."""
     found = []
-    for pid in workers_of(server):
+    for pid in faults.workers_of(server):
         with contextlib.suppress(OSError, IndexError):
             status = Path(f"/proc/{pid}/status").read_text()
             memory = int(status.partition("VmRSS:")[2].split()[0]) * 1024
