@@ -1,39 +1,29 @@
-"""A real Chromium without a window, driven by its DevTools protocol."""
+"""A real Chromium without a window, the system's own, driven by Playwright."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
-from urllib.request import Request, urlopen
 
+from playwright.sync_api import ConsoleMessage, Error, sync_playwright
+from playwright.sync_api import Page as Tab
 from servers import poll
-from websockets.sync.client import ClientConnection, connect
 
 FLAGS = (
-    "--headless",
     "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
     "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Of several tabs all are in front.
-    "--disable-background-timer-throttling",
-    "--disable-backgrounding-occluded-windows",
-    "--disable-renderer-backgrounding",
     # Whatever isn't here is cut off.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--remote-debugging-port=0",
 )
+
+#: What a screen reader has to have a name for.
+NAMED_ROLES = {"button", "checkbox", "combobox", "link", "radio", "textbox"}
+
+# What an expression fails with while a page gives way to the next one.
+LEAVING = ("Execution context was destroyed", "navigation", "Cannot find context")
 
 
 def find() -> str | None:
@@ -45,36 +35,39 @@ def find() -> str | None:
 class Page:
     """A tab."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._calls = 0
-        self._has_loaded = False
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
         self.requests: list[str] = []
         #: What the page has complained of, violations of its content policy among it.
         self.complaints: list[str] = []
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self._call(f"{domain}.enable")
+        tab.set_default_timeout(30_000)
+        tab.on("request", lambda request: self.requests.append(request.url))
+        tab.on("websocket", lambda socket: self.requests.append(socket.url))
+        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        tab.on("console", self._note)
 
     def go(self, url: str) -> None:
-        self._has_loaded = False
-        self._call("Page.navigate", url=url)
-        while not self._has_loaded:
-            self._note(json.loads(self._connection.recv(timeout=30)))
+        self._tab.goto(url)
 
     def js(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        answer = self._call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+        return self._tab.evaluate(expression)
 
     def wait(self, expression: str) -> Any:
         """The value of an expression, once it is true."""
-        return poll(lambda: self.js(expression), 20)
+
+        def value() -> Any:
+            try:
+                return self.js(expression)
+            except Error as error:
+                if not any(leaving in error.message for leaving in LEAVING):
+                    raise
+                return None
+
+        return poll(value, 20)
 
     def fill(self, selector: str, text: str) -> None:
-        """Put text into a field, as typing does."""
+        """Put text into a field, once it is there."""
         self.wait(f"document.querySelector({json.dumps(selector)}) !== null")
         self.js(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(text)}")
 
@@ -101,55 +94,21 @@ class Page:
         self.wait("globalThis.wasShown")
 
     def without_name(self) -> list[str]:
-        """The roles of what can be used and of what is announced, but has no name for it."""
-        self._call("Accessibility.enable")
-        roles = {"button", "checkbox", "combobox", "link", "radio", "textbox"}
+        """The roles of what can be used, but has no name for who can't see it."""
+        session = self._tab.context.new_cdp_session(self._tab)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        session.detach()
         return [
             node["role"]["value"]
-            for node in self._call("Accessibility.getFullAXTree")["nodes"]
+            for node in nodes
             if not node.get("ignored")
-            and node["role"]["value"] in roles
+            and node["role"]["value"] in NAMED_ROLES
             and not node.get("name", {}).get("value", "").strip()
         ]
 
-    def size(self, width: int, height: int) -> None:
-        self._call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-
-    def dark(self) -> None:
-        features = [{"name": "prefers-color-scheme", "value": "dark"}]
-        self._call("Emulation.setEmulatedMedia", features=features)
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot")["data"]))
-
-    def _call(self, method: str, **params: Any) -> Any:
-        self._calls += 1
-        self._connection.send(json.dumps({"id": self._calls, "method": method, "params": params}))
-        while True:
-            message = json.loads(self._connection.recv(timeout=30))
-            if message.get("id") == self._calls:
-                assert "error" not in message, message
-                return message["result"]
-            self._note(message)
-
-    def _note(self, event: dict[str, Any]) -> None:
-        params = event["params"]
-        if event["method"] == "Page.loadEventFired":
-            self._has_loaded = True
-        elif event["method"] == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
-        elif event["method"] == "Network.webSocketCreated":
-            self.requests.append(params["url"])
-        elif event["method"] == "Runtime.exceptionThrown":
-            self.complaints.append(params["exceptionDetails"]["exception"]["description"])
-        elif event["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.complaints.append(params["entry"]["text"])
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
 
 @contextmanager
@@ -162,41 +121,10 @@ def chromium() -> Iterator[Page]:
 @contextmanager
 def tabs(count: int) -> Iterator[list[Page]]:
     """A browser with several tabs, which share their cookies."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            [str(find()), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=list(FLAGS))
         try:
-            with ExitStack() as stack:
-                yield [
-                    Page(stack.enter_context(connect(address, max_size=None, compression=None)))
-                    for address in _addresses(Path(profile), count)
-                ]
+            context = browser.new_context()
+            yield [Page(context.new_page()) for _ in range(count)]
         finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
-
-
-def _addresses(profile: Path, count: int) -> list[str]:
-    """The DevTools addresses of tabs, once the browser listens."""
-    file = profile / "DevToolsActivePort"
-    port = poll(lambda: file.exists() and file.read_text().partition("\n")[0], 30)
-
-    def ask(path: str, method: str = "GET") -> Any:
-        request = Request(f"http://127.0.0.1:{port}/json/{path}", method=method)
-        with urlopen(request, timeout=10) as response:
-            return json.load(response)
-
-    def first() -> str | None:
-        pages = [one for one in ask("list") if one["type"] == "page"]
-        return pages[0]["webSocketDebuggerUrl"] if pages else None
-
-    others = range(count - 1)
-    return [poll(first, 30), *(ask("new", "PUT")["webSocketDebuggerUrl"] for _ in others)]
+            browser.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -85,3 +87,64 @@ def test_the_page_on_documents(tmp_path):
         refused.value.close()
     # Without a secret key the session can't be read, which is empty then.
     assert refused.value.code == 403
+
+
+PREAMBLE = """
+import flask
+from flask_wsviews import Blueprint, WebSocket, WebSocketView
+
+app = flask.Flask("readme")
+websocket = WebSocket(app)
+bp, plain = Blueprint("bp", "readme"), flask.Blueprint("plain", "readme")
+bp.websocket("/before", endpoint="before")(lambda ws: None)
+
+
+class Chat(WebSocketView):
+    def on_message(self, ws, message):
+        ws.send(message.upper())
+"""
+RULE = (
+    "websocket.add_url_rule('/chat/<room>', 'room', lambda ws, room: ws.send(ws.receive().upper()))"
+)
+
+
+@pytest.mark.parametrize(
+    ("begin", "after"),
+    [
+        ('@websocket.route("/echo")  # on', "app.register_blueprint(bp)"),
+        ('@websocket.route("/echo")\ndef', ""),
+        ('@websocket.route("/rooms/<room>")', ""),
+        ("from flask_wsviews.testing", "websocket.stop()"),
+    ],
+)
+def test_parts_of_applications(begin, after, tmp_path):
+    [part] = [block for block in blocks(README) if block.startswith(begin)]
+    code = "\n".join([PREAMBLE, RULE, part, after])
+    command = [sys.executable, "-W", "error", "-c", code]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_ways_to_run(tmp_path):
+    [part] = [block for block in blocks(README) if block.startswith("app.run(")]
+    expected = [
+        {"--processes 8", "--threads 50", "--http localhost:8080", "--http-buffer-size 65536"},
+        {"--gevent 100", "--python-autoreload 1", "--http localhost:5000"},
+    ]
+    for line, options in zip(part.splitlines(), expected, strict=True):
+        (tmp_path / "app.py").write_text(f"{PREAMBLE}\n{line}")
+        ran = subprocess.run(
+            [sys.executable, "app.py"],
+            cwd=tmp_path,
+            env={**os.environ, "FLASK_UWSGI_BINARY": "echo"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert all(option in ran.stdout for option in options), ran.stdout
+
+
+def test_no_block_is_left_out():
+    # Two applications, and what the two tests above run.
+    assert len(blocks(README)) == 2 + 4 + 1
