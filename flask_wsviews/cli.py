@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from .blueprints import EXTENSION as WEBSOCKET
 from .doctor import Finding, check_broker, check_configuration, check_url, check_uwsgi
 from .exceptions import ConfigError, WSViewsError
 from .groups.brokers import without_password
-from .uwsgi_command import print_uwsgi, run_uwsgi
+from .uwsgi_command import command_line, run_uwsgi
 from .views import declared, is_websocket_view, protocol_of, view_class_of
 
 ws = AppGroup("ws", help="WebSockets of the application.")
@@ -112,7 +113,7 @@ def run(
     arguments = (imported, current_app.debug, host, port)
     try:
         if dry_run:
-            print_uwsgi(*arguments, extra=more, **options)
+            click.echo(shlex.join(command_line(*arguments, extra=more, **options)))
         else:
             run_uwsgi(*arguments, extra=more, **options)
     except WSViewsError as error:

@@ -49,7 +49,7 @@ def run_uwsgi(
     :param extra: arguments that go to it as they are.
     :raises CommandError: if uWSGI or the application can't be found.
     """
-    arguments = _command(app, debug, host, port, uwsgi_binary, extra, options)
+    arguments = command_line(app, debug, host, port, uwsgi_binary, extra, **options)
     binary = arguments[0]
     environ = dict(os.environ)
     if debug:
@@ -58,7 +58,7 @@ def run_uwsgi(
     os.execve(binary, arguments, environ)
 
 
-def print_uwsgi(
+def command_line(
     app: flask.Flask | str,
     debug: bool,
     host: str,
@@ -66,20 +66,11 @@ def print_uwsgi(
     uwsgi_binary: str | None = None,
     extra: Sequence[str] = (),
     **options: Any,
-) -> None:
-    """Print the command that :func:`run_uwsgi` would run."""
-    print(shlex.join(_command(app, debug, host, port, uwsgi_binary, extra, options)))
-
-
-def _command(
-    app: flask.Flask | str,
-    debug: bool,
-    host: str,
-    port: int,
-    uwsgi_binary: str | None,
-    extra: Sequence[str],
-    options: dict[str, Any],
 ) -> list[str]:
+    """What :func:`run_uwsgi` runs, from the binary's path on.
+
+    :raises CommandError: if uWSGI or the application can't be found.
+    """
     binary = find_uwsgi(uwsgi_binary)
     interpreter = wheel_interpreter(binary)
     if interpreter is not None and not options.keys() & {"binary_path", "binary-path"}:
