@@ -6,11 +6,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import ConsoleMessage, Error, sync_playwright
-from playwright.sync_api import Page as Tab
 from servers import poll
+
+# Imported where it is needed: the tests without a server do without it.
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage
+    from playwright.sync_api import Page as Tab
 
 FLAGS = (
     "--no-sandbox",
@@ -55,6 +58,7 @@ class Page:
 
     def wait(self, expression: str) -> Any:
         """The value of an expression, once it is true."""
+        from playwright.sync_api import Error
 
         def value() -> Any:
             try:
@@ -121,6 +125,8 @@ def chromium() -> Iterator[Page]:
 @contextmanager
 def tabs(count: int) -> Iterator[list[Page]]:
     """A browser with several tabs, which share their cookies."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=list(FLAGS))
         try:
