@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from enum import Enum
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -200,6 +201,10 @@ KINDS: dict[str, fields.Field[Any]] = {
     "constant": fields.Constant(3),
     "raw": fields.Raw(),
 }
+if version("marshmallow") < "4.4":
+    # NaN seconds raise a ValueError there, and CPython 3.10 gets no later one.
+    del KINDS["seconds"], KINDS["days"]
+
 STUMBLING = st.sampled_from(
     [
         *(10**30, -(10**30), 1e308, float("nan"), float("inf")),
