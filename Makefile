@@ -60,13 +60,13 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/mypy tests/types
 	@$(BIN)/basedpyright
 
-# A link that leads nowhere, or a name that isn't there, is an error.
 # A wheel that is made of the source distribution, and a look at what both say of themselves.
 dist: $(VENV)/.installed-test
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist .
 	@$(BIN)/python -m twine check --strict dist/*
 
+# A link that leads nowhere, or a name that isn't there, is an error.
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx -W --keep-going -n -q -E -a -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"

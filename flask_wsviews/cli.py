@@ -124,7 +124,9 @@ def _found(context: click.Context, options: dict[str, Any]) -> str | None:
     """``module:name`` of where Flask has found the application, if uWSGI can find it so, too."""
     path = context.ensure_object(ScriptInfo).app_import_path
     if path is None:
-        path = next((name for name in ("wsgi.py", "app.py") if Path(name).exists()), "")
+        path = next((name for name in ("wsgi.py", "app.py") if Path(name).exists()), None)
+    if path is None:
+        return None
     module_path, _, name = path.partition(":")
     module = prepare_import(module_path)
     if not name.endswith(")"):

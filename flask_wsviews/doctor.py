@@ -56,10 +56,10 @@ def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:
     except (OSError, subprocess.SubprocessError) as error:
         yield Finding("uWSGI", f"{binary} can't be run: {error}", "install it anew")
         return
-    needed = ["--wsgi", "--http-websockets", ENGINE_OPTIONS[websocket.engine.name]]
-    missing = [option for option in needed if option not in known and option != "--wsgi"]
-    if "--wsgi-file" not in known:
-        missing.insert(0, "--wsgi")
+    # The help lists --wsgi under other names only; this one comes with it.
+    missing = [] if "--wsgi-file" in known else ["--wsgi"]
+    needed = ("--http-websockets", ENGINE_OPTIONS[websocket.engine.name])
+    missing += [option for option in needed if option not in known]
     if missing:
         yield Finding(
             "uWSGI",

@@ -74,7 +74,7 @@ class Metrics(Observer):
         self._registry = registry
         self._lock = threading.Lock()
         self._counted: dict[WebSocketClient, Traffic] = {}
-        self._ticker: _Ticker | None = None
+        self._has_thread = False
 
         def name(rest: str) -> str:
             return f"{prefix}_{rest}"
@@ -159,8 +159,10 @@ class Metrics(Observer):
         self.connections.labels(ws.endpoint).inc()
         with self._lock:
             self._counted[ws] = Traffic()
-            if self._ticker is None:
-                self._ticker = _Ticker(self)
+            is_first, self._has_thread = not self._has_thread, True
+        if is_first:
+            thread = threading.Thread(target=self._run, name="wsviews-metrics", daemon=True)
+            thread.start()
 
     @contextmanager
     def hook(self, ws: WebSocketClient, name: str) -> Iterator[None]:
@@ -198,27 +200,17 @@ class Metrics(Observer):
         self.bytes.labels(endpoint, "out").inc(now.bytes_sent - before.bytes_sent)
         self.dropped.labels(endpoint).inc(now.messages_dropped - before.messages_dropped)
 
-    def _ends(self) -> bool:
-        """Whether there is nothing to count any more, so that the thread may end."""
-        with self._lock:
-            if self._counted:
-                return False
-            self._ticker = None
-            return True
-
-
-class _Ticker:
-    """A thread that counts now and then, as long as there are connections."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        threading.Thread(target=self._run, name="wsviews-metrics", daemon=True).start()
-
     def _run(self) -> None:
+        """Count now and then, as long as there are connections."""
         pause = threading.Event()
-        while not self._metrics._ends():
+        while not self._ends():
             pause.wait(INTERVAL)
-            self._metrics.count()
+            self.count()
+
+    def _ends(self) -> bool:
+        with self._lock:
+            self._has_thread = bool(self._counted)
+            return not self._has_thread
 
 
 def _dead_workers(folder: Path) -> Iterator[int]:

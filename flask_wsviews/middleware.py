@@ -102,9 +102,8 @@ class WebSocketMiddleware:
                 body = upgrader.take_over(environ, answer.headers, answer.send)
                 opened = upgrader.opened
             if answer.status not in (None, 101):
-                observers = (*self.observers, *self.websocket.observers)
                 status = answer.status
-                tell(observers, lambda observer: observer.rejected(environ, status))
+                tell(upgrader.observers, lambda observer: observer.rejected(environ, status))
             return body
         finally:
             if not opened:
@@ -165,7 +164,8 @@ class Upgrader:
         self.opened = False
         self._address: str | None = None
         self._rates: list[tuple[int, float, str]] = []
-        self._observers = (*middleware.observers, *middleware.websocket.observers)
+        #: Are told of this handshake, and of its connection.
+        self.observers = (*middleware.observers, *middleware.websocket.observers)
         self._opened_at = 0.0
 
     def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
@@ -211,8 +211,8 @@ class Upgrader:
             return refusal
         self._settings, self._offer, self._client = _settings_of(view, settings), offer, client
         self._limit_rate(view, view_args, settings)
-        client._watchers = [one for one in self._observers if one.watches_messages]
-        self._dispatcher = Dispatcher(kept, view, view_args, client, self._observers)
+        client._watchers = [one for one in self.observers if one.watches_messages]
+        self._dispatcher = Dispatcher(kept, view, view_args, client, self.observers)
         self._request = request
         self.accepted = True
         return Upgrade(headers=client.response_headers)
@@ -309,7 +309,7 @@ class Upgrader:
     def _begin(self, driver: Driver) -> None:
         self._client._driver = driver
         driver.on_release += [self.give_back, self._tell_of_end]
-        tell(self._observers, lambda observer: observer.connected(self._client))
+        tell(self.observers, lambda observer: observer.connected(self._client))
 
     def _tell_of_end(self) -> None:
         client = self._client
@@ -322,7 +322,7 @@ class Upgrader:
             close_reason=client.close_reason or "",
             traffic=client.traffic,
         )
-        tell(self._observers, lambda observer: observer.disconnected(client, summary))
+        tell(self.observers, lambda observer: observer.disconnected(client, summary))
 
 
 class _Answer:

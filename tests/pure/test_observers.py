@@ -94,9 +94,8 @@ class BrokenAtTheEnd(Observer):
         raise ValueError("an observer that is broken")
 
 
-def test_an_observer_is_told_everything(app: Flask, websocket: WebSocket) -> None:
-    observer = Everything()
-    websocket.add_observer(observer)
+def refuse_echo_and_fail(app: Flask) -> None:
+    """A handshake that is refused, and a connection with a message of each kind."""
     app.config["PROPAGATE_EXCEPTIONS"] = False
     with app.test_client() as client:
         with pytest.raises(HandshakeRejected):
@@ -106,6 +105,12 @@ def test_an_observer_is_told_everything(app: Flask, websocket: WebSocket) -> Non
             assert ws.receive() == "hello"
             ws.send("fail")
             ws.assert_closed(1011)
+
+
+def test_an_observer_is_told_everything(app: Flask, websocket: WebSocket) -> None:
+    observer = Everything()
+    websocket.add_observer(observer)
+    refuse_echo_and_fail(app)
     poll(lambda: observer.told[-1][0] == "disconnected")
     *told, (_, summary) = observer.told
     assert told == [
@@ -155,15 +160,7 @@ def test_an_observer_may_pass_over_everything(app: Flask, websocket: WebSocket) 
         watches_hooks = True
 
     websocket.add_observer(Nothing())
-    app.config["PROPAGATE_EXCEPTIONS"] = False
-    with app.test_client() as client:
-        with pytest.raises(HandshakeRejected):
-            websocket_connect(client, "/nowhere")
-        with websocket_connect(client, "/echo") as ws:
-            ws.send("hello")
-            assert ws.receive() == "hello"
-            ws.send("fail")
-            ws.assert_closed(1011)
+    refuse_echo_and_fail(app)
 
 
 def test_the_base_class_has_a_context_for_hooks() -> None:
