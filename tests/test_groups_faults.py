@@ -10,11 +10,13 @@ import re
 import signal
 import urllib.error
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import servers
+from redis import Redis
 from redis_server import RedisServer, redis_server
 from servers import Server, poll
 from test_groups import TIMEOUT, ask, listen, publish
@@ -188,6 +190,40 @@ def test_many_handlers_at_once(engine: str, tmp_path: Path) -> None:
         numbers = [str(text) for text in heard if not str(text).startswith("{")]
         assert sorted(map(int, numbers)) == list(range(count))
     assert "fails" not in server.log
+
+
+def flood(redis: RedisServer, group: str, count: int) -> None:
+    """Publish so many messages faster than any worker hands them out."""
+    with Redis.from_url(redis.url) as client, client.pubsub() as listener:
+        listener.psubscribe("*")
+        with Publisher(redis.url) as publisher:
+            publisher.broadcast(group, "x")
+        said = next(heard for heard in listener.listen() if heard["type"] == "pmessage")
+        with client.pipeline(transaction=False) as pipeline:
+            for _ in range(count):
+                pipeline.publish(said["channel"], said["data"])
+            pipeline.execute()
+
+
+@pytest.mark.parametrize("engine", ["gevent", "threads", "asyncio"])
+def test_a_flood_leaves_others_their_turn(engine: str, tmp_path: Path) -> None:
+    count = 50_000
+    with (
+        redis_server(tmp_path) as redis,
+        instance(engine, redis.url, tmp_path / "log", workers=1) as server,
+        connect(server.ws("/fanout/flood"), max_queue=None, open_timeout=TIMEOUT) as member,
+    ):
+        assert member.recv(TIMEOUT) == "joined"
+        with ThreadPoolExecutor(1) as pool:
+            flooding = pool.submit(flood, redis, "flood", count)
+            seen = []
+            while not seen or seen[-1] <= count:
+                with urllib.request.urlopen(server.http("/counters"), timeout=60) as response:
+                    seen.append(json.load(response)["delivered"])
+            flooding.result()
+    # One more than the flood, which made the message.
+    assert seen[-1] == count + 1
+    assert len({delivered for delivered in seen if 1 < delivered <= count}) > 5, seen
 
 
 def test_redis_loses_everything(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ logger = logging.getLogger("flask_wsviews")
 # A server that hasn't been heard for so many seconds is asked whether it is there.
 PING_INTERVAL = 5.0
 
+# Messages that are taken before others have their turn: where the thread is a greenlet, nothing
+# else would run for as long as more arrive than are handed out.
+BATCH = 64
+
 
 class Wanted:
     """A group that is to be listened to."""
@@ -53,6 +57,8 @@ class Link:
         self.connection = connection
         self.groups: set[str] = set()
         self.pending: Counter[str] = Counter()
+        #: Whether there may be more to read that poll() doesn't tell of.
+        self.is_behind = False
         self._timeout = timeout
         self._heard = monotonic()
         self._asked: float | None = None
@@ -76,12 +82,16 @@ class Link:
             self._asked = monotonic()
 
     def read(self) -> Iterable[list[Any]]:
-        """What has arrived."""
-        while self.connection.can_read(0):
+        """What has arrived, but not all of it at once."""
+        self.is_behind = False
+        for _ in range(BATCH):
+            if not self.connection.can_read(0):
+                return
             response = self.connection.read_response()
             self._heard = monotonic()
             self._asked = None
             yield response
+        self.is_behind = True
 
     def tick(self, now: float) -> None:
         """Ask whether the server is there.
@@ -223,7 +233,8 @@ class Listener:
         for fd in links:
             poll.register(fd, select.POLLIN)
         milliseconds = None if not due else max(0.0, min(due) - monotonic()) * 1000 + 1
-        ready = [fd for fd, _ in poll.poll(milliseconds)]
+        behind = [fd for fd, link in links.items() if link.is_behind]
+        ready = {*behind, *(fd for fd, _ in poll.poll(0 if behind else milliseconds))}
         if waker.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
                 while waker.recv(1024):
