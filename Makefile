@@ -4,10 +4,12 @@ PYTHON ?= python3
 HOST ?= localhost
 PORT ?= 5000
 ARGS ?=
+TESTS_COMPILED ?= tests/pure tests/test_clients.py
 SECONDS ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILED := .compiled
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Building uWSGI takes a C compiler and Python's headers; without them there is its binary wheel.
@@ -22,12 +24,13 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test lint docs dist pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
+.PHONY: help demo test test-compiled lint docs dist pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   start the chat of examples/chat-gevent (PORT=8000 and HOST=0.0.0.0 to choose)"
 	@echo "make test   run all tests (ARGS='-k chat' to choose)"
+	@echo "make test-compiled   compile what setup.py says, and run tests with that (ARGS to choose)"
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation as pages, docs/_build/html/index.html"
@@ -49,6 +52,16 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The same tests with the modules of setup.py compiled; the sources in flask_wsviews/ aren't touched.
+test-compiled: $(COMPILED)/.made
+	@PYTHONPATH=$(COMPILED) $(BIN)/pytest $(or $(ARGS),$(TESTS_COMPILED))
+
+$(COMPILED)/.made: setup.py setup.cfg $(wildcard flask_wsviews/*.py flask_wsviews/*/*.py) | $(VENV)/.installed-test
+	@echo "Compiling takes half a minute."
+	@rm -rf $(COMPILED) build
+	@FLASK_WSVIEWS_COMPILE=1 $(PIP) install --no-deps --target $(COMPILED) .
+	@touch $@
 
 pure: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest tests/pure $(ARGS)

@@ -13,7 +13,7 @@ from flask import current_app
 from flask.cli import AppGroup, ScriptInfo, prepare_import
 
 from .blueprints import EXTENSION as WEBSOCKET
-from .doctor import Finding, check_broker, check_configuration, check_url, check_uwsgi
+from .doctor import Finding, check_broker, check_build, check_configuration, check_url, check_uwsgi
 from .exceptions import ConfigError, WSViewsError
 from .groups.brokers import without_password
 from .uwsgi_command import command_line, run_uwsgi
@@ -185,7 +185,7 @@ def broadcast(group: str, message: str, type_: str | None) -> None:
 def doctor(ini: Path | None, url: str | None) -> None:
     """Look whether what the WebSockets need is there; exits with 1 if not."""
     websocket = current_app.extensions[WEBSOCKET]
-    findings = [Finding("engine", websocket.engine.name), *check_uwsgi(websocket)]
+    findings = [Finding("engine", websocket.engine.name), check_build(), *check_uwsgi(websocket)]
     findings += check_broker(websocket)
     if ini is not None:
         findings += check_configuration(ini, websocket)

@@ -96,7 +96,7 @@ class WebSocketClient:
             can't load is answered with an error frame and left out.
         :raises TimeoutError: if no message came within *timeout*.
         """
-        receive = self._opened().receive
+        receive = (self._driver or self._opened()).receive
         if self._loads_messages or self._meter is not None or self._watchers:
             return run_steps(self._receive_checked(receive, timeout))
         return receive(timeout)
@@ -146,7 +146,7 @@ class WebSocketClient:
         :raises ConnectionClosed: if the connection is closed.
         :raises TypeError: if *message* is neither text nor bytes.
         """
-        driver = self._opened()
+        driver = self._driver or self._opened()
         driver.send(message if binary is None else self._converted(message, binary))
         if self._watchers:
             self._tell_sent(message)
@@ -434,7 +434,7 @@ class AsyncioWebSocketClient(WebSocketClient):
 
     async def __anext__(self) -> Any:
         """The next message."""
-        message = await self.receive()
+        message = await self._receive_async(self._opened_async())
         if message is None:
             raise StopAsyncIteration
         return message
@@ -514,7 +514,7 @@ class AsyncioWebSocketClient(WebSocketClient):
         return self._opened_async().close_async(code, reason)
 
     def _opened_async(self) -> AsyncioDriver:
-        return self._opened()  # type: ignore[return-value]
+        return self._driver or self._opened()  # type: ignore[return-value]
 
 
 def _as_bytes(message: Sendable) -> Sendable:

@@ -16,6 +16,7 @@ from copy import copy
 from enum import Enum
 from math import inf
 
+from mypy_extensions import mypyc_attr
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions import Extension
 from websockets.frames import Close, Frame, Opcode
@@ -743,10 +744,15 @@ class PreparedMessage:
         self._frame = Frame(*payload_of(message))
         #: How long it is, in characters or bytes.
         self.size = len(message)
+        self._plain: _SharedFrame | None = None
         self._serialized: dict[tuple[int, ...], _SharedFrame] = {}
 
     def serialize(self, extensions: Sequence[Extension]) -> bytes:
         """The frame for a connection that uses *extensions*."""
+        if not extensions:
+            if self._plain is None:
+                self._plain = _SharedFrame(self._frame.serialize(mask=False))
+            return self._plain
         key = tuple(getattr(extension, "local_max_window_bits", 0) for extension in extensions)
         frame = self._serialized.get(key)
         if frame is None:
@@ -756,6 +762,7 @@ class PreparedMessage:
         return frame
 
 
+@mypyc_attr(native_class=False)
 class _SharedFrame(bytes):
     """A frame that many connections queue, and that a slow client may have to do without."""
 

@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING
 from flask import Flask
 from flask.ctx import AppContext, RequestContext
 from flask.globals import _cv_app, _cv_request, app_ctx, request_ctx
-from flask.signals import (
-    appcontext_popped,
-    appcontext_pushed,
-    appcontext_tearing_down,
-    request_tearing_down,
-)
+from flask.signals import appcontext_popped as _popped
+from flask.signals import appcontext_pushed as _pushed
+from flask.signals import appcontext_tearing_down as _app_ends
+from flask.signals import request_tearing_down as _request_ends
 
 if TYPE_CHECKING:
     from flask import Request
     from flask.sessions import SessionMixin
     from werkzeug.routing import MapAdapter
 
-
-# Whoever is told of contexts by Flask's own way of opening and closing them.
-_SIGNALS = (appcontext_pushed, request_tearing_down, appcontext_tearing_down, appcontext_popped)
 
 _SESSION_IS_PROPERTY = hasattr(RequestContext, "session")
 
@@ -59,7 +54,10 @@ class Handshake:
             self._is_plain
             and not app.teardown_request_funcs
             and not app.teardown_appcontext_funcs
-            and not any(signal.receivers for signal in _SIGNALS)
+            and not _pushed.receivers
+            and not _request_ends.receivers
+            and not _app_ends.receivers
+            and not _popped.receivers
         )
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from .steps import Step, Steps, is_coroutine_function, run_steps, run_steps_asyn
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
+    from .context import HookContext
     from .typing import AsyncDriver
     from .views import WebSocketView
 
@@ -59,7 +61,7 @@ class Dispatcher:
         client = self._client
         run_steps(self._view.converse(client, self._view_args, self.run, client.receive))
 
-    async def converse_async(self, driver: AsyncDriver) -> None:
+    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, None]:
         """Run the conversation to its end, as an asyncio task. Plain hooks run in threads.
 
         :param driver: the connection's.
@@ -67,40 +69,61 @@ class Dispatcher:
         run = partial(self._run_async, driver)
         # A plain client would wait in a thread for the next message.
         receive = partial(self._client._receive_async, driver)
-        await run_steps_async(self._view.converse(self._client, self._view_args, run, receive))
+        return run_steps_async(self._view.converse(self._client, self._view_args, run, receive))
 
-    def run(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    def run(self, hook: Any, *args: Any, **kwargs: Any) -> bool:
         """Run one hook, a function or ``Steps``, in a request context of its own.
 
         No :class:`Exception` leaves it: what a hook raises ends this connection and no other.
 
         :returns: whether the conversation may go on.
         """
-        return run_steps(self._steps(hook, args, kwargs))
-
-    async def _run_async(
-        self, driver: AsyncDriver, hook: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> bool:
-        if self._is_async:
-
-            def call(step: Step) -> Any:
-                return step() if self._is_for_loop(step) else driver.call_in_thread(step)
-
-            return await run_steps_async(self._steps(hook, args, kwargs), call)
-        # Its context, teardown functions and error handlers may block as it may.
-        in_thread = partial(self.run, hook, *args, **kwargs)
+        if self._hook_watchers or isinstance(hook, Steps):
+            return run_steps(self._steps(hook, args, kwargs))
+        context = None
         try:
-            return bool(await driver.call_in_thread(in_thread, keep=self._view.keeps_thread))
+            context = self._enter()
+            hook(*args, **kwargs)
+        except BaseException as error:
+            return run_steps(self._failed(context, error))
+        return self._leave(context)
+
+    def _run_async(
+        self, driver: AsyncDriver, hook: Any, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, bool]:
+        if not self._is_async:
+            return self._run_in_thread(driver, partial(self.run, hook, *args, **kwargs))
+        if self._hook_watchers or isinstance(hook, Steps) or not is_coroutine_function(hook):
+            return run_steps_async(self._steps(hook, args, kwargs), partial(self._call, driver))
+        return self._run_coroutine(driver, hook, args, kwargs)
+
+    async def _run_in_thread(self, driver: AsyncDriver, run: Callable[[], bool]) -> bool:
+        # Its context, teardown functions and error handlers may block as it may.
+        try:
+            return bool(await driver.call_in_thread(run, keep=self._view.keeps_thread))
         except CloseConnection as error:
             self._close_for(error)
             return False
 
-    def _is_for_loop(self, step: Step) -> bool:
-        """Whether a step of an asynchronous view runs on the loop, rather than in a thread."""
+    async def _run_coroutine(
+        self, driver: AsyncDriver, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        context = None
+        try:
+            context = self._enter()
+            await hook(*args, **kwargs)
+        except BaseException as error:
+            return await run_steps_async(self._failed(context, error), partial(self._call, driver))
+        return self._leave(context)
+
+    def _call(self, driver: AsyncDriver, step: Step) -> Any:
+        """Make a step of an asynchronous view: on the loop, or in a thread."""
         function = step.func if isinstance(step, partial) else step
         # The methods of its client are made for the loop, whether they are coroutines or not.
         is_of_client = getattr(function, "__self__", None) is self._client
-        return is_of_client or is_coroutine_function(function)
+        if is_of_client or is_coroutine_function(function):
+            return step()
+        return driver.call_in_thread(step)
 
     def _steps(
         self, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -118,29 +141,55 @@ class Dispatcher:
             return (yield from steps)
 
     def _run(self, hook: Step | Steps) -> Generator[Step, Any, bool]:
+        context = None
         try:
-            with self._handshake.hook_context():
-                try:
-                    if isinstance(hook, Steps):
-                        yield from hook.make()
-                    else:
-                        yield hook
-                except Exception as error:
-                    if (yield from self._handle(error)):
+            context = self._enter()
+            if isinstance(hook, Steps):
+                yield from hook.make()
+            else:
+                yield hook
+        except BaseException as error:
+            return (yield from self._failed(context, error))
+        return self._leave(context)
+
+    # -- before and after a hook ------------------------------------------------------------------
+
+    def _enter(self) -> HookContext:
+        return self._handshake.hook_context().__enter__()
+
+    def _leave(self, context: HookContext) -> bool:
+        try:
+            context.__exit__(None, None, None)
+        except BaseException as error:
+            # That of a teardown function.
+            return self._end(error)
+        return True
+
+    def _failed(
+        self, context: HookContext | None, error: BaseException
+    ) -> Generator[Step, Any, bool]:
+        """Go on after what a hook has raised; says whether the conversation may."""
+        try:
+            with ExitStack() as stack:
+                if context is not None:
+                    stack.push(context.__exit__)
+                    if isinstance(error, Exception) and (yield from self._handle(error)):
                         return True
-                    # Leaves through the context, so that teardown functions are told.
-                    raise
-        except Exception as error:
+                # Leaves through the context, so that teardown functions are told.
+                raise error
+        except BaseException as last:
             # Perhaps not the hook's own, but that of an error handler or a teardown function.
-            self._report(error)
-            self._reported = None
-            self._close_for(error)
-            return False
-        except BaseException:
+            return self._end(last)
+
+    def _end(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception):
             # The greenlet is being killed or the process is about to exit.
             self._client.close(INTERNAL_ERROR)
-            raise
-        return True
+            raise error
+        self._report(error)
+        self._reported = None
+        self._close_for(error)
+        return False
 
     def _handle(self, error: Exception) -> Generator[Step, Any, bool]:
         """Offer an exception to whoever may handle it; says whether the view has."""

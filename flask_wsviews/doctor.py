@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from . import framing
 from .exceptions import CommandError, WSViewsError
 from .groups.brokers import without_password
 from .uwsgi_command import HTTP_BUFFER_SIZE, find_uwsgi
@@ -41,6 +42,12 @@ class Finding:
     subject: str
     text: str
     remedy: str | None = None
+
+
+def check_build() -> Finding:
+    """Are the modules that every message goes through compiled? Both ways are right."""
+    compiled = not str(framing.__file__).endswith(".py")
+    return Finding("modules", "compiled" if compiled else "not compiled, which costs some speed")
 
 
 def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:

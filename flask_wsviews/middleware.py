@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -301,10 +301,10 @@ class Upgrader:
         self._begin(driver)
         self._dispatcher.converse()
 
-    async def converse_async(self, driver: AsyncDriver) -> None:
+    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, None]:
         """Run the conversation in this task."""
         self._begin(cast("Driver", driver))
-        await self._dispatcher.converse_async(driver)
+        return self._dispatcher.converse_async(driver)
 
     def _begin(self, driver: Driver) -> None:
         self._client._driver = driver

@@ -47,18 +47,19 @@ def run_steps(steps: Generator[Step, Any, T]) -> T:
 
 
 async def run_steps_async(
-    steps: Generator[Step, Any, T], call: Callable[[Step], Any] = lambda step: step()
+    steps: Generator[Step, Any, T], call: Callable[[Step], Any] | None = None
 ) -> T:
     """Make the calls that *steps* yields, and await what can be awaited.
 
-    :param call: makes one call.
+    :param call: makes one call in place of ours.
     """
     try:
         step = next(steps)
         while True:
             try:
-                result = call(step)
-                if result is not None and inspect.isawaitable(result):
+                result = step() if call is None else call(step)
+                # The first is most of the second's answer, for a tenth of its time.
+                if hasattr(result, "__await__") or inspect.isawaitable(result):
                     result = await result
             except BaseException as error:
                 step = steps.throw(error)
@@ -76,6 +77,9 @@ _coroutine_functions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling *function* makes something to await; also for ``types.coroutine``."""
     function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return True
     try:
         known = _coroutine_functions.get(function)
     except TypeError:

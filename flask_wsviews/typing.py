@@ -46,8 +46,9 @@ class Conversation(Protocol):
     def converse(self, driver: Driver) -> None:
         """Run it in this thread or greenlet."""
 
-    async def converse_async(self, driver: AsyncDriver) -> None:
+    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, None]:
         """Run it in this task."""
+        ...
 
 
 class Transport(Protocol):

@@ -13,6 +13,7 @@ from marshmallow import Schema, fields
 from redis_server import redis_server
 from servers import free_port
 
+import flask_wsviews.connection
 from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
 from flask_wsviews.doctor import _verdict
 
@@ -28,6 +29,12 @@ def test_groups_in_memory() -> None:
     result = doctor("memory://")
     assert result.exit_code == 0
     assert "memory://: groups are in the memory of a single worker" in result.output
+
+
+def test_compiled_or_not() -> None:
+    compiled = flask_wsviews.connection.__file__.endswith(".so")
+    line = "modules  compiled\n" if compiled else "modules  not compiled"
+    assert line in doctor("memory://").output
 
 
 def test_a_broker_that_answers(tmp_path: Path) -> None:

@@ -14,13 +14,12 @@ import os
 import sys
 import threading
 import time
-import warnings
 from asyncio import current_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from threading import get_ident
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..config import Settings
 from ..connection import Connection, State
@@ -29,6 +28,7 @@ from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
 from .base import TOO_SLOW, WOULD_END, Engine, time_left
 from .loop import LoopDriver, Sweeper
+from .loop_on_demand import make_loop_on_demand
 from .threads import Threads
 
 T = TypeVar("T")
@@ -36,6 +36,9 @@ T = TypeVar("T")
 logger = logging.getLogger("flask_wsviews")
 
 TRY_AGAIN_LATER = 1013
+
+# What there is to wait for when there is nothing.
+_NOTHING = cast("Generator[Any, None, None]", iter(()))
 
 
 class AsyncioEngine(Engine):
@@ -77,7 +80,7 @@ class AsyncioEngine(Engine):
         """Note how many threads plain hooks may have, and see that uWSGI gets its loop."""
         self._threads = settings.threads
         if in_uwsgi_loop(b"asyncio") and sys.version_info >= (3, 12):
-            _make_loop_on_demand()
+            make_loop_on_demand()
 
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
@@ -158,18 +161,18 @@ class Worker:
         self.functions = Threads(threads, "wsviews-function", prepare)
         self.free_functions = threads
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._thread: threading.Thread | None = None
+        self._runner: threading.Thread | None = None
         if loop is None:
-            self._thread = threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True)
-            self._thread.start()
+            self._runner = threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True)
+            self._runner.start()
 
     def stop(self) -> None:
         """End the threads, and the loop if it is our own."""
         self.hooks.close()
         self.functions.close()
-        if self._thread is not None:
+        if self._runner is not None:
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
+            self._runner.join()
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a task on the loop; from any thread."""
@@ -220,7 +223,7 @@ class AsyncioDriver(LoopDriver):
         super().__init__(transport, connection, worker.sweeper)
         self._worker = worker
         self._loop = worker.loop
-        self._thread = threading.get_ident()
+        self._loop_thread = threading.get_ident()
         self._owner = asyncio.current_task()
         self._hook_thread: int | None = None
         self._receiver: asyncio.Future[None] | None = None
@@ -252,7 +255,7 @@ class AsyncioDriver(LoopDriver):
 
     def send_async(self, message: Sendable) -> Drained:
         """Queue a message; await what is returned to wait while the client is slow."""
-        if get_ident() == self._thread and current_task() is self._owner:
+        if get_ident() == self._loop_thread and current_task(self._loop) is self._owner:
             self._queue_unawaited(message)
         else:
             self._send_from_outside(message)
@@ -385,10 +388,13 @@ class AsyncioDriver(LoopDriver):
                 sender.set_result(None)
 
     def _in_loop(self) -> bool:
-        return threading.get_ident() == self._thread
+        return threading.get_ident() == self._loop_thread
 
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _call_next(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon(function)
 
     async def _wait_for_sending(self) -> None:
         sender = self._loop.create_future()
@@ -417,33 +423,17 @@ class Drained:
         driver = self._driver
         # In a thread there is nothing to wait for: what was sent has been handed to the loop.
         if driver._writing and driver._in_loop():
-            yield from driver.wait_drained().__await__()
+            return driver.wait_drained().__await__()
+        return _NOTHING
 
-    #: For ``yield from`` in a coroutine made by ``types.coroutine``.
-    __iter__ = __await__
+    def __iter__(self) -> Generator[Any, None, None]:
+        """For ``yield from`` in a coroutine made by ``types.coroutine``."""
+        return self.__await__()
 
 
 def _servers_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of the server, if it has one: then this is called in that loop's thread."""
     return asyncio.get_running_loop() if in_uwsgi_loop(b"asyncio") else None
-
-
-def _make_loop_on_demand() -> None:
-    """Have ``asyncio.get_event_loop()`` make a loop for uWSGI, which calls it in each worker.
-
-    From Python 3.12 on it warns before it makes one, and fails if there is no frame to point at,
-    as when uWSGI calls. It can't be made here already: workers that are forked would share it.
-    """
-
-    class Policy(asyncio.DefaultEventLoopPolicy):
-        def get_event_loop(self) -> asyncio.AbstractEventLoop:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return super().get_event_loop()
-
-    # Another policy, as uvloop has one, is the application's choice.
-    if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
-        asyncio.set_event_loop_policy(Policy())
 
 
 def _suspend_request(future: Future[Any]) -> None:

@@ -16,6 +16,8 @@ from time import monotonic
 from typing import Any, ClassVar
 from weakref import WeakSet
 
+from mypy_extensions import mypyc_attr
+
 from ..config import Settings
 from ..connection import Connection, PreparedMessage, State
 from ..exceptions import EngineError, check_close
@@ -69,6 +71,7 @@ def time_left(timeout: float | None, deadline: float | None) -> float | None:
     return left
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Engine(ABC):
     """Runs conversations. One per extension; holds nothing before the first connection."""
 
@@ -228,6 +231,7 @@ class Engine(ABC):
             self._pause(SHUTDOWN_INTERVAL)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Driver(ABC):
     """One connection with its socket. Clients call the public methods, from wherever they are."""
 

@@ -134,6 +134,8 @@ class BlockingDriver(Driver):
         self._owner = threading.get_ident()
         self._busy_since: float | None = monotonic()
         self._waiting = False
+        self._receive_poller = _Poller(self._fd)
+        self._written_by: float | None = None  # set once nothing more is to be said
         with self.lock:
             self._write()
         keeper.add(self)
@@ -143,9 +145,12 @@ class BlockingDriver(Driver):
         deadline = None if timeout is None else monotonic() + timeout
         self._begin_waiting()
         try:
+            # poll() knows whether there is something to read, for less than a read that fails. It
+            # doesn't know of what TLS has decrypted.
+            look = self._take if self._is_tls else self._take_waiting
             while True:
                 with self.lock:
-                    message = self._take()
+                    message = look()
                     if message is not None:
                         return message
                     if self.connection.state is State.CLOSED:
@@ -154,7 +159,8 @@ class BlockingDriver(Driver):
                     events = self._events()
                     wake_at = self.connection.next_deadline
                 time_left(timeout, deadline)
-                self._poll(events, wake_at, deadline)
+                self._poll(events, wake_at, deadline, poller=self._receive_poller)
+                look = self._take
         finally:
             self._waiting = False
             self._busy_since = monotonic()
@@ -229,28 +235,28 @@ class BlockingDriver(Driver):
             self._waiting = True
             self._told = True
             self.connection.close(1000, "", monotonic())
-        written_by: float | None = None
-        while True:
-            with self.lock:
-                now = monotonic()
-                self._tick(now)
-                self._read()
-                has_rest = self._write()
-                if self._done:
-                    break
-                if self.connection.state is State.CLOSED:
-                    if written_by is None:
-                        written_by = now + (
-                            self.connection.settings.close_timeout if has_rest else LINGER
-                        )
-                    elif now >= written_by:
-                        break
-                events = self._events()
-                wake_at = self.connection.next_deadline
-            self._poll(events, wake_at, written_by)
+        while not self._is_written():
+            self._poll(self._events(), self.connection.next_deadline, self._written_by)
         with self.lock:
             self._release()
         self._tell_of_release()
+
+    def _is_written(self) -> bool:
+        """Go on with the end of the connection; says whether its socket may be closed."""
+        with self.lock:
+            now = monotonic()
+            self._tick(now)
+            self._read()
+            has_rest = self._write()
+            if self._done:
+                return True
+            if self.connection.state is State.CLOSED:
+                if self._written_by is None:
+                    wait = self.connection.settings.close_timeout if has_rest else LINGER
+                    self._written_by = now + wait
+                elif now >= self._written_by:
+                    return True
+            return False
 
     # -- for the keeper ---------------------------------------------------------------------------
 
@@ -310,6 +316,13 @@ class BlockingDriver(Driver):
         self._write()
         return message
 
+    def _take_waiting(self) -> Message | None:
+        """As :meth:`_take`, of what has been read already."""
+        message = self.connection.next_message()
+        if message is None and self.connection.state is not State.OPEN:
+            self._write()
+        return message
+
     def _events(self) -> int:
         events = 0
         if not self._at_eof and not self.connection.reading_paused:
@@ -318,11 +331,9 @@ class BlockingDriver(Driver):
             events |= select.POLLOUT
         return events
 
-    def _poll(self, events: int, *deadlines: float | None) -> None:
+    def _poll(self, events: int, *deadlines: float | None, poller: _Poller | None = None) -> None:
         due = [deadline for deadline in deadlines if deadline is not None]
-        poll = select.poll()
-        if events:
-            poll.register(self._fd, events)
+        poll = (poller or _Poller(self._fd)).watching(events)
         if not due:
             poll.poll()
             return
@@ -343,6 +354,26 @@ class BlockingDriver(Driver):
             self._poll(select.POLLOUT, wake_at)
 
 
+class _Poller:
+    """Polls one descriptor, mostly for the same events as before."""
+
+    __slots__ = ("_events", "_fd", "_poll")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._events = 0
+        self._poll = select.poll()
+
+    def watching(self, events: int) -> select.poll:
+        if events != self._events:
+            if events:
+                self._poll.register(self._fd, events)
+            else:
+                self._poll.unregister(self._fd)
+            self._events = events
+        return self._poll
+
+
 class Keeper:
     """Looks after the connections of this worker whose threads are busy elsewhere."""
 
@@ -357,14 +388,14 @@ class Keeper:
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="wsviews-keeper", daemon=True)
-        self._thread.start()
+        self._runner = threading.Thread(target=self._run, name="wsviews-keeper", daemon=True)
+        self._runner.start()
 
     def stop(self) -> None:
         """End the thread; there may be no connection any more."""
         self._is_over = True
         self._wake()
-        self._thread.join()
+        self._runner.join()
 
     def add(self, driver: BlockingDriver) -> None:
         """Begin to look after *driver*."""

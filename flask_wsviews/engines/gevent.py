@@ -160,7 +160,7 @@ class GeventDriver(LoopDriver):
     def __init__(self, transport: Transport, connection: Connection, hub: Hub, sweeper: Sweeper):
         super().__init__(transport, connection, sweeper)
         self._hub = hub
-        self._thread = get_thread()
+        self._loop_thread = get_thread()
         self._owner = getcurrent()
         self._receiver: Waiter[None] | None = None  # of the greenlet in receive()
         self._sender: Waiter[None] | None = None  # of the owner in send()
@@ -248,10 +248,13 @@ class GeventDriver(LoopDriver):
         self._wake(self._sender)
 
     def _in_loop(self) -> bool:
-        return get_thread() == self._thread
+        return get_thread() == self._loop_thread
 
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._hub.loop.run_callback_threadsafe(function, *arguments)
+
+    def _call_next(self, function: Callable[[], object]) -> None:
+        self._hub.loop.run_callback(function)
 
     # -- at work ----------------------------------------------------------------------------------
 

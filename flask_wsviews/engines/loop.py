@@ -9,6 +9,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from mypy_extensions import mypyc_attr
+
 from ..connection import Connection, PreparedMessage, State
 from ..typing import Message, Sendable, Transport
 from .base import LINGER, Driver
@@ -19,6 +21,7 @@ logger = logging.getLogger("flask_wsviews")
 StartTimer = Callable[[float, Callable[[], None]], Callable[[], None]]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LoopDriver(Driver):
     """A connection whose socket an event loop watches.
 
@@ -31,6 +34,7 @@ class LoopDriver(Driver):
         super().__init__(transport, connection)
         self._reading = False
         self._writing = False
+        self._is_unsettled = False
         self._sweeper = sweeper
         self._entry: Entry | None = None
         self._finish_by: float | None = None  # set once the owner is through with it
@@ -85,6 +89,10 @@ class LoopDriver(Driver):
     @abstractmethod
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         """Have the loop call *function* soon; from any thread."""
+
+    @abstractmethod
+    def _call_next(self, function: Callable[[], object]) -> None:
+        """As :meth:`_call_in_loop`, from within the loop."""
 
     # -- in the loop ------------------------------------------------------------------------------
 
@@ -212,8 +220,21 @@ class LoopDriver(Driver):
         dropped = self._queue_for_many(messages, policy)
         # While the kernel has no room it would be asked for nothing.
         if not self._writing or self.connection.state is not State.OPEN:
-            self._settle()
+            self._settle_soon()
         return dropped
+
+    def _settle_soon(self) -> None:
+        """Settle once whoever is at work gives the loop its turn.
+
+        What is broadcast until then goes out in one write.
+        """
+        if self._is_unsettled:
+            return
+        self._is_unsettled = True
+        unsettled = self._sweeper.unsettled
+        if not unsettled:
+            self._call_next(self._sweeper.settle)
+        unsettled.append(self)
 
     def close(self, code: int, reason: str) -> None:
         """See :meth:`Driver.close`."""
@@ -239,7 +260,7 @@ class Entry:
 
 
 class Sweeper:
-    """The timers of a loop's connections: one timer of the loop for all of them.
+    """What a loop's connections have in common: one timer, and one call for all that have to write.
 
     :param start_timer: starts one, with the loop's own means.
     """
@@ -250,6 +271,18 @@ class Sweeper:
         self._order = itertools.count()
         self._cancel: Callable[[], None] | None = None
         self._fires_at: float | None = None
+        #: Connections that have something new to write; with the first one, :meth:`settle` is due.
+        self.unsettled: list[LoopDriver] = []
+
+    def settle(self) -> None:
+        """Write what is new."""
+        drivers, self.unsettled = self.unsettled, []
+        for driver in drivers:
+            driver._is_unsettled = False
+            try:
+                driver._settle()
+            except Exception:
+                logger.exception("a connection could not be written")
 
     def add(self, driver: LoopDriver, deadline: float) -> Entry:
         """Call ``driver.sweep()`` at *deadline* unless the entry is made void before."""
