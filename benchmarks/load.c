@@ -1,5 +1,5 @@
 /* load: echoes through WebSockets as fast as the server answers, one message in flight per
- * connection, from one thread with epoll. It speaks only as much of RFC 6455 as that takes.
+ * connection, from one thread with epoll.
  *
  *   load PORT PATH CONNECTIONS BYTES text|binary SECONDS
  *
@@ -7,97 +7,18 @@
  * messages, seconds, and the median and the 99th percentile of the round trips in microseconds.
  * At its beginning and its end it writes "begin" and "end" lines, for who reads the server's CPU.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "client.h"
 
 struct peer {
     int fd;
-    size_t sent, got;
+    size_t sent;
     double began;
+    struct answer answer;
 };
 
-static unsigned char *frame, *sink;
-static size_t frame_size, answer_size;
+static unsigned char *sink;
 static double *trips;
 static size_t trip_count, trip_room;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void make_frame(size_t bytes, int binary)
-{
-    size_t head = bytes < 126 ? 2 : bytes < 65536 ? 4 : 10;
-    static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-    frame_size = head + 4 + bytes;
-    answer_size = head + bytes;
-    frame = malloc(frame_size);
-    frame[0] = binary ? 0x82 : 0x81;
-    if (bytes < 126) {
-        frame[1] = 0x80 | bytes;
-    } else if (bytes < 65536) {
-        frame[1] = 0x80 | 126;
-        frame[2] = bytes >> 8;
-        frame[3] = bytes & 255;
-    } else {
-        frame[1] = 0x80 | 127;
-        for (int i = 0; i < 8; i++)
-            frame[2 + i] = (uint64_t)bytes >> (56 - 8 * i) & 255;
-    }
-    memcpy(frame + head, mask, 4);
-    for (size_t i = 0; i < bytes; i++)
-        frame[head + 4 + i] = (binary ? i & 255 : 'a' + i % 26) ^ mask[i % 4];
-}
-
-static int dial(int port, const char *path)
-{
-    char request[1024], answer[4096];
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    size_t got = 0;
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
-        die("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int size = snprintf(request, sizeof request,
-        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        path, port);
-    if (write(fd, request, size) != size)
-        die("write");
-    while (got < 4 || !memmem(answer, got, "\r\n\r\n", 4)) {
-        ssize_t n = read(fd, answer + got, 1); /* so that nothing of a frame is taken along */
-        if (n <= 0 || ++got == sizeof answer)
-            die("handshake");
-    }
-    if (!memmem(answer, got, " 101 ", 5)) {
-        fprintf(stderr, "refused: %.*s\n", (int)got, answer);
-        exit(1);
-    }
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    return fd;
-}
 
 static void send_some(struct peer *peer)
 {
@@ -113,7 +34,7 @@ static void send_some(struct peer *peer)
 
 static void begin(struct peer *peer)
 {
-    peer->sent = peer->got = 0;
+    peer->sent = 0;
     peer->began = now();
     send_some(peer);
 }
@@ -134,8 +55,9 @@ int main(int argc, char **argv)
     double seconds = atof(argv[6]), start, limit;
     struct peer *peers = calloc(count, sizeof *peers);
     struct epoll_event events[256];
-    make_frame(strtoul(argv[4], NULL, 10), !strcmp(argv[5], "binary"));
-    sink = malloc(answer_size + 1);
+    make_frame(strtoul(argv[4], NULL, 10), !strcmp(argv[5], "binary"),
+        is_socketio(argv[2]) ? "echo" : NULL);
+    sink = malloc(answer_size);
     trip_room = 1 << 16;
     trips = malloc(trip_room * sizeof *trips);
     for (int i = 0; i < count; i++) {
@@ -155,8 +77,7 @@ int main(int argc, char **argv)
             counting = 1;
             start = t;
             limit = t + seconds;
-            printf("begin\n");
-            fflush(stdout);
+            say("begin");
         } else if (t >= limit) {
             break;
         }
@@ -169,17 +90,12 @@ int main(int argc, char **argv)
             if (peer->sent < frame_size)
                 send_some(peer);
             for (;;) {
-                ssize_t n = read(peer->fd, sink, answer_size - peer->got);
+                ssize_t n = read(peer->fd, sink, answer_size);
                 if (n < 0 && errno == EAGAIN)
                     break;
                 if (n <= 0)
                     die("read");
-                if (peer->got == 0 && sink[0] != frame[0]) {
-                    fprintf(stderr, "that is no echo: it begins with %02x\n", sink[0]);
-                    return 1;
-                }
-                peer->got += n;
-                if (peer->got < answer_size)
+                if (!take_answers(peer->fd, &peer->answer, sink, n))
                     continue;
                 if (counting) {
                     if (trip_count == trip_room)
@@ -190,8 +106,7 @@ int main(int argc, char **argv)
             }
         }
     }
-    printf("end\n");
-    fflush(stdout);
+    say("end");
     double took = now() - start;
     qsort(trips, trip_count, sizeof *trips, by_size);
     printf("%zu %.6f %.1f %.1f\n", trip_count, took, trips[trip_count / 2] * 1e6,

@@ -1,15 +1,17 @@
-"""Flask-WSViews on the engine of ENGINE: a function route, a view, and a typed view."""
+"""Flask-WSViews on the engine of ENGINE: echoes, a typed view, a fan-out, a handshake."""
 
 from __future__ import annotations
 
 import os
 
+import know_user
 from flask import Flask
 from marshmallow import Schema, fields
 
 from flask_wsviews import AsyncioWebSocket, GeventWebSocket, WebSocket, WebSocketView, message
 
 app = Flask(__name__)
+know_user.init_app(app)
 engine = {"gevent": GeventWebSocket, "asyncio": AsyncioWebSocket, "blocking": WebSocket}
 websocket = engine[os.environ["ENGINE"]](app)
 
@@ -52,3 +54,17 @@ class Typed(WebSocketView):
     @message("say", schema=Say, reply=Say)
     def say(self, ws, data):
         return data
+
+
+@websocket.route("/fanout")
+class Fanout(WebSocketView):
+    """Sends what it gets to all that are here."""
+
+    def on_connect(self, ws):
+        ws.join("members")
+
+    def on_message(self, ws, received):
+        websocket.broadcast("members", received)
+
+
+websocket.add_url_rule("/handshake", "handshake", Echo)

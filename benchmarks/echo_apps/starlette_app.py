@@ -16,4 +16,21 @@ async def echo(websocket):
         pass
 
 
-app = Starlette(routes=[WebSocketRoute("/", echo)])
+members = set()
+
+
+async def fanout(websocket):
+    await websocket.accept()
+    members.add(websocket)
+    try:
+        while True:
+            message = await websocket.receive_text()
+            for member in list(members):
+                await member.send_text(message)
+    except WebSocketDisconnect:
+        pass
+    finally:
+        members.discard(websocket)
+
+
+app = Starlette(routes=[WebSocketRoute("/", echo), WebSocketRoute("/fanout", fanout)])
