@@ -106,33 +106,35 @@ async def measure_worker(port: int, pid: int, connections: int) -> Result:
     return Result(memory / connections, seconds, cpu / connections * 1_000_000)
 
 
-async def connect_many(port: int, count: int) -> list[socket.socket]:
+async def connect_many(
+    port: int, count: int, *, path: str = "/idle", greeting: bytes = b"\x81\x05ready"
+) -> list[socket.socket]:
+    """Open WebSockets, each up to what it is greeted with."""
     socks: list[socket.socket] = []
 
     async def connect_some() -> None:
         while len(socks) < count:
             sock = socket.socket()
             socks.append(sock)
-            await asyncio.wait_for(connect(sock, port), TIMEOUT)
+            await asyncio.wait_for(connect(sock, port, path, greeting), TIMEOUT)
 
     await asyncio.gather(*(connect_some() for _ in range(AT_ONCE)))
     return socks
 
 
-async def connect(sock: socket.socket, port: int) -> None:
-    """Connect a WebSocket, up to what its on_connect sends."""
+async def connect(sock: socket.socket, port: int, path: str, greeting: bytes) -> None:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
     await loop.sock_connect(sock, (HOST, port))
     request = (
-        f"GET /idle HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     await loop.sock_sendall(sock, request.encode())
     received = b""
-    while not received.endswith(b"\r\n\r\n\x81\x05ready"):
+    while b"\r\n\r\n" + greeting not in received:
         data = await loop.sock_recv(sock, 4096)
         if not data:
             raise SystemExit(f"A connection was refused: {received!r}")

@@ -388,7 +388,9 @@ def _ours(schema: Schema | None, *keys: str) -> frozenset[str]:
 def _load(schema: Schema | None, value: Any, ref: Any, ours: frozenset[str]) -> Any:
     """Load *value* without the keys that are *ours*."""
     if isinstance(value, dict):
-        value = {key: one for key, one in value.items() if key not in ours}
+        value = dict(value)
+        for key in ours:
+            value.pop(key, None)
     if schema is None:
         return value
     try:

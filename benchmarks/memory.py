@@ -1,0 +1,81 @@
+"""What an idle connection costs in memory, beside other libraries.
+
+``python benchmarks/memory.py [-n CONNECTIONS] [-r ROUNDS] [--json FILE] [NAME …]`` opens
+connections to where each subject echoes, and prints by how much the resident memory of its
+processes has grown for each. The kernel's buffers are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from idle import WARM_UP, allow_descriptors, close_all, connect_many
+from serving import Figures, choose, cpu_of, server, take_turns, write_json
+from subjects import SUBJECTS, Subject
+
+RESIDENT = re.compile(r"VmRSS:\s+(\d+) kB")
+
+
+def resident_kib(group: int) -> int:
+    """Of all processes of a group."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(folder.name)) != group:
+                continue
+            found = RESIDENT.search((folder / "status").read_text())
+            total += int(found[1]) if found else 0
+    return total
+
+
+async def settled(group: int) -> None:
+    """Wait until the server has nothing more to do."""
+    last = -1.0
+    while (now := cpu_of(group)) != last:
+        last = now
+        await asyncio.sleep(0.5)
+
+
+async def growth(group: int, port: int, path: str, connections: int) -> float:
+    close_all(await connect_many(port, WARM_UP, path=path, greeting=b""))
+    await settled(group)
+    before = resident_kib(group)
+    socks = await connect_many(port, connections, path=path, greeting=b"")
+    await settled(group)
+    grown = resident_kib(group) - before
+    close_all(socks)
+    return grown / connections
+
+
+def measure(subject: Subject, connections: int) -> Figures:
+    with server(subject) as (group, port):
+        return {"kib": asyncio.run(growth(group, port, subject.echo, connections))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-n", "--connections", type=int, default=2000)
+    parser.add_argument("-r", "--rounds", type=int, default=1, help="their median counts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SUBJECTS))
+    options = parser.parse_args()
+    count = options.connections
+    allow_descriptors(count + 1100)
+    subjects = choose(parser, options.names, lambda subject: subject.most > count + WARM_UP)
+    found = take_turns(subjects, options.rounds, lambda each: measure(each, count))
+    print("| subject | KiB per connection |\n|---|---|")
+    for name, run in found.items():
+        print(f"| {name} | {run['kib']:.1f} |")
+    load = {"connections": count}
+    write_json(options.json, [{"subject": name, **load, **run} for name, run in found.items()])
+
+
+if __name__ == "__main__":
+    main()
