@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 from serving import Figures, add_options, choose, compile_client, drive, take_turns, write_json
 from subjects import SUBJECTS, Subject
 
 
-def measure(client: Path, options: argparse.Namespace, subject: Subject) -> Figures:
+def measure(
+    client: Path, options: argparse.Namespace, subject: Subject, pace: Iterable[int] = ()
+) -> Figures:
+    """One run; *pace* is what load.c takes on top: the pause in ms, and how many are idle."""
     kind = "binary" if options.binary else "text"
-    numbers = [options.connections, options.bytes, kind, options.seconds]
+    numbers = [options.connections, options.bytes, kind, options.seconds, *pace]
     used, count, took, median, worst = drive(client, subject, subject.echo, *numbers)
     return {"cpu": used / count * 1e6, "rate": count / took, "median": median, "p99": worst}
 

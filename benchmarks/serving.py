@@ -125,6 +125,8 @@ def take_turns(
     subjects: Mapping[str, Subject], rounds: int, measure: Callable[[Subject], Figures]
 ) -> dict[str, Figures]:
     """The medians over rounds, in each of which every subject has its turn."""
+    # Otherwise who is told to end leaves a server behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     runs: dict[str, list[Figures]] = {name: [] for name in subjects}
     for _ in range(rounds):
         for name, subject in subjects.items():

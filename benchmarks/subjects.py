@@ -215,6 +215,8 @@ SUBJECTS = {
             "channels_app:application",
         ],
         fanout="/fanout",
+        # Its layer in memory looks through all members for each delivery: minutes for 5,000.
+        most=2000,
         needs=("channels", "daphne"),
     ),
     "websockets": python("websockets"),
