@@ -9,15 +9,20 @@ medians count. The client is load.c, compiled on the spot; it and the server hav
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 from serving import Figures, add_options, choose, compile_client, drive, take_turns, write_json
 from subjects import SUBJECTS, Subject
 
 
-def measure(client: Path, subject: Subject, options: argparse.Namespace) -> Figures:
+def measure(
+    client: Path, options: argparse.Namespace, subject: Subject, pace: Iterable[int] = ()
+) -> Figures:
+    """One run; *pace* is what load.c takes on top: the pause in ms, and how many are idle."""
     kind = "binary" if options.binary else "text"
-    numbers = [options.connections, options.bytes, kind, options.seconds]
+    numbers = [options.connections, options.bytes, kind, options.seconds, *pace]
     used, count, took, median, worst = drive(client, subject, subject.echo, *numbers)
     return {"cpu": used / count * 1e6, "rate": count / took, "median": median, "p99": worst}
 
@@ -36,8 +41,8 @@ def main() -> None:
         return subject.most >= options.connections and (subject.binary or not options.binary)
 
     subjects = choose(parser, options.names, fits)
-    client = compile_client("load")
-    found = take_turns(subjects, options.rounds, lambda each: measure(client, each, options))
+    run_one = functools.partial(measure, compile_client("load"), options)
+    found = take_turns(subjects, options.rounds, run_one)
     print("| subject | CPU, µs per message | messages/s | median, µs | 99 %, µs |")
     print("|---|---|---|---|---|")
     for name, run in found.items():

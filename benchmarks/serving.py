@@ -11,7 +11,7 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from subjects import HERE, MADE, SUBJECTS, Subject, available, compile_c
@@ -103,7 +103,7 @@ def drive(client: Path, subject: Subject, path: str, *arguments: object) -> tupl
     return (used, *map(float, numbers))
 
 
-def add_options(parser: argparse.ArgumentParser, names: Mapping[str, object]) -> None:
+def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """What all scripts take."""
     parser.add_argument("-s", "--seconds", type=float, default=2.0, help="of each run; default: 2")
     parser.add_argument("-r", "--rounds", type=int, default=3, help="their median counts")
@@ -125,6 +125,8 @@ def take_turns(
     subjects: Mapping[str, Subject], rounds: int, measure: Callable[[Subject], Figures]
 ) -> dict[str, Figures]:
     """The medians over rounds, in each of which every subject has its turn."""
+    # Otherwise who is told to end leaves a server behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     runs: dict[str, list[Figures]] = {name: [] for name in subjects}
     for _ in range(rounds):
         for name, subject in subjects.items():

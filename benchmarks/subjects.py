@@ -117,12 +117,13 @@ def uwsgi(app: str, *options: str) -> list[str]:
     ]
 
 
-def ours(engine: str, echo: str, *options: str) -> Subject:
+def ours(engine: str, kind: str, *options: str) -> Subject:
+    """Its function route only echoes: groups and handshakes are the view's."""
     return Subject(
         uwsgi("ours:app", *options),
-        echo,
-        fanout="/fanout",
-        handshake="/handshake",
+        f"/{kind}",
+        fanout="/fanout" if kind == "class" else None,
+        handshake="/handshake" if kind == "class" else None,
         env={"ENGINE": engine},
         # uWSGI starts 1,000 threads at most; some of them are its own.
         most=1000 if engine == "blocking" else 60_000,
@@ -168,12 +169,12 @@ THREADS = ("--threads", "8")
 WORKER_CONNECTIONS = ("--worker-connections", "20000")
 
 SUBJECTS = {
-    "asyncio-function": ours("asyncio", "/function", *THREADS),
-    "asyncio-class": ours("asyncio", "/class", *THREADS),
-    "gevent-function": ours("gevent", "/function", *GEVENT),
-    "gevent-class": ours("gevent", "/class", *GEVENT),
-    "blocking-function": ours("blocking", "/function", *THREADS),
-    "blocking-class": ours("blocking", "/class", *THREADS),
+    "asyncio-function": ours("asyncio", "function", *THREADS),
+    "asyncio-class": ours("asyncio", "class", *THREADS),
+    "gevent-function": ours("gevent", "function", *GEVENT),
+    "gevent-class": ours("gevent", "class", *GEVENT),
+    "blocking-function": ours("blocking", "function", *THREADS),
+    "blocking-class": ours("blocking", "class", *THREADS),
     # A core holds one connection for as long as it lasts.
     "uwsgi-api-gevent": Subject(
         uwsgi("uwsgi_api:app", "--gevent", "6000"),
@@ -200,10 +201,22 @@ SUBJECTS = {
     "uvicorn-wsproto": uvicorn("wsproto", "wsproto"),
     "channels-daphne": Subject(
         [
-            *(str(BIN / "daphne"), "-b", "127.0.0.1", "-p", "{port}", "-v", "0"),
+            *(
+                str(BIN / "daphne"),
+                "-b",
+                "127.0.0.1",
+                "-p",
+                "{port}",
+                "-v",
+                "0",
+                "--ping-interval",
+                "600",
+            ),
             "channels_app:application",
         ],
         fanout="/fanout",
+        # Its layer in memory looks through all members for each delivery: minutes for 5,000.
+        most=2000,
         needs=("channels", "daphne"),
     ),
     "websockets": python("websockets"),
