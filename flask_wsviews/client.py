@@ -29,6 +29,9 @@ from .typing import AsyncDriver, Environ, Message, Sendable
 
 POLICY_VIOLATION = 1008
 
+# Made once: a schema copies its fields.
+_ERROR_SCHEMA: Schema = ErrorMessage()
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -71,7 +74,7 @@ class WebSocketClient:
         #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
         self.headers: Any = None
         self._protocol = Protocol()
-        self._error_schema: Schema = ErrorMessage()
+        self._error_schema = _ERROR_SCHEMA
         self._loads_messages = False  # in receive(), for a function route
         self._watchers: Sequence[Observer] = ()  # of its messages
         self._meter: Meter | None = None

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from .context import Handshake
 from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
 from .observers import Observer, around_hook, tell
-from .steps import Step, Steps, is_coroutine_function, run_steps, run_steps_async
+from .steps import Step, Steps, is_coroutine_function, is_for_loop, run_steps, run_steps_async
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
@@ -121,7 +121,7 @@ class Dispatcher:
         function = step.func if isinstance(step, partial) else step
         # The methods of its client are made for the loop, whether they are coroutines or not.
         is_of_client = getattr(function, "__self__", None) is self._client
-        if is_of_client or is_coroutine_function(function):
+        if is_of_client or is_for_loop(function):
             return step()
         return driver.call_in_thread(step)
 

@@ -70,6 +70,22 @@ async def run_steps_async(
         return returned
 
 
+_NEVER_WAITS = "websocket_never_waits"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def never_waits(function: F) -> F:
+    """Mark a plain function that an event loop may call by itself, without a thread."""
+    setattr(function, _NEVER_WAITS, True)
+    return function
+
+
+def is_for_loop(function: Any) -> bool:
+    """Whether an event loop may call *function*."""
+    return is_coroutine_function(function) or hasattr(function, _NEVER_WAITS)
+
+
 # What was found out about functions, since it is asked at each message.
 _coroutine_functions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 

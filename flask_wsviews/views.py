@@ -15,7 +15,7 @@ from .exceptions import CloseConnection, GroupError, InvalidMessage, Registratio
 from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
-from .steps import Step, Steps, is_coroutine_function
+from .steps import Step, Steps, is_coroutine_function, never_waits
 from .typing import Message, RunHook
 
 if TYPE_CHECKING:
@@ -207,6 +207,7 @@ class WebSocketView(View):
         """
         return None
 
+    @never_waits
     def authorize_group(self, ws: Any, group: str) -> Any:
         """Called before the connection joins a group: one of :attr:`groups`, or by ``ws.join()``.
 
@@ -215,6 +216,7 @@ class WebSocketView(View):
         """
         return True
 
+    @never_waits
     def resume_from(self, ws: Any, group: str) -> Any:
         """Called before the connection joins one of :attr:`groups` that has a history.
 
@@ -224,6 +226,7 @@ class WebSocketView(View):
         """
         return None
 
+    @never_waits
     def member_meta(self, ws: Any, group: str) -> Any:
         """Called before the connection joins one of :attr:`groups` that has presence.
 
@@ -243,6 +246,7 @@ class WebSocketView(View):
         if joined.lost and self.protocol.is_typed:
             ws.send_error(messages_lost(joined.group))
 
+    @never_waits
     def on_connect(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
         """Called once the connection is open both ways."""
 
@@ -263,6 +267,7 @@ class WebSocketView(View):
         """
         ws.send_error(error)
 
+    @never_waits
     def on_close(self, ws: Any, code: int, reason: str) -> Any:
         """Called exactly once for each connection that ``on_connect`` was called for.
 

@@ -26,6 +26,13 @@ if os.environ["ENGINE"] == "asyncio":
     class Echo(WebSocketView):
         async def on_message(self, ws, received):
             ws.send(received)
+
+    @websocket.route("/fanout")
+    class Fanout(WebSocketView):
+        groups = ("members",)
+
+        async def on_message(self, ws, received):
+            websocket.broadcast("members", received)
 else:
 
     @websocket.route("/function")
@@ -37,6 +44,13 @@ else:
     class Echo(WebSocketView):
         def on_message(self, ws, received):
             ws.send(received)
+
+    @websocket.route("/fanout")
+    class Fanout(WebSocketView):
+        groups = ("members",)
+
+        def on_message(self, ws, received):
+            websocket.broadcast("members", received)
 
 
 class Say(Schema):
@@ -54,17 +68,6 @@ class Typed(WebSocketView):
     @message("say", schema=Say, reply=Say)
     def say(self, ws, data):
         return data
-
-
-@websocket.route("/fanout")
-class Fanout(WebSocketView):
-    """Sends what it gets to all that are here."""
-
-    def on_connect(self, ws):
-        ws.join("members")
-
-    def on_message(self, ws, received):
-        websocket.broadcast("members", received)
 
 
 websocket.add_url_rule("/handshake", "handshake", Echo)
