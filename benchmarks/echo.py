@@ -13,6 +13,7 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
+from idle import allow_descriptors
 from serving import Figures, add_options, choose, compile_client, drive, take_turns, write_json
 from subjects import SUBJECTS, Subject
 
@@ -36,6 +37,8 @@ def main() -> None:
     parser.add_argument("--binary", action="store_true")
     add_options(parser, SUBJECTS)
     options = parser.parse_args()
+
+    allow_descriptors(options.connections + 1100)
 
     def fits(subject: Subject) -> bool:
         return subject.most >= options.connections and (subject.binary or not options.binary)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from subjects import HERE, MADE, SUBJECTS, Subject, available, compile_c
+from subjects import HERE, MADE, SUBJECTS, Subject, Unavailable, available, compile_c
 
 APPS = HERE / "echo_apps"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -73,7 +73,10 @@ def cpu_of(group: int) -> float:
 def compile_client(name: str) -> Path:
     """The client of ``name.c``."""
     made = MADE / name
-    compile_c(HERE / f"{name}.c", made)
+    try:
+        compile_c(HERE / f"{name}.c", made)
+    except Unavailable as error:
+        raise SystemExit(f"the client can't be compiled: {error}") from None
     return made
 
 

@@ -6,20 +6,21 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
+OLD_VERSION = "0.6.1"
+WS_VERSION = "8.23.0"
+
 # What isn't in the environment is put here by the scripts themselves; git doesn't see it.
 MADE = HERE.parent / ".venv-bench"
 BARE = MADE / "bare"
-OLD_PACKAGE = MADE / "old-package"
-NODE_PACKAGES = MADE / "node"
-OLD_VERSION = "0.6.1"
-WS_VERSION = "8.23.0"
+OLD_PACKAGE = MADE / f"old-package-{OLD_VERSION}"
+NODE_PACKAGES = MADE / f"ws-{WS_VERSION}"
 
 SOCKET_IO = "/socket.io/?EIO=4&transport=websocket"
 
@@ -55,10 +56,13 @@ class Subject:
 
     def make_ready(self) -> None:
         """Raise :exc:`Unavailable` if it can't run."""
-        if lacking := [name for name in self.needs if importlib.util.find_spec(name) is None]:
-            raise Unavailable(f"no {', '.join(lacking)}: pip install -e '.[uwsgi,gevent,bench]'")
         if self.prepare is not None:
             self.prepare()
+        lacking = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        if shutil.which(self.command[0]) is None:
+            lacking.append(self.command[0])
+        if lacking:
+            raise Unavailable(f"no {', '.join(lacking)}: pip install -e '.[uwsgi,gevent,bench]'")
 
 
 def available(subjects: dict[str, Subject]) -> dict[str, Subject]:
@@ -78,7 +82,7 @@ def compile_c(source: Path, made: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise Unavailable("no C compiler: install cc, gcc or clang")
-    made.parent.mkdir(exist_ok=True)
+    made.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([compiler, "-O2", "-o", str(made), str(source)], check=True)
 
 
@@ -89,22 +93,22 @@ def compile_bare() -> None:
 def fetch_old_package() -> None:
     """Without what it depends on: that is here already, and it would build another uWSGI."""
     name = f"Flask-uWSGI-WebSocket=={OLD_VERSION}"
-    if not (OLD_PACKAGE / "flask_uwsgi_websocket").exists():
-        fetch([sys.executable, "-m", "pip", "install", "--no-deps", "-qt", str(OLD_PACKAGE), name])
+    if not OLD_PACKAGE.exists():
+        fetch(sys.executable, "-m", "pip", "install", "--no-deps", "-t", str(OLD_PACKAGE), name)
 
 
 def fetch_ws() -> None:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         raise Unavailable("no node or npm: install Node.js")
-    if not (NODE_PACKAGES / "node_modules" / "ws").exists():
-        quiet = ("--silent", "--no-audit", "--no-fund", "--no-save")
-        fetch([npm, "install", *quiet, "--prefix", str(NODE_PACKAGES), f"ws@{WS_VERSION}"])
+    if not (NODE_PACKAGES / "node_modules").exists():
+        NODE_PACKAGES.mkdir(parents=True, exist_ok=True)
+        quiet = ("--no-audit", "--no-fund", "--no-save")
+        fetch(npm, "install", *quiet, "--prefix", str(NODE_PACKAGES), f"ws@{WS_VERSION}")
 
 
-def fetch(command: Iterable[str]) -> None:
-    NODE_PACKAGES.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(list(command), capture_output=True, text=True)
+def fetch(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise Unavailable(f"this failed: {' '.join(command)}\n{done.stderr}")
 
@@ -201,17 +205,8 @@ SUBJECTS = {
     "uvicorn-wsproto": uvicorn("wsproto", "wsproto"),
     "channels-daphne": Subject(
         [
-            *(
-                str(BIN / "daphne"),
-                "-b",
-                "127.0.0.1",
-                "-p",
-                "{port}",
-                "-v",
-                "0",
-                "--ping-interval",
-                "600",
-            ),
+            *(str(BIN / "daphne"), "-b", "127.0.0.1", "-p", "{port}", "-v", "0"),
+            *("--ping-interval", "600"),
             "channels_app:application",
         ],
         fanout="/fanout",
