@@ -10,6 +10,7 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILED := .compiled
+COMPILED_PATH = $(abspath $(COMPILED))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Building uWSGI takes a C compiler and Python's headers; without them there is its binary wheel.
@@ -24,7 +25,7 @@ CHOOSE_UWSGI = \
 
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
-.PHONY: help demo test test-compiled lint docs dist pure autobahn fuzz soak bench-echo bench-idle bench-fanout bench-typed
+.PHONY: help demo test test-compiled lint docs dist pure autobahn fuzz soak bench bench-echo bench-idle bench-fanout bench-typed
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +39,7 @@ help:
 	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
 	@echo "make fuzz       look for bytes that break something (SECONDS=600 for each of three targets)"
 	@echo "make soak       ten minutes of many clients, reloads and restarts (ARGS='-s 60' to choose)"
+	@echo "make bench      run all benchmarks and write their tables (ARGS=--quick for a few minutes)"
 	@echo "make bench-echo   measure echoes beside other libraries (ARGS='-r 1 picows' to choose)"
 	@echo "make bench-fanout   measure broadcasts (ARGS='-m 10 500 gevent' to choose)"
 	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
@@ -55,7 +57,7 @@ test: $(VENV)/.installed-test
 
 # The same tests with the modules of setup.py compiled; the sources in flask_wsviews/ aren't touched.
 test-compiled: $(COMPILED)/.made
-	@PYTHONPATH=$(COMPILED) $(BIN)/pytest $(or $(ARGS),$(TESTS_COMPILED))
+	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/pytest $(or $(ARGS),$(TESTS_COMPILED))
 
 $(COMPILED)/.made: setup.py setup.cfg $(wildcard flask_wsviews/*.py flask_wsviews/*/*.py) | $(VENV)/.installed-test
 	@echo "Compiling takes half a minute."
@@ -94,17 +96,23 @@ fuzz: $(VENV)/.installed-fuzz
 soak: $(VENV)/.installed-test
 	@$(BIN)/python tests/soak/soak.py $(ARGS)
 
-bench-echo: $(VENV)/.installed-bench
-	@$(BIN)/python benchmarks/echo.py $(ARGS)
+# All that follows measures the compiled modules.
+BENCH = PYTHONPATH=$(COMPILED_PATH) $(BIN)/python benchmarks
 
-bench-fanout: $(VENV)/.installed-test
-	@$(BIN)/python benchmarks/fanout.py $(ARGS)
+bench: $(VENV)/.installed-bench $(COMPILED)/.made
+	@$(BENCH)/suite.py $(ARGS)
 
-bench-idle: $(VENV)/.installed-test
-	@$(BIN)/python benchmarks/idle.py $(ARGS)
+bench-echo: $(VENV)/.installed-bench $(COMPILED)/.made
+	@$(BENCH)/echo.py $(ARGS)
 
-bench-typed: $(VENV)/.installed-test
-	@$(BIN)/python benchmarks/typed.py $(ARGS)
+bench-fanout: $(COMPILED)/.made
+	@$(BENCH)/fanout.py $(ARGS)
+
+bench-idle: $(COMPILED)/.made
+	@$(BENCH)/idle.py $(ARGS)
+
+bench-typed: $(COMPILED)/.made
+	@$(BENCH)/typed.py $(ARGS)
 
 $(VENV)/.installed-demo: EXTRAS = gevent
 $(VENV)/.installed-test: EXTRAS = gevent,test

@@ -280,7 +280,7 @@ class Sweeper:
         for driver in drivers:
             driver._is_unsettled = False
             try:
-                driver._settle()
+                driver._flush()
             except Exception:
                 logger.exception("a connection could not be written")
 

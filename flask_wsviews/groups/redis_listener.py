@@ -200,10 +200,12 @@ class Listener:
             began = monotonic()
             try:
                 self._look_after()
-            except (RedisError, RedisClusterException, OSError) as error:
-                self._lose_all(error, began)
             except Exception as error:
-                logger.exception("what listens to the broker failed")
+                if self._closed:
+                    # A server that ends at the same time is no news any more.
+                    break
+                if not isinstance(error, (RedisError, RedisClusterException, OSError)):
+                    logger.exception("what listens to the broker failed")
                 self._lose_all(error, began)
         for link in self._links.values():
             link.close()
