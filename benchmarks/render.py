@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ COLUMNS: dict[str, Sequence[tuple[str, str]]] = {
         ("CPU, µs per delivery", "{cpu:.2f}"),
     ),
     "handshakes": (("handshakes/s", "{handshakes:,.0f}"), ("CPU, µs each", "{cpu:,.0f}")),
-    "memory": (("KiB per connection", "{kib:.1f}"),),
+    "memory": (("connections", "{connections:,}"), ("KiB per connection", "{kib:.1f}")),
     "crowd": (
         ("connections", "{connections:,}"),
         ("idle ones beside them", "{idle:,}"),
@@ -126,24 +125,31 @@ def targets(results: Results) -> str:
     """What was aimed at, and what came of it."""
     lines = ["| what | aim | measured | |", "|---|---|---|---|"]
     for target in TARGETS:
+        sign = "≤" if target.at_most else "≥"
+        unit = f" {target.unit}" if target.unit else ""
+        aim = f"{target.text} | {sign} {target.limit:g}{unit}"
         try:
             value = target.measure(results)
         except Unmeasured:
+            lines.append(f"| {aim} | | not measured |")
             continue
         met = value <= target.limit if target.at_most else value >= target.limit
-        sign = "≤" if target.at_most else "≥"
-        unit = f" {target.unit}" if target.unit else ""
-        lines.append(
-            f"| {target.text} | {sign} {target.limit:g}{unit} | {value:.2f}{unit} | "
-            f"{'met' if met else '**missed**'} |"
-        )
+        verdict = "met" if met else "**missed**"
+        lines.append(f"| {aim} | {value:.2f}{unit} | {verdict} |")
     return "\n".join(lines)
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """Put *content* where *text* has the marks of *name*."""
-    pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    return pattern.sub(lambda match: f"{match[1]}\n{content}\n{match[2]}", text)
+    """Put *content* where *text* has the marks of *name*.
+
+    :raises ValueError: if it hasn't them.
+    """
+    before, begin, rest = text.partition(f"<!-- {name} -->\n")
+    inside, end, after = rest.partition("<!-- end -->")
+    # Whose end is missing must not take that of the next one, and all that is between.
+    if not begin or not end or "<!--" in inside:
+        raise ValueError(f"there is no <!-- {name} --> with an <!-- end --> after it")
+    return f"{before}{begin}\n{content}\n\n{end}{after}"
 
 
 def render(folder: Path, readme: Path, images: Path) -> None:

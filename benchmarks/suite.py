@@ -39,17 +39,17 @@ JOBS = {
     "crowd": "crowd.py -r 1 -s 4",
     "router": "router.py -r 1 -s 0.5",
     "hooks": "hooks.py",
-    "typed": "typed.py",
+    "typed": "typed.py -n 20000 -r 3",
 }
 QUICK = {
     "echo": "-r 1 -s 0.3",
-    "broadcast": "-m 100 -r 1 -s 0.3",
+    "broadcast": "-m 500 -r 1 -s 0.3",
     "handshakes": "-r 1 -s 0.3",
     "memory": "-n 200",
     "crowd": "-r 1 -s 0.5 --idle 0 500 -c 100 500",
     "router": "-r 1 -s 0.1",
     "hooks": "-r 1",
-    "typed": "-r 1 -n 300",
+    "typed": "-r 1 -n 2000",
 }
 PACKAGES = ("uwsgi", "gevent", "greenlet", "uvloop", "flask", "marshmallow", "websockets")
 
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("-q", "--quick", action="store_true")
     parser.add_argument("--render", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(JOBS))
     options = parser.parse_args()
