@@ -3,7 +3,7 @@
 ``python benchmarks/suite.py [NAME …]`` runs all of them, or those named, and writes what each finds
 to results/NAME.json, with the command, the day and the machine. Then it writes the tables of
 README.md and the plots of docs/images from those files; ``--render`` does only that. ``--quick``
-takes a few minutes, and shows no more than that all of it runs.
+takes a few minutes, keeps nothing, and shows no more than that all of it runs.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for name in [] if options.render else options.names or JOBS:
         found = run(name, quick=options.quick)
-        (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        if not options.quick:
+            (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     render(RESULTS, HERE / "README.md", HERE.parent / "docs" / "images")
 
 
