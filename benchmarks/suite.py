@@ -26,16 +26,22 @@ from render import render
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
+# Those that may have 10,000 connections, and not all of them, as connecting takes its time.
+MANY = (
+    "asyncio-class gevent-class flask-sock-gevent uvicorn-websockets websockets aiohttp picows "
+    "ws-node"
+)
+
 JOBS = {
     "echo-32": "echo.py -b 32 -r 3 -s 1.5",
     "echo-1k": "echo.py -b 1024 -r 1 -s 1.5",
-    "echo-64k": "echo.py -b 65536 --binary -r 3 -s 1",
+    "echo-64k": "echo.py -b 65536 --binary -r 2 -s 1",
     "latency": "echo.py -c 1 -r 1 -s 1",
     "fan-out": "broadcast.py -r 1 -s 1.5",
     "fan-out-1": "broadcast.py -k 1 -r 1 -s 1.5",
     "handshakes": "handshakes.py -r 1 -s 2",
     "memory-2000": "memory.py -n 2000 -r 1",
-    "memory-10000": "memory.py -n 10000 -r 1",
+    "memory-10000": f"memory.py -n 10000 -r 1 {MANY}",
     "crowd": "crowd.py -r 1 -s 4",
     "router": "router.py -r 1 -s 0.5",
     "hooks": "hooks.py",
