@@ -114,11 +114,18 @@ def main() -> None:
     if unknown := set(options.names) - set(JOBS):
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(JOBS)}")
     RESULTS.mkdir(exist_ok=True)
+    failed = []
     for name in [] if options.render else options.names or JOBS:
-        found = run(name, quick=options.quick)
+        try:
+            found = run(name, quick=options.quick)
+        except subprocess.CalledProcessError:
+            failed.append(name)
+            continue
         if not options.quick:
             (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     render(RESULTS, HERE / "README.md", HERE.parent / "docs" / "images")
+    if failed:
+        raise SystemExit(f"failed, so what was found before stays: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
