@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import re
 import resource
 import shlex
 import signal
@@ -22,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +35,7 @@ WARM_UP = 50  # connections before the first look at the memory
 TIMEOUT = 30.0
 
 TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 LINGER_NOT = struct.pack("ii", 1, 0)  # closing sends RST: no port is kept in TIME_WAIT
 
 
@@ -93,12 +93,12 @@ def measure(subject: Subject, connections: int) -> Result:
 
 async def measure_worker(port: int, pid: int, connections: int) -> Result:
     close_all(await connect_many(port, WARM_UP))
-    await settled(pid)
+    await settled(lambda: cpu_seconds(pid))
     memory, cpu, began = resident_kib(pid), cpu_seconds(pid), time.monotonic()
     socks = await connect_many(port, connections)
     seconds = time.monotonic() - began
     cpu = cpu_seconds(pid) - cpu
-    await settled(pid)
+    await settled(lambda: cpu_seconds(pid))
     memory = resident_kib(pid) - memory
     for sock in socks[:: max(1, connections // SAMPLE)]:
         await check_echo(sock)
@@ -157,18 +157,16 @@ def close_all(socks: list[socket.socket]) -> None:
         sock.close()
 
 
-async def settled(pid: int) -> None:
-    """Wait until the worker has nothing more to do."""
+async def settled(cpu: Callable[[], float]) -> None:
+    """Wait until a server, whose CPU time *cpu* tells, has nothing more to do."""
     last = -1.0
-    while (now := cpu_seconds(pid)) != last:
+    while (now := cpu()) != last:
         last = now
         await asyncio.sleep(0.3)
 
 
 def resident_kib(pid: int) -> int:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1])
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE // 1024
 
 
 def cpu_seconds(pid: int) -> float:

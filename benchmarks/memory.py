@@ -9,45 +9,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
-import re
 from pathlib import Path
 
-from idle import WARM_UP, allow_descriptors, close_all, connect_many
-from serving import Figures, choose, cpu_of, server, take_turns, write_json
+from idle import (
+    WARM_UP,
+    allow_descriptors,
+    close_all,
+    connect_many,
+    resident_kib,
+    settled,
+)
+from serving import Figures, choose, cpu_of, of_group, server, take_turns, write_json
 from subjects import SUBJECTS, Subject
-
-RESIDENT = re.compile(r"VmRSS:\s+(\d+) kB")
-
-
-def resident_kib(group: int) -> int:
-    """Of all processes of a group."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.getpgid(int(folder.name)) != group:
-                continue
-            found = RESIDENT.search((folder / "status").read_text())
-            total += int(found[1]) if found else 0
-    return total
-
-
-async def settled(group: int) -> None:
-    """Wait until the server has nothing more to do."""
-    last = -1.0
-    while (now := cpu_of(group)) != last:
-        last = now
-        await asyncio.sleep(0.5)
 
 
 async def growth(group: int, port: int, path: str, connections: int) -> float:
     close_all(await connect_many(port, WARM_UP, path=path, greeting=b""))
-    await settled(group)
-    before = resident_kib(group)
+    await settled(lambda: cpu_of(group))
+    before = of_group(group, resident_kib)
     socks = await connect_many(port, connections, path=path, greeting=b"")
-    await settled(group)
-    grown = resident_kib(group) - before
+    await settled(lambda: cpu_of(group))
+    grown = of_group(group, resident_kib) - before
     close_all(socks)
     return grown / connections
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from idle import cpu_seconds
 from subjects import HERE, MADE, SUBJECTS, Subject, Unavailable, available, compile_c
 
 APPS = HERE / "echo_apps"
-TICK = os.sysconf("SC_CLK_TCK")
 
 Figures = dict[str, float]
 
@@ -58,16 +58,21 @@ def server(subject: Subject) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def cpu_of(group: int) -> float:
-    """Seconds that the processes of a group have worked so far."""
+def of_group(group: int, measure: Callable[[int], float]) -> float:
+    """The sum of what *measure* says of each process of a group."""
     total = 0.0
     for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        # It may end meanwhile.
         with contextlib.suppress(OSError):
-            if os.getpgid(int(folder.name)) != group:
-                continue
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / TICK
+            if os.getpgid(pid) == group:
+                total += measure(pid)
     return total
+
+
+def cpu_of(group: int) -> float:
+    """Seconds that the processes of a group have worked so far."""
+    return of_group(group, cpu_seconds)
 
 
 def compile_client(name: str) -> Path:

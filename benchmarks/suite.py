@@ -23,6 +23,8 @@ from typing import Any
 
 from render import render
 
+from flask_wsviews.doctor import is_compiled
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
@@ -74,13 +76,6 @@ def versions() -> str:
     """What it is measured with, in a line."""
     found = [f"{name} {version(name)}" for name in PACKAGES]
     return ", ".join([f"CPython {platform.python_version()}", *found])
-
-
-def is_compiled() -> bool:
-    """Whether our modules are."""
-    from flask_wsviews import connection
-
-    return not str(connection.__file__).endswith(".py")
 
 
 def run(name: str, *, quick: bool) -> dict[str, Any]:

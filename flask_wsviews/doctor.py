@@ -44,10 +44,15 @@ class Finding:
     remedy: str | None = None
 
 
+def is_compiled() -> bool:
+    """Whether the modules that every message goes through are compiled."""
+    return not str(framing.__file__).endswith(".py")
+
+
 def check_build() -> Finding:
-    """Are the modules that every message goes through compiled? Both ways are right."""
-    compiled = not str(framing.__file__).endswith(".py")
-    return Finding("modules", "compiled" if compiled else "not compiled, which costs some speed")
+    """Are the modules compiled? Both ways are right."""
+    text = "compiled" if is_compiled() else "not compiled, which costs some speed"
+    return Finding("modules", text)
 
 
 def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:
