@@ -100,9 +100,9 @@ class WebSocketClient:
         :raises TimeoutError: if no message came within *timeout*.
         """
         receive = (self._driver or self._opened()).receive
-        if self._loads_messages or self._meter is not None or self._watchers:
-            return run_steps(self._receive_checked(receive, timeout))
-        return receive(timeout)
+        if self._receives_as_is:
+            return receive(timeout)
+        return run_steps(self._receive_checked(receive, timeout))
 
     def recv(self, timeout: float | None = None) -> Any:
         """The same as :meth:`receive`."""
@@ -337,7 +337,7 @@ class WebSocketClient:
         self, driver: AsyncDriver, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Receive on an event loop; what counts messages may have to wait in a thread."""
-        if not self._loads_messages and self._meter is None and not self._watchers:
+        if self._receives_as_is:
             return driver.receive_async(timeout)
         steps = self._receive_checked(driver.receive_async, timeout)
         meter = self._meter
@@ -347,6 +347,11 @@ class WebSocketClient:
             steps,
             lambda step: driver.call_in_thread(step) if step == meter.count else step(),
         )
+
+    @property
+    def _receives_as_is(self) -> bool:
+        """Whether nobody looks at a message before it is handed on."""
+        return not self._loads_messages and self._meter is None and not self._watchers
 
     def _close_for_rate(self) -> None:
         assert self._meter is not None

@@ -132,7 +132,7 @@ class Connection:
         self.bytes_sent = 0
         #: Messages for many that the peer had to do without, as it was slow.
         self.messages_dropped = 0
-        self._extensions = list(extensions)
+        self._extensions = tuple(extensions)
         # What came in: bytes of an unfinished frame, of an unfinished message, whole messages.
         self._buffer = bytearray()
         self._frame_reads: list[bytes] = []
@@ -142,7 +142,8 @@ class Connection:
         self._parser: Generator[None, None, Frame] | None = None
         self._opcode: Opcode | None = None
         self._pieces: list[str | bytes] = []
-        self._decoder = _utf8_decoder()
+        # Made when it is needed, as most texts are whole.
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._message_size = 0
         self._fragments = 0
         # Lists, as an empty deque has 700 bytes. Both are bounded by what is in them.
@@ -160,8 +161,8 @@ class Connection:
         self._failure: Close | None = None
         self._close_deadline = 0.0
         # How much comes, and how long it lasts.
-        self._rates = [_Window(*rate) for rate in rates]
-        self._control_frames = _Window(settings.max_control_frames, 1.0, CONTROL_FRAMES)
+        self._rates = tuple(_Window(*rate) for rate in rates)
+        self._control_frames: _Window | None = None
         self._spoken = now
         self._idle_timeout = inf if settings.idle_timeout is None else settings.idle_timeout
         self._last_moment = inf if settings.max_lifetime is None else now + settings.max_lifetime
@@ -632,6 +633,9 @@ class Connection:
 
     def _take_frame(self, frame: Frame, now: float) -> None:
         if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
+            if self._control_frames is None:
+                limit = self.settings.max_control_frames
+                self._control_frames = _Window(limit, 1.0, CONTROL_FRAMES)
             self._control_frames.count(now)
         if frame.opcode is Opcode.PING:
             if self.state is State.OPEN:
@@ -682,11 +686,16 @@ class Connection:
         if final and not self._pieces and not self._fragmented_text:
             text = bytes(data).decode()
         else:
-            text = self._decoder.decode(bytes(data), final)
+            text = self._decode_part(bytes(data), final=final)
         if text:
             self._pieces.append(text)
         if final:
-            self._decoder.reset()
+            self._decoder = None
+
+    def _decode_part(self, data: bytes, *, final: bool = False) -> str:
+        if self._decoder is None:
+            self._decoder = _utf8_decoder()
+        return self._decoder.decode(data, final)
 
     @property
     def _fragmented_text(self) -> bool:
@@ -716,7 +725,7 @@ class Connection:
             return
         turn = self._checked % 4
         mask = reads[-1]
-        text = self._decoder.decode(apply_mask(masked, mask[turn:] + mask[:turn]))
+        text = self._decode_part(apply_mask(masked, mask[turn:] + mask[:turn]))
         self._checked += len(masked)
         if text:
             self._pieces.append(text)

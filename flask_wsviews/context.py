@@ -33,6 +33,8 @@ class Handshake:
     :param context: the request context that is being torn down when the 101 goes out.
     """
 
+    __slots__ = ("_is_plain", "_url_adapter", "app", "app_url_adapter", "request", "session")
+
     def __init__(self, context: RequestContext) -> None:
         self.app: Flask = context.app
         self.request: Request = context.request
@@ -40,11 +42,18 @@ class Handshake:
         self.session: SessionMixin | None = (
             context._session if _SESSION_IS_PROPERTY else context.session
         )
-        self.url_adapter: MapAdapter | None = context.url_adapter
+        self._url_adapter: MapAdapter | None = None
         self.app_url_adapter: MapAdapter | None = app_ctx.url_adapter
         self._is_plain = (
             type(self.app).app_context is Flask.app_context and self.session is not None
         )
+
+    @property
+    def url_adapter(self) -> MapAdapter | None:
+        """What builds URLs; made anew for those that do, since few connections ever use it."""
+        if self._url_adapter is None:
+            self._url_adapter = self.app.create_url_adapter(self.request)
+        return self._url_adapter
 
     @property
     def nobody_watches(self) -> bool:
@@ -78,7 +87,6 @@ class HookContext(RequestContext):
         self._handshake = handshake
         self.app = handshake.app
         self.request = handshake.request
-        self.url_adapter = handshake.url_adapter
         self.flashes = None
         if _SESSION_IS_PROPERTY:
             self._session = handshake.session
@@ -86,6 +94,11 @@ class HookContext(RequestContext):
             self.session = handshake.session  # type: ignore[misc, assignment]
         self._after_request_functions = []
         self._cv_tokens = []
+
+    @property
+    def url_adapter(self) -> MapAdapter | None:  # type: ignore[override]
+        """See :attr:`Handshake.url_adapter`."""
+        return self._handshake.url_adapter
 
     def __enter__(self) -> HookContext:
         if self._cv_tokens or not self._handshake.nobody_watches or _cv_app.get(None) is not None:

@@ -18,7 +18,8 @@ from .steps import Step, Steps, is_coroutine_function, is_for_loop, run_steps, r
 if TYPE_CHECKING:
     from .client import WebSocketClient
     from .context import HookContext
-    from .typing import AsyncDriver
+    from .engines import Driver
+    from .typing import AsyncDriver, Message, RunHook
     from .views import WebSocketView
 
 INTERNAL_ERROR = 1011
@@ -47,29 +48,97 @@ class Dispatcher:
         self._handshake = handshake
         self._observers = observers
         self._hook_watchers: Sequence[Observer] = ()
-        if not view.keeps_thread:
-            self._hook_watchers = [one for one in observers if one.watches_hooks]
+        if not view._owns_conversation:
+            self._hook_watchers = tuple(one for one in observers if one.watches_hooks)
         self._view = view
         # Asked for here, not at each message: it looks at every hook.
         self._is_async = view.is_async
         self._view_args = view_args
         self._client = client
         self._reported: Exception | None = None
+        self._looks_inside = view.protocol.is_typed or not view.protocol.binary
+        if view._owns_conversation:
+            client._loads_messages = self._looks_inside
+        self._has_begun = False
+        self._listens = False
+        self._owes_on_close = False
 
-    def converse(self) -> None:
-        """Run the conversation to its end, in this thread or greenlet."""
-        client = self._client
-        run_steps(self._view.converse(client, self._view_args, self.run, client.receive))
-
-    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, None]:
-        """Run the conversation to its end, as an asyncio task. Plain hooks run in threads.
+    def converse(self, driver: Driver) -> bool:
+        """Run the conversation in this thread or greenlet, to its end if it need not stop before.
 
         :param driver: the connection's.
+        :returns: whether it is over. Otherwise it is gone on with once the driver has news.
         """
+        view, client = self._view, self._client
+        try:
+            if not self._has_begun:
+                run_steps(self._begin(self.run))
+            while self._listens:
+                if not driver.wait_for_news():
+                    return False
+                message = client.receive()
+                if message is None:
+                    self._listens = False
+                elif self._looks_inside:
+                    self.run(self._taking(message))
+                else:
+                    self.run(view.on_message, client, message)
+        except BaseException:
+            run_steps(self._finish(self.run))
+            raise
+        run_steps(self._finish(self.run))
+        return True
+
+    async def converse_async(self, driver: AsyncDriver) -> bool:
+        """As :meth:`converse`, in this task. Plain hooks run in threads."""
+        view, client = self._view, self._client
         run = partial(self._run_async, driver)
-        # A plain client would wait in a thread for the next message.
-        receive = partial(self._client._receive_async, driver)
-        return run_steps_async(self._view.converse(self._client, self._view_args, run, receive))
+        try:
+            if not self._has_begun:
+                await run_steps_async(self._begin(run))
+            while self._listens:
+                if driver.parks and not driver.has_news:
+                    return False
+                if driver.parks and client._receives_as_is:
+                    message = driver.take()
+                else:
+                    # A plain client would wait in a thread for the next message.
+                    message = await client._receive_async(driver)
+                if message is None:
+                    self._listens = False
+                elif self._looks_inside:
+                    await run(self._taking(message))
+                else:
+                    await run(view.on_message, client, message)
+        except BaseException:
+            await run_steps_async(self._finish(run))
+            raise
+        await run_steps_async(self._finish(run))
+        return True
+
+    def _begin(self, run: RunHook) -> Generator[Step, Any, None]:
+        """Join the groups, and make the first call; that to a function is the conversation."""
+        view, client = self._view, self._client
+        self._has_begun = True
+        # Also for the end that is under way if the groups can't be joined.
+        self._listens = True
+        if view.groups:
+            join = partial(view._join_groups, client, self._view_args)
+            if not (yield partial(run, Steps("join", join))):
+                return
+        self._listens = self._owes_on_close = not view._owns_conversation
+        yield partial(run, view._opening_hook, client, **self._view_args)
+
+    def _taking(self, message: Message) -> Steps:
+        return Steps("on_message", partial(self._view._take, self._client, message))
+
+    def _finish(self, run: RunHook) -> Generator[Step, Any, None]:
+        """Leave the groups, and call ``on_close``."""
+        view, client = self._view, self._client
+        client._leave_groups()
+        if self._owes_on_close:
+            code, reason = client.close_code or 1006, client.close_reason or ""
+            yield partial(run, view.on_close, client, code, reason)
 
     def run(self, hook: Any, *args: Any, **kwargs: Any) -> bool:
         """Run one hook, a function or ``Steps``, in a request context of its own.
@@ -100,7 +169,7 @@ class Dispatcher:
     async def _run_in_thread(self, driver: AsyncDriver, run: Callable[[], bool]) -> bool:
         # Its context, teardown functions and error handlers may block as it may.
         try:
-            return bool(await driver.call_in_thread(run, keep=self._view.keeps_thread))
+            return bool(await driver.call_in_thread(run, keep=self._view._owns_conversation))
         except CloseConnection as error:
             self._close_for(error)
             return False

@@ -296,22 +296,25 @@ class Upgrader:
         engine.serve(transport, connection, self)
         return transport.finish(start_response)
 
-    def converse(self, driver: Driver) -> None:
-        """Run the conversation in this thread or greenlet."""
-        self._begin(driver)
-        self._dispatcher.converse()
+    def converse(self, driver: Driver) -> bool:
+        """See :meth:`Conversation.converse`."""
+        if self._client._driver is None:
+            self._begin(driver)
+        return self._dispatcher.converse(driver)
 
-    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, None]:
-        """Run the conversation in this task."""
-        self._begin(cast("Driver", driver))
+    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, bool]:
+        """See :meth:`Conversation.converse_async`."""
+        if self._client._driver is None:
+            self._begin(cast("Driver", driver))
         return self._dispatcher.converse_async(driver)
 
     def _begin(self, driver: Driver) -> None:
         self._client._driver = driver
-        driver.on_release += [self.give_back, self._tell_of_end]
         tell(self.observers, lambda observer: observer.connected(self._client))
 
-    def _tell_of_end(self) -> None:
+    def released(self) -> None:
+        """See :meth:`Conversation.released`."""
+        self.give_back()
         client = self._client
         summary = Summary(
             endpoint=client.endpoint,

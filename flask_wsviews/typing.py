@@ -28,8 +28,17 @@ RunHook: TypeAlias = Callable[..., Any]
 class AsyncDriver(Protocol):
     """What a conversation on asyncio needs of its driver."""
 
-    #: Called once the socket is closed.
-    on_release: list[Callable[[], object]]
+    #: Whether a conversation may stop where it has nothing to do, to be gone on with later.
+    parks: bool
+
+    @property
+    def has_news(self) -> bool:
+        """Whether :meth:`take` has something: a message, or the end."""
+        ...
+
+    def take(self) -> Message | None:
+        """The next message, ``None`` at the end, without waiting; only if there is news."""
+        ...
 
     def receive_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Message | None]:
         """Wait for the next message, ``None`` at the end."""
@@ -41,14 +50,22 @@ class AsyncDriver(Protocol):
 
 
 class Conversation(Protocol):
-    """What an engine runs on a connection: once, in the way that suits it."""
+    """What an engine runs on a connection, in the way that suits it.
 
-    def converse(self, driver: Driver) -> None:
-        """Run it in this thread or greenlet."""
+    Both ways return whether the conversation is over. If not, it has nothing to do: it is gone
+    on with, by the same call, once there is news. That answer is for drivers that park only.
+    """
 
-    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, None]:
-        """Run it in this task."""
+    def converse(self, driver: Driver) -> bool:
+        """Begin it or go on with it, in this thread or greenlet."""
         ...
+
+    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, bool]:
+        """Begin it or go on with it, in this task."""
+        ...
+
+    def released(self) -> None:
+        """The socket is closed; called once, from wherever that was done."""
 
 
 class Transport(Protocol):

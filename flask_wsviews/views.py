@@ -15,8 +15,8 @@ from .exceptions import CloseConnection, GroupError, InvalidMessage, Registratio
 from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
-from .steps import Step, Steps, is_coroutine_function, never_waits
-from .typing import Message, RunHook
+from .steps import Step, is_coroutine_function, never_waits
+from .typing import Message
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
@@ -127,7 +127,7 @@ class WebSocketView(View):
     compression: ClassVar[bool | None] = None
 
     #: Whether one call lasts as long as its connection does.
-    keeps_thread: ClassVar[bool] = False
+    _owns_conversation: ClassVar[bool] = False
 
     #: Subprotocols that the view speaks, the preferred one first.
     subprotocols: ClassVar[Sequence[str]] = ()
@@ -290,38 +290,10 @@ class WebSocketView(View):
         """Whether any of its hooks and handlers is ``async def``."""
         return any(is_coroutine_function(getattr(self, name)) for name in _hooks_of(self))
 
-    def converse(
-        self,
-        ws: WebSocketClient,
-        view_args: dict[str, Any],
-        run: RunHook,
-        receive: Callable[[], Any],
-    ) -> Generator[Step, Any, None]:
-        """Go through the hooks of one connection, from its start to its end.
-
-        :param run: runs one hook in its context; returns whether the conversation may go on.
-        :param receive: waits for the next message, ``None`` at the end.
-        """
-        looks_inside = self.protocol.is_typed or not self.protocol.binary
-        if self.groups and not (
-            yield partial(run, Steps("join", partial(self._join_groups, ws, view_args)))
-        ):
-            yield receive
-            return
-        try:
-            if (yield partial(run, self.on_connect, ws, **view_args)):
-                while (message := (yield receive)) is not None:
-                    if looks_inside:
-                        yield partial(run, Steps("on_message", partial(self._take, ws, message)))
-                    else:
-                        yield partial(run, self.on_message, ws, message)
-            else:
-                # Waits for the end that the failed hook has brought about.
-                yield receive
-        finally:
-            yield ws._leave_groups
-            code, reason = ws.close_code or 1006, ws.close_reason or ""
-            yield partial(run, self.on_close, ws, code, reason)
+    @property
+    def _opening_hook(self) -> Callable[..., Any]:
+        """What is called first, once the connection is open."""
+        return self.on_connect
 
     def _take(self, ws: WebSocketClient, message: Message) -> Generator[Step, Any, None]:
         """Load a message, hand it to whom it is for, and send the reply: in one context."""
@@ -370,7 +342,7 @@ class FunctionView(WebSocketView):
     :param options: attributes of the view, by name.
     """
 
-    keeps_thread = True
+    _owns_conversation = True
 
     def __init__(
         self, function: Callable[..., Any], protocol: Protocol | None = None, **options: Any
@@ -386,25 +358,10 @@ class FunctionView(WebSocketView):
         """Whether the function is ``async def``."""
         return is_coroutine_function(self.function)
 
-    def converse(
-        self,
-        ws: WebSocketClient,
-        view_args: dict[str, Any],
-        run: RunHook,
-        receive: Callable[[], Any],
-    ) -> Generator[Step, Any, None]:
-        """Join the groups of the route, then call the function."""
-        if self.groups and not (
-            yield partial(run, Steps("join", partial(self._join_groups, ws, view_args)))
-        ):
-            yield receive
-            return
-        if self.protocol.is_typed or not self.protocol.binary:
-            ws._loads_messages = True
-        try:
-            yield partial(run, self.function, ws, **view_args)
-        finally:
-            yield ws._leave_groups
+    @property
+    def _opening_hook(self) -> Callable[..., Any]:
+        """The function."""
+        return self.function
 
 
 def websocket_view(

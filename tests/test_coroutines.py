@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from contextlib import ExitStack
 
@@ -43,6 +44,18 @@ def test_echo(server: Server, path: str):
         for message in ("text", "", "grüße", b"\xff" * 1_000_000):
             ws.send(message)
             assert ws.recv(timeout=10) == message
+
+
+def test_a_view_that_is_idle_has_no_task_but_keeps_its_context_variables(
+    server: Server, request: pytest.FixtureRequest
+):
+    ends_tasks = sys.version_info >= (3, 11) and "uwsgi" in request.node.name
+    with connect(server.ws("/variable")) as ws:
+        for message, answer in (("one", "connected"), ("two", "one"), ("three", "two")):
+            if ends_tasks:
+                poll(lambda: server.get("/tasks") == "0")
+            ws.send(message)
+            assert ws.recv(timeout=10) == answer
 
 
 def test_the_client_object(server: Server):

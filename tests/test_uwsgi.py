@@ -121,6 +121,24 @@ def settled(process) -> dict[str, int] | None:
     return counts if counts["views"] <= 1 else None
 
 
+@pytest.mark.parametrize("mode", ["uwsgi-gevent", "uwsgi-gevent-router"])
+def test_a_view_that_is_idle_has_no_greenlet_but_keeps_its_context_variables(pool, mode):
+    server = pool.get(mode)
+
+    def greenlets() -> int:
+        return json.loads(server.get("/process"))["greenlets"]
+
+    with ExitStack() as stack:
+        before = greenlets()
+        clients = [stack.enter_context(connect(server.ws("/variable"))) for _ in range(20)]
+        for message, answer in (("one", "connected"), ("two", "one"), ("three", "two")):
+            # One that handled a message waits for another one for a second or two.
+            poll(lambda: greenlets() < before + 5)
+            for client in clients:
+                client.send(message)
+            assert [client.recv(timeout=10) for client in clients] == [answer] * 20
+
+
 def test_a_sharedarea_is_sent(uwsgi_server):
     with connect(uwsgi_server.ws("/sharedarea")) as ws:
         assert ws.recv(timeout=10) == "grüße"

@@ -1,4 +1,4 @@
-"""The asyncio engine: an event loop in a thread of the worker, and a task per connection.
+"""The asyncio engine: an event loop in a thread of the worker, and tasks for what there is to do.
 
 It runs on any uWSGI, because the loop isn't uWSGI's: the server gives the connection up, and the
 loop goes on with it. Servers that hold a request wait in its thread. With ``--asyncio`` the loop
@@ -8,7 +8,6 @@ is uWSGI's own: it handles requests in greenlets of the thread that the tasks ru
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import os
 import sys
@@ -17,6 +16,8 @@ import time
 from asyncio import current_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextvars import Context, copy_context
+from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import Any, TypeVar, cast
@@ -37,12 +38,18 @@ logger = logging.getLogger("flask_wsviews")
 
 TRY_AGAIN_LATER = 1013
 
+# Whether a task can be given the context variables of another one that has ended.
+TASKS_TAKE_CONTEXTS = sys.version_info >= (3, 11)
+
+# The owner of a connection that has nothing to do; no task, and not the lack of one.
+_NOBODY = object()
+
 # What there is to wait for when there is nothing.
 _NOTHING = cast("Generator[Any, None, None]", iter(()))
 
 
 class AsyncioEngine(Engine):
-    """One task per connection, on one event loop per worker."""
+    """One event loop per worker, with a task for each connection that is at work."""
 
     name = "asyncio"
     runs_coroutines = True
@@ -89,33 +96,36 @@ class AsyncioEngine(Engine):
         worker = self._the_worker()
         if transport.can_detach:
             transport.detach()
-            worker.start_detached(self._serve(worker, transport, connection, conversation))
+            context = copy_context()
+            begin = partial(self._begin, worker, transport, connection, conversation, context)
+            worker.loop.call_soon_threadsafe(begin, context=context)
         else:
-            held = self._serve(worker, transport, connection, conversation, held=True)
-            worker.start(held).result()
+            worker.start(self._hold(worker, transport, connection, conversation)).result()
 
-    async def _serve(
+    def _begin(
         self,
         worker: Worker,
         transport: Transport,
         connection: Connection,
         conversation: Conversation,
-        *,
-        held: bool = False,
+        context: Context | None,
     ) -> None:
-        """Run a conversation, to its end and, if the request is *held*, to that of the socket."""
-        driver = AsyncioDriver(transport, connection, worker)
+        driver = AsyncioDriver(self, transport, connection, conversation, worker, context)
         self._register(driver)
-        try:
-            await conversation.converse_async(driver)
-        except (SystemExit, KeyboardInterrupt):
-            logger.exception(WOULD_END)
-        except Exception:
-            logger.exception("a conversation failed")
-        finally:
-            driver.finish()
-        if held:
-            await driver.wait_released()
+        driver.start()
+
+    async def _hold(
+        self,
+        worker: Worker,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+    ) -> None:
+        """Run a conversation, and wait for the end of the socket."""
+        driver = AsyncioDriver(self, transport, connection, conversation, worker, None)
+        self._register(driver)
+        await driver.run()
+        await driver.wait_released()
 
     def stop(self) -> None:
         """See :meth:`Engine.stop`."""
@@ -160,7 +170,8 @@ class Worker:
         # Of their own, since they keep a thread for as long as their connection lasts.
         self.functions = Threads(threads, "wsviews-function", prepare)
         self.free_functions = threads
-        self._tasks: set[asyncio.Task[Any]] = set()
+        #: Tasks that are under way, since the loop itself keeps only weak references to them.
+        self.tasks: set[asyncio.Task[Any]] = set()
         self._runner: threading.Thread | None = None
         if loop is None:
             self._runner = threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True)
@@ -177,20 +188,13 @@ class Worker:
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a task on the loop; from any thread."""
         future: Future[T] = Future()
-        context = contextvars.copy_context()
-        self.loop.call_soon_threadsafe(self._start, coroutine, future, context=context)
+        self.loop.call_soon_threadsafe(self._start, coroutine, future, context=copy_context())
         return future
-
-    def start_detached(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Start a task whose end nobody waits for; from any thread."""
-        context = contextvars.copy_context()
-        self.loop.call_soon_threadsafe(self._keep, coroutine, context=context)
 
     def _keep(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self.loop.create_task(coroutine)
-        # The loop itself keeps only weak references to its tasks.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return task
 
     def _start(self, coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
@@ -219,12 +223,22 @@ class AsyncioDriver(LoopDriver):
     What ends in ``_async`` belongs to the loop; the rest is for threads, and waits there.
     """
 
-    def __init__(self, transport: Transport, connection: Connection, worker: Worker) -> None:
-        super().__init__(transport, connection, worker.sweeper)
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+        worker: Worker,
+        context: Context | None,
+    ) -> None:
+        super().__init__(engine, transport, connection, conversation, worker.sweeper)
         self._worker = worker
         self._loop = worker.loop
         self._loop_thread = threading.get_ident()
-        self._owner = asyncio.current_task()
+        self._context = context
+        self.parks = context is not None and TASKS_TAKE_CONTEXTS
+        self._owner: object = _NOBODY
         self._hook_thread: int | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._senders: list[asyncio.Future[None]] = []
@@ -232,11 +246,49 @@ class AsyncioDriver(LoopDriver):
         self._unawaited = 0  # bytes that the owner has queued since it last waited
         self._settle()
 
+    # -- the conversation -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have a task run the conversation, or go on with it."""
+        create_task: Any = self._loop.create_task
+        if self.parks:
+            # The same for all of them: what a hook sets is still there in the next one.
+            create_task(self.run(), context=self._context)
+        else:
+            create_task(self.run())
+
+    async def run(self) -> None:
+        """Run the conversation in this task, until it is over or has nothing to do."""
+        conversation, task = self._conversation, current_task(self._loop)
+        assert conversation is not None
+        assert task is not None
+        tasks = self._worker.tasks
+        tasks.add(task)
+        self._owner = task
+        is_over = True
+        try:
+            is_over = await conversation.converse_async(self)
+        except (SystemExit, KeyboardInterrupt):
+            logger.exception(WOULD_END)
+        except Exception:
+            logger.exception("a conversation failed")
+        finally:
+            tasks.discard(task)
+            self._owner = _NOBODY
+            if is_over:
+                self.finish()
+            else:
+                self._is_parked = True
+
     # -- for coroutines ---------------------------------------------------------------------------
+
+    def take(self) -> Message | None:
+        """See :meth:`AsyncDriver.take`."""
+        return self._take()
 
     async def receive_async(self, timeout: float | None = None) -> Message | None:
         """As :meth:`Driver.receive`."""
-        if self._receiver is not None:
+        if self._receiver is not None or self._is_parked:
             raise RuntimeError("another task is already in receive() of this connection")
         deadline = None if timeout is None else monotonic() + timeout
         while True:
@@ -286,7 +338,7 @@ class AsyncioDriver(LoopDriver):
         :param keep: whether it will keep the thread for as long as the connection lasts.
         :raises CloseConnection: if no thread is left to keep.
         """
-        context = contextvars.copy_context()
+        context = copy_context()
 
         def work() -> T:
             self._hook_thread = threading.get_ident()
@@ -379,7 +431,10 @@ class AsyncioDriver(LoopDriver):
         self._loop.remove_writer(self._fd)
 
     def _wake_receiver(self) -> None:
-        if self._receiver is not None and not self._receiver.done():
+        if self._is_parked:
+            self._is_parked = False
+            self.start()
+        elif self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(None)
 
     def _wake_sender(self) -> None:

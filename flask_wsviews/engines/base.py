@@ -11,7 +11,6 @@ import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from time import monotonic
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -199,7 +198,6 @@ class Engine(ABC):
 
     def _register(self, driver: Driver) -> None:
         """Remember *driver*, until its socket is closed, for :meth:`shutdown`."""
-        driver.on_release.append(partial(self._forget, driver))
         with self._drivers_lock:
             self._starting -= 1
             self._drivers.add(driver)
@@ -209,14 +207,18 @@ class Engine(ABC):
             driver.close(*farewell)
 
     @staticmethod
-    def _converse(conversation: Conversation, driver: Driver) -> None:
-        """Run a conversation; whatever it raises, no other one suffers for it."""
+    def _converse(conversation: Conversation, driver: Driver) -> bool:
+        """Run a conversation, or go on with it; whatever it raises, no other one suffers for it.
+
+        :returns: whether it is over.
+        """
         try:
-            conversation.converse(driver)
+            return conversation.converse(driver)
         except (SystemExit, KeyboardInterrupt):
             logger.exception(WOULD_END)
         except Exception:
             logger.exception("a conversation failed")
+        return True
 
     def _forget(self, driver: Driver) -> None:
         with self._drivers_lock:
@@ -238,10 +240,16 @@ class Driver(ABC):
     #: Whether all connections of a home are served by one thread.
     shares_thread: ClassVar[bool] = False
 
-    def __init__(self, transport: Transport, connection: Connection) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+    ) -> None:
         self.connection = connection
-        #: Called once the socket is closed.
-        self.on_release: list[Callable[[], object]] = []
+        self._engine = engine
+        self._conversation: Conversation | None = conversation  # until the socket is closed
         self._transport = transport
         self._sock: socket.socket = transport.sock
         self._fd = transport.sock.fileno()
@@ -299,6 +307,14 @@ class Driver(ABC):
     @abstractmethod
     def finish(self) -> None:
         """End the connection if it hasn't, and free everything. The owner calls it, last."""
+
+    def wait_for_news(self) -> bool:
+        """Wait for a message, or the end, to receive, as far as that is worth it.
+
+        :returns: whether :meth:`receive` is to be called now. Otherwise the conversation shall
+            return, and is gone on with when there is something.
+        """
+        return True
 
     # -- for groups -----------------------------------------------------------------------------
 
@@ -430,10 +446,11 @@ class Driver(ABC):
         self._transport.release()
 
     def _tell_of_release(self) -> None:
-        """Call what :attr:`on_release` has; without a lock, as it may use the connection."""
-        for function in self.on_release:
-            function()
-        self.on_release.clear()
+        """Tell who waits for it that the socket is closed; without a lock, as they may use it."""
+        conversation, self._conversation = self._conversation, None
+        self._engine._forget(self)
+        if conversation is not None:
+            conversation.released()
 
     def _drop_quietly(self) -> bool:
         """Whether what someone else sends to an ended connection vanishes without an error."""

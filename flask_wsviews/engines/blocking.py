@@ -98,7 +98,7 @@ class BlockingEngine(Engine):
     def _run(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        driver = BlockingDriver(transport, connection, self._the_keeper())
+        driver = BlockingDriver(self, transport, connection, conversation, self._the_keeper())
         self._register(driver)
         try:
             self._converse(conversation, driver)
@@ -126,8 +126,15 @@ class BlockingEngine(Engine):
 class BlockingDriver(Driver):
     """A connection whose owner is a thread."""
 
-    def __init__(self, transport: Transport, connection: Connection, keeper: Keeper) -> None:
-        super().__init__(transport, connection)
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+        keeper: Keeper,
+    ) -> None:
+        super().__init__(engine, transport, connection, conversation)
         self._keeper = keeper
         # Guards the connection and the socket. Held for work that doesn't wait, only.
         self.lock = threading.Lock()

@@ -1,13 +1,15 @@
 """The gevent engine: the server gives the connection up, and a greenlet runs its handler.
 
 Bytes are read and parsed by callbacks of the hub, so a connection is served, pinged and closed on
-time whatever its handler does, as long as that yields to other greenlets.
+time whatever its handler does, as long as that yields to other greenlets. The view of a connection
+that is idle for a while has no greenlet: a new one goes on with it when something arrives.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -27,12 +29,15 @@ from .loop import LoopDriver, Sweeper
 
 READ, WRITE = 1, 2
 
+# For how long a greenlet waits for the next message before it ends; or up to twice as long.
+PATIENCE = 1.0
+
 # The identity of the thread even where gevent has replaced it by that of the greenlet.
 get_thread: Callable[[], int] = monkey.get_original("threading", "get_ident")
 
 
 class GeventEngine(Engine):
-    """One greenlet per connection, not bounded by ``--gevent N``.
+    """One greenlet for each connection that is at work, not bounded by ``--gevent N``.
 
     A server that runs threads and no hub (Werkzeug's, gunicorn's gthread) is served the way of
     the blocking engine.
@@ -43,7 +48,7 @@ class GeventEngine(Engine):
     def __init__(self) -> None:
         super().__init__()
         self._threaded = BlockingEngine()
-        self._sweepers: dict[Hub, Sweeper] = {}  # a worker has one hub
+        self._workers: dict[Hub, HubWorker] = {}  # a process has one hub
         self._signal_watchers: list[Any] = []
         self._watching_pid: int | None = None
         self._signal: int | None = None
@@ -73,25 +78,17 @@ class GeventEngine(Engine):
         """Run the conversation in a greenlet of its own, or in this one if the server holds it."""
         if not _in_hub_greenlet():
             self._threaded.serve(transport, connection, conversation)
-        elif transport.can_detach:
+            return
+        if transport.can_detach:
             self._watch_signals()
             transport.detach()
-            gevent.spawn(self._run, transport, connection, conversation)
-        else:
-            driver = self._run(transport, connection, conversation)
-            driver.wait_released()
-
-    def _run(
-        self, transport: Transport, connection: Connection, conversation: Conversation
-    ) -> GeventDriver:
-        hub = get_hub()
-        driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
+        driver = GeventDriver(self, transport, connection, conversation, self._worker(get_hub()))
         self._register(driver)
-        try:
-            self._converse(conversation, driver)
-        finally:
-            driver.finish()
-        return driver
+        if transport.can_detach:
+            gevent.spawn(driver.run)
+        else:
+            driver.run()
+            driver.wait_released()
 
     @property
     def connections(self) -> int:
@@ -147,31 +144,121 @@ class GeventEngine(Engine):
     def _note_signal(self, signum: int) -> None:
         self._signal = signum
 
-    def _sweeper(self, hub: Hub) -> Sweeper:
-        sweeper = self._sweepers.get(hub)
-        if sweeper is None:
-            sweeper = self._sweepers[hub] = Sweeper(partial(start_timer, hub))
-        return sweeper
+    def _worker(self, hub: Hub) -> HubWorker:
+        worker = self._workers.get(hub)
+        if worker is None:
+            worker = self._workers[hub] = HubWorker(hub)
+        return worker
+
+
+class HubWorker:
+    """What a hub's connections have in common: timers, and the end of greenlets that idle."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.thread = get_thread()
+        self.sweeper = Sweeper(partial(start_timer, hub))
+        self._patient: set[GeventDriver] = set()
+        self._is_looking = False
+
+    def watch(self, driver: GeventDriver) -> None:
+        """Have *driver* look every :data:`PATIENCE` seconds whether it idles."""
+        self._patient.add(driver)
+        if not self._is_looking:
+            self._is_looking = True
+            start_timer(self.hub, PATIENCE, self._look)
+
+    def forget(self, driver: GeventDriver) -> None:
+        """Take :meth:`watch` back."""
+        self._patient.discard(driver)
+
+    def _look(self) -> None:
+        for driver in list(self._patient):
+            driver.lose_patience()
+        self._is_looking = bool(self._patient)
+        if self._is_looking:
+            start_timer(self.hub, PATIENCE, self._look)
 
 
 class GeventDriver(LoopDriver):
     """A connection whose owner is a greenlet."""
 
-    def __init__(self, transport: Transport, connection: Connection, hub: Hub, sweeper: Sweeper):
-        super().__init__(transport, connection, sweeper)
-        self._hub = hub
-        self._loop_thread = get_thread()
-        self._owner = getcurrent()
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+        worker: HubWorker,
+    ) -> None:
+        super().__init__(engine, transport, connection, conversation, worker.sweeper)
+        self._worker = worker
+        self._hub = worker.hub
+        self._loop_thread = worker.thread
+        self._parks = transport.can_detach
+        self._context = copy_context()
+        self._owner: Any = None
         self._receiver: Waiter[None] | None = None  # of the greenlet in receive()
         self._sender: Waiter[None] | None = None  # of the owner in send()
-        self._reader = hub.loop.io(self._fd, READ)
-        self._writer = hub.loop.io(self._fd, WRITE)
+        self._is_patient = False
+        self._is_waiting = False
+        self._has_waited = False
+        self._reader = self._hub.loop.io(self._fd, READ)
+        self._writer: Any = None  # few connections ever have to wait for room
         self._settle()
+
+    def run(self) -> None:
+        """Run the conversation in this greenlet, until it is over or has nothing to do."""
+        conversation = self._conversation
+        assert conversation is not None
+        self._owner = getcurrent()
+        if self._parks:
+            # What a hook sets shall still be there when another greenlet goes on.
+            self._owner.gr_context = self._context
+        is_over = True
+        try:
+            is_over = Engine._converse(conversation, self)
+        finally:
+            self._owner = None
+            if self._is_patient:
+                self._is_patient = False
+                self._worker.forget(self)
+            if is_over:
+                self.finish()
+            else:
+                self._is_parked = True
+
+    def wait_for_news(self) -> bool:
+        """See :meth:`Driver.wait_for_news`.
+
+        After a message the greenlet waits for some time for the next one, which is cheaper than a
+        new greenlet. After ``on_connect`` it doesn't, as many may connect who have nothing to say.
+        """
+        has_news = self.connection.has_news
+        if has_news or not self._parks:
+            if not self._is_patient and self._parks:
+                self._is_patient = True
+                self._worker.watch(self)
+            return True
+        if self._is_patient:
+            self._is_waiting = True
+            self._has_waited = False
+            try:
+                self._wait_as_receiver(None)
+            finally:
+                self._is_waiting = False
+        return self.connection.has_news
+
+    def lose_patience(self) -> None:
+        """End :meth:`wait_for_news` if it has waited for long."""
+        if self._is_waiting and self._has_waited:
+            self._wake_receiver()
+        self._has_waited = True
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """See :meth:`Driver.receive`."""
         self._check_thread()
-        if self._receiver is not None:
+        if self._receiver is not None or self._is_parked:
             raise RuntimeError("another greenlet is already in receive() of this connection")
         deadline = None if timeout is None else monotonic() + timeout
         while True:
@@ -179,11 +266,7 @@ class GeventDriver(LoopDriver):
             if message is not None or self._told:
                 return message
             left = time_left(timeout, deadline)
-            self._receiver = Waiter(self._hub)
-            try:
-                self._wait(self._receiver, left)
-            finally:
-                self._receiver = None
+            self._wait_as_receiver(left)
 
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`; a loop around it lets the hub do its work."""
@@ -225,6 +308,8 @@ class GeventDriver(LoopDriver):
             self._reader.stop()
 
     def _watch_writes(self, wanted: bool) -> None:
+        if self._writer is None:
+            self._writer = self._hub.loop.io(self._fd, WRITE)
         if wanted:
             self._writer.start(self._on_writable)
         else:
@@ -232,16 +317,23 @@ class GeventDriver(LoopDriver):
 
     def _forget_socket(self) -> None:
         for watcher in (self._reader, self._writer):
-            watcher.stop()
-            watcher.close()
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
 
     def _wake_receiver(self) -> None:
-        self._wake(self._receiver)
+        if self._is_parked:
+            self._is_parked = False
+            gevent.spawn(self.run)
+        else:
+            self._wake(self._receiver)
 
     def _resume_receiver(self) -> None:
         # In the hub, whose callbacks may switch to a greenlet and get their turn back later.
         waiter = self._receiver
-        if waiter is not None and not waiter.ready():
+        if waiter is None:
+            self._wake_receiver()
+        elif not waiter.ready():
             waiter.switch(None)
 
     def _wake_sender(self) -> None:
@@ -264,6 +356,13 @@ class GeventDriver(LoopDriver):
             self._wait(self._sender, None)
         finally:
             self._sender = None
+
+    def _wait_as_receiver(self, seconds: float | None) -> None:
+        self._receiver = Waiter(self._hub)
+        try:
+            self._wait(self._receiver, seconds)
+        finally:
+            self._receiver = None
 
     def _wait(self, waiter: Waiter[None], seconds: float | None) -> None:
         timer = None

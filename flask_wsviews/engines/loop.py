@@ -12,8 +12,8 @@ from time import monotonic
 from mypy_extensions import mypyc_attr
 
 from ..connection import Connection, PreparedMessage, State
-from ..typing import Message, Sendable, Transport
-from .base import LINGER, Driver
+from ..typing import Conversation, Message, Sendable, Transport
+from .base import LINGER, Driver, Engine
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -30,8 +30,18 @@ class LoopDriver(Driver):
 
     shares_thread = True
 
-    def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
-        super().__init__(transport, connection)
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        connection: Connection,
+        conversation: Conversation,
+        sweeper: Sweeper,
+    ) -> None:
+        super().__init__(engine, transport, connection, conversation)
+        # Nobody runs the conversation, since there is nothing to do for it. What runs it takes
+        # more memory than all the rest, and most connections are idle most of the time.
+        self._is_parked = False
         self._reading = False
         self._writing = False
         self._is_unsettled = False
@@ -95,6 +105,11 @@ class LoopDriver(Driver):
         """As :meth:`_call_in_loop`, from within the loop."""
 
     # -- in the loop ------------------------------------------------------------------------------
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to receive: a message, or the end."""
+        return self.connection.has_news
 
     @property
     def deadline(self) -> float | None:

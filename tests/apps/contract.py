@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import defaultdict
+from contextvars import ContextVar
 from datetime import timedelta
 
 import loop  # noqa: F401
@@ -75,6 +76,22 @@ def process():
         "greenlets": greenlets,
         "views": sum(isinstance(o, WebSocketView) for o in gc.get_objects()),
     }
+
+
+word: ContextVar[str] = ContextVar("word", default="")
+
+
+@websocket.route("/variable")
+class Variable(WebSocketView):
+    """Answers with what the hook before has set."""
+
+    def on_connect(self, ws):
+        word.set("connected")
+
+    def on_message(self, ws, message):
+        before = word.get()
+        word.set(message)
+        ws.send(before)
 
 
 @app.get("/push/<key>")

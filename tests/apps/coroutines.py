@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections import defaultdict, deque
+from contextvars import ContextVar
 from types import coroutine
 
 import loop  # noqa: F401
@@ -42,6 +43,28 @@ def index():
 @app.get("/journal/<key>")
 def read_journal(key):
     return journal[key]
+
+
+@app.get("/tasks")
+def tasks():
+    """How many tasks the engine has under way."""
+    return str(len(websocket.engine._worker.tasks))
+
+
+word: ContextVar[str] = ContextVar("word", default="")
+
+
+@websocket.route("/variable")
+class Variable(WebSocketView):
+    """Answers with what the hook before has set."""
+
+    async def on_connect(self, ws):
+        word.set("connected")
+
+    async def on_message(self, ws, message):
+        before = word.get()
+        word.set(message)
+        await ws.send(before)
 
 
 @app.teardown_request

@@ -214,10 +214,16 @@ class FakeDriver:
 
     fd = 99
 
+    #: Whether it sends a conversation away that has nothing to do.
+    parks = False
+
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.connection = peer.connection
         self.timeouts: list[float | None] = []
+
+    def wait_for_news(self) -> bool:
+        return not self.parks or self.connection.has_news
 
     def receive(self, timeout: float | None = None) -> Message | None:
         self.timeouts.append(timeout)

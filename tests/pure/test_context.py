@@ -101,16 +101,28 @@ def test_nothing_is_matched_opened_or_called_again(
     app.url_value_preprocessor(lambda *args: pytest.fail("url_value_preprocessor"))
     monkeypatch.setattr(app, "create_url_adapter", adapters.append)
     monkeypatch.setattr(app.session_interface, "open_session", lambda *a: pytest.fail("session"))
-    monkeypatch.setattr(handshake.url_adapter, "match", lambda *args, **kw: pytest.fail("match"))
     with handshake.hook_context():
         assert request.url_rule is not None
         assert request.url_rule.rule == "/chat/<room>"
     assert adapters == []
 
 
-def test_urls_are_built_as_in_the_handshake(handshake: Handshake) -> None:
-    with handshake.hook_context():
-        assert flask.url_for(".talk", room="attic") == "ws://localhost/chat/attic"
+def test_urls_are_built_as_in_the_handshake(
+    app: Flask, handshake: Handshake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, created = app.create_url_adapter, []
+
+    def create_one(request: flask.Request | None) -> Any:
+        created.append(request)
+        adapter = create(request)
+        monkeypatch.setattr(adapter, "match", lambda *args, **kw: pytest.fail("match"))
+        return adapter
+
+    monkeypatch.setattr(app, "create_url_adapter", create_one)
+    for _ in range(2):
+        with handshake.hook_context():
+            assert flask.url_for(".talk", room="attic") == "ws://localhost/chat/attic"
+    assert created == [handshake.request]
 
 
 def test_teardown_functions_run_once_per_hook(app: Flask, handshake: Handshake) -> None:

@@ -16,7 +16,7 @@ from flask_wsviews.client import WebSocketClient
 from flask_wsviews.context import Handshake
 from flask_wsviews.dispatcher import Dispatcher
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed
-from flask_wsviews.views import WebSocketView
+from flask_wsviews.views import FunctionView, WebSocketView
 
 from .helpers import UPGRADE_HEADERS, Peer, close, open_client, sent_close, sent_text, text
 
@@ -121,6 +121,30 @@ def test_a_hook_runs_in_a_context_of_its_own(site: Site) -> None:
     assert site.peer.sent() == []
 
 
+# -- conversations ------------------------------------------------------------------------------
+
+
+class Journal(WebSocketView):
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
+        self.calls.append(("connect", view_args))
+
+    def on_message(self, ws: WebSocketClient, message: Any) -> None:
+        self.calls.append(("message", message))
+
+    def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
+        self.calls.append(("close", code, reason))
+
+
+def converse(site: Site, view: WebSocketView) -> bool:
+    """Go on with the conversation of *view*; returns whether it is over."""
+    site.view = view  # type: ignore[assignment]
+    driver: Any = site.client._driver
+    return site.dispatcher.converse(driver)
+
+
 def test_a_conversation(site: Site) -> None:
     class Chat(WebSocketView):
         def on_connect(self, ws: WebSocketClient, room: str) -> None:
@@ -135,15 +159,89 @@ def test_a_conversation(site: Site) -> None:
             closed.append((code, reason, flask.request.endpoint))
 
     closed: list[tuple[int, str, str | None]] = []
-    site.view = Chat()  # type: ignore[assignment]
     site.peer.feed(text("hi") + text("fail") + text("unheard"))
-    site.dispatcher.converse()
+    assert converse(site, Chat())
     assert site.peer.sent() == [
         sent_text("welcome to the lobby of site"),
         sent_text("hi"),
         sent_close(4001, "as you wish"),
     ]
     assert closed == [(1006, "", "chat.talk")]
+
+
+def test_the_order_of_the_hooks(site: Site) -> None:
+    view = Journal()
+    site.peer.feed(text("one") + text("two") + close(4000, "bye"))
+    assert converse(site, view)
+    assert view.calls == [
+        ("connect", {"room": "lobby"}),
+        ("message", "one"),
+        ("message", "two"),
+        ("close", 4000, "bye"),
+    ]
+
+
+def test_a_conversation_without_a_close_frame(site: Site) -> None:
+    view = Journal()
+    site.peer.feed(text("one"))
+    site.peer.hang_up()
+    assert converse(site, view)
+    assert view.calls[1:] == [("message", "one"), ("close", 1006, "")]
+
+
+def test_a_conversation_that_has_nothing_to_do_is_gone_on_with_later(site: Site) -> None:
+    view = Journal()
+    driver: Any = site.client._driver
+    driver.parks = True
+    assert not converse(site, view)
+    assert view.calls == [("connect", {"room": "lobby"})]
+    site.peer.feed(text("one"))
+    assert not converse(site, view)
+    assert view.calls[1:] == [("message", "one")]
+    site.peer.feed(text("two") + close(4000, "bye"))
+    assert converse(site, view)
+    assert view.calls[2:] == [("message", "two"), ("close", 4000, "bye")]
+
+
+def test_no_message_is_handled_after_a_failed_on_connect(site: Site) -> None:
+    class Refusing(Journal):
+        def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
+            raise CloseConnection(4001)
+
+    view = Refusing()
+    site.peer.feed(text("one"))
+    assert converse(site, view)
+    assert [call[0] for call in view.calls] == ["close"]
+
+
+def test_on_close_runs_even_when_the_greenlet_is_killed(site: Site) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Fatal(Journal):
+        def on_message(self, ws: WebSocketClient, message: Any) -> None:
+            raise Killed
+
+    view = Fatal()
+    site.peer.feed(text("one"))
+    with pytest.raises(Killed):
+        converse(site, view)
+    assert [call[0] for call in view.calls] == ["connect", "close"]
+
+
+def test_a_function_owns_its_conversation(site: Site) -> None:
+    calls = []
+
+    def serve(ws: WebSocketClient, room: str) -> None:
+        calls.append(room)
+        for message in ws:
+            calls.append(message)
+            if message == "two":
+                return
+
+    site.peer.feed(text("one") + text("two") + text("three"))
+    assert converse(site, FunctionView(serve))
+    assert calls == ["lobby", "one", "two"]
 
 
 # -- exceptions that close quietly --------------------------------------------------------------

@@ -12,7 +12,6 @@ from flask.views import MethodView, View
 
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConfigError, RegistrationError
-from flask_wsviews.steps import run_steps
 from flask_wsviews.views import (
     UPGRADER,
     FunctionView,
@@ -21,7 +20,7 @@ from flask_wsviews.views import (
     websocket_view,
 )
 
-from .helpers import UPGRADE_HEADERS, close, open_client, text
+from .helpers import UPGRADE_HEADERS, open_client
 
 
 def function(ws: WebSocketClient) -> None:
@@ -247,103 +246,15 @@ def test_pages_may_be_coroutines(page: Any) -> None:
     assert coroutine_handlers(page) == []
 
 
-# -- the order of the hooks ---------------------------------------------------------------------
-
-
-class Journal(WebSocketView):
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-
-    def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
-        self.calls.append(("connect", view_args))
-
-    def on_message(self, ws: WebSocketClient, message: Any) -> None:
-        self.calls.append(("message", message))
-
-    def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
-        self.calls.append(("close", code, reason))
-
-
-class Runner:
-    """Runs hooks without a context; those named may not go on."""
-
-    def __init__(self, *failing: str) -> None:
-        self.failing = failing
-
-    def __call__(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        hook(*args, **kwargs)
-        return hook.__name__ not in self.failing
-
-
-def test_a_conversation() -> None:
-    view = Journal()
-    ws, peer = open_client(Flask("site"))
-    peer.feed(text("one") + text("two") + close(4000, "bye"))
-    run_steps(view.converse(ws, {"room": "lobby"}, Runner(), ws.receive))
-    assert view.calls == [
-        ("connect", {"room": "lobby"}),
-        ("message", "one"),
-        ("message", "two"),
-        ("close", 4000, "bye"),
-    ]
-
-
-def test_a_conversation_without_a_close_frame() -> None:
-    view = Journal()
-    ws, peer = open_client(Flask("site"))
-    peer.feed(text("one"))
-    peer.hang_up()
-    run_steps(view.converse(ws, {}, Runner(), ws.receive))
-    assert view.calls == [("connect", {}), ("message", "one"), ("close", 1006, "")]
-
-
-def test_no_message_is_handled_after_a_failed_on_connect() -> None:
-    view = Journal()
-    ws, peer = open_client(Flask("site"))
-    peer.feed(text("one"))
-    ws.close(1011)
-    run_steps(view.converse(ws, {}, Runner("on_connect"), ws.receive))
-    assert [call[0] for call in view.calls] == ["connect", "close"]
-
-
-def test_on_close_runs_even_when_the_greenlet_is_killed() -> None:
-    class Killed(BaseException):
-        pass
-
-    class Fatal(Journal):
-        def on_message(self, ws: WebSocketClient, message: Any) -> None:
-            raise Killed
-
-    view = Fatal()
-    ws, peer = open_client(Flask("site"))
-    peer.feed(text("one"))
-    with pytest.raises(Killed):
-        run_steps(view.converse(ws, {}, Runner(), ws.receive))
-    assert [call[0] for call in view.calls] == ["connect", "close"]
-
-
-def test_a_function_owns_its_conversation() -> None:
-    calls = []
-
-    def serve(ws: WebSocketClient, room: str) -> None:
-        calls.append(room)
-        for message in ws:
-            calls.append(message)
-
-    ws, peer = open_client(Flask("site"))
-    peer.feed(text("one") + text("two") + close())
-    run_steps(FunctionView(serve).converse(ws, {"room": "lobby"}, Runner(), ws.receive))
-    assert calls == ["lobby", "one", "two"]
-
-
 def test_hooks_do_nothing_unless_overridden() -> None:
     ws, peer = open_client(Flask("site"))
-    peer.feed(text("ignored") + close(1001))
     view = WebSocketView()
     assert view.on_handshake(ws, room="lobby") is None
+    assert view.on_connect(ws, room="lobby") is None
+    assert view.on_message(ws, "ignored") is None
     assert view.on_error(ws, ValueError()) is None
-    run_steps(view.converse(ws, {"room": "lobby"}, Runner(), ws.receive))
-    assert ws.close_code == 1001
+    assert view.on_close(ws, 1001, "") is None
+    assert peer.sent() == []
 
 
 @pytest.mark.parametrize("allowed", ["https://example.org", ["example.org"], 1])
