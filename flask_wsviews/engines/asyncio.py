@@ -426,10 +426,6 @@ class AsyncioDriver(LoopDriver):
         else:
             self._loop.remove_writer(self._fd)
 
-    def _forget_socket(self) -> None:
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_writer(self._fd)
-
     def _wake_receiver(self) -> None:
         if self._is_parked:
             self._is_parked = False

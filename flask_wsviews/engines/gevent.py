@@ -318,7 +318,6 @@ class GeventDriver(LoopDriver):
     def _forget_socket(self) -> None:
         for watcher in (self._reader, self._writer):
             if watcher is not None:
-                watcher.stop()
                 watcher.close()
 
     def _wake_receiver(self) -> None:

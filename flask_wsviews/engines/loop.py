@@ -76,9 +76,8 @@ class LoopDriver(Driver):
     def _watch_writes(self, wanted: bool) -> None:
         """Begin or stop to call :meth:`_on_writable`."""
 
-    @abstractmethod
     def _forget_socket(self) -> None:
-        """Stop watching for good: the socket is about to be closed."""
+        """Let go of what watched the socket, which is about to be closed."""
 
     @abstractmethod
     def _wake_receiver(self) -> None:
@@ -136,6 +135,10 @@ class LoopDriver(Driver):
         self._entry = None if deadline is None else self._sweeper.add(self, deadline)
 
     def _on_readable(self) -> None:
+        if self.connection.reading_paused:
+            # Not when the pause begins: most are over before anything comes.
+            self._stop_reading()
+            return
         # The timer is set for the Pong then, and the next Ping may be due before.
         awaited_pong = self.connection.awaits_pong
         try:
@@ -150,6 +153,10 @@ class LoopDriver(Driver):
             self._lost()
             self._settle()
 
+    def _stop_reading(self) -> None:
+        self._reading = False
+        self._watch_reads(False)
+
     def _on_writable(self) -> None:
         self._settle()
 
@@ -162,10 +169,12 @@ class LoopDriver(Driver):
         if self._finish_by is not None and self._done and connection.state is State.CLOSED:
             self._free()
             return
-        should_read = not self._at_eof and not connection.reading_paused
-        if should_read != self._reading:
-            self._reading = should_read
-            self._watch_reads(should_read)
+        if self._reading:
+            if self._at_eof:
+                self._stop_reading()
+        elif not self._at_eof and not connection.reading_paused:
+            self._reading = True
+            self._watch_reads(True)
         if has_rest != self._writing:
             self._writing = has_rest
             self._watch_writes(has_rest)
@@ -193,6 +202,11 @@ class LoopDriver(Driver):
 
     def _free(self) -> None:
         self.schedule(None)
+        if self._reading:
+            self._stop_reading()
+        if self._writing:
+            self._writing = False
+            self._watch_writes(False)
         self._forget_socket()
         self._release()
         self._wake_sender()
