@@ -97,7 +97,7 @@ class Dispatcher:
             if not self._has_begun:
                 await run_steps_async(self._begin(run))
             while self._listens:
-                if driver.parks and not driver.has_news:
+                if driver.parks and not driver.has_news and not await driver.wait_for_news():
                     return False
                 if driver.parks and client._receives_as_is:
                     message = driver.take()

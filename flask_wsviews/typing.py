@@ -36,6 +36,13 @@ class AsyncDriver(Protocol):
         """Whether :meth:`take` has something: a message, or the end."""
         ...
 
+    async def wait_for_news(self) -> bool:
+        """Wait for it, as far as that is worth it.
+
+        :returns: whether there is some; otherwise the conversation shall return.
+        """
+        ...
+
     def take(self) -> Message | None:
         """The next message, ``None`` at the end, without waiting; only if there is news."""
         ...

@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 from asyncio import current_task
+from asyncio.tasks import _enter_task as enter_task
+from asyncio.tasks import _leave_task as leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextvars import Context, copy_context
@@ -239,6 +241,7 @@ class AsyncioDriver(LoopDriver):
         self._context = context
         self.parks = context is not None and TASKS_TAKE_CONTEXTS
         self._owner: object = _NOBODY
+        self._turn: Turn | None = None
         self._hook_thread: int | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._senders: list[asyncio.Future[None]] = []
@@ -253,7 +256,8 @@ class AsyncioDriver(LoopDriver):
         create_task: Any = self._loop.create_task
         if self.parks:
             # The same for all of them: what a hook sets is still there in the next one.
-            create_task(self.run(), context=self._context)
+            self._turn = Turn(self, self.run(), cast("Context", self._context))
+            create_task(self._turn, context=self._context)
         else:
             create_task(self.run())
 
@@ -275,10 +279,25 @@ class AsyncioDriver(LoopDriver):
         finally:
             tasks.discard(task)
             self._owner = _NOBODY
+            self._turn = None
             if is_over:
+                self._lose_sight()
                 self.finish()
             else:
-                self._is_parked = True
+                self._park()
+
+    async def wait_for_news(self) -> bool:  # type: ignore[override]
+        """See :meth:`AsyncDriver.wait_for_news`."""
+        if self._is_patient:
+            self._is_waiting = True
+            self._has_waited = False
+            receiver = self._receiver = self._loop.create_future()
+            try:
+                await receiver
+            finally:
+                self._receiver = None
+                self._is_waiting = False
+        return self.connection.has_news
 
     # -- for coroutines ---------------------------------------------------------------------------
 
@@ -296,10 +315,10 @@ class AsyncioDriver(LoopDriver):
             if message is not None or self._told:
                 return message
             left = None if deadline is None else time_left(timeout, deadline)
-            self._receiver = self._loop.create_future()
+            receiver = self._receiver = self._loop.create_future()
             timer = None if left is None else self._loop.call_later(left, self._wake_receiver)
             try:
-                await self._receiver
+                await receiver
             finally:
                 self._receiver = None
                 if timer is not None:
@@ -428,10 +447,20 @@ class AsyncioDriver(LoopDriver):
 
     def _wake_receiver(self) -> None:
         if self._is_parked:
-            self._is_parked = False
+            self._unpark()
             self.start()
         elif self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(None)
+            if self._turn is not None:
+                self._turn.wake_task()
+
+    def _resume_receiver(self) -> None:
+        turn, receiver = self._turn, self._receiver
+        if turn is None or receiver is None or receiver.done() or not turn.is_asleep:
+            self._wake_receiver()
+        else:
+            receiver.set_result(None)
+            turn.go_on()
 
     def _wake_sender(self) -> None:
         for sender in self._senders:
@@ -457,6 +486,106 @@ class AsyncioDriver(LoopDriver):
 
     def _function_ended(self, future: object) -> None:
         self._worker.free_functions += 1
+
+
+class Turn:
+    """The coroutine of a task, which a callback of the loop can go on with in the task's place.
+
+    A task that is woken goes on in the next round of the loop. What most of ours wait for, the next
+    message, is brought by a callback, which can as well go on at once. The task doesn't notice:
+    it waits for a future of its own meanwhile. Only when something else is to be waited for, or
+    at the end, the task is woken.
+
+    :param driver: the connection's.
+    :param coroutine: what to run.
+    :param context: the task's.
+    """
+
+    def __init__(
+        self, driver: AsyncioDriver, coroutine: Coroutine[Any, Any, None], context: Context
+    ) -> None:
+        self._driver = driver
+        self._coroutine = coroutine
+        self._send = coroutine.send
+        self._run = context.run
+        self._sleep: Any = None  # what the task waits for while we wait for a message
+        self._has_awaited = False
+        self._awaited: Any = None  # what the task has to wait for, and doesn't know yet
+        self._end: BaseException | None = None  # what it doesn't know yet, either
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether nothing but a message is waited for."""
+        return self._sleep is not None and not self._sleep.done()
+
+    def go_on(self) -> None:
+        """Go on, in a callback of the loop."""
+        driver = self._driver
+        task: Any = driver._owner
+        loop = driver._loop
+        enter_task(loop, task)
+        try:
+            awaited: Any = self._run(self._send, None)
+        except BaseException as error:
+            self._end = error
+        else:
+            if self._is_for_message(awaited):
+                return
+            self._has_awaited, self._awaited = True, awaited
+        finally:
+            leave_task(loop, task)
+        self.wake_task()
+
+    def wake_task(self) -> None:
+        """Have the task go on, if it waits for a message."""
+        if self._sleep is not None and not self._sleep.done():
+            self._sleep.set_result(None)
+
+    def _is_for_message(self, awaited: Any) -> bool:
+        receiver: Any = self._driver._receiver
+        if awaited is None or awaited is not receiver:
+            return False
+        # As a task does, to see whether it was awaited.
+        receiver._asyncio_future_blocking = False
+        return True
+
+    # -- what a task needs of its coroutine -------------------------------------------------------
+
+    def send(self, value: Any) -> Any:
+        """Go on, in the task; returns what it has to wait for."""
+        self._sleep = None
+        if self._end is not None:
+            raise self._end
+        if self._has_awaited:
+            awaited, self._awaited, self._has_awaited = self._awaited, None, False
+            return awaited
+        return self._for_task(self._send(value))
+
+    def throw(self, error: BaseException, *unused: Any) -> Any:
+        """As :meth:`send`, with an error such as the task's cancellation."""
+        self._sleep = None
+        if self._end is not None:
+            raise self._end
+        self._awaited, self._has_awaited = None, False
+        return self._for_task(self._coroutine.throw(error))
+
+    def close(self) -> None:
+        """End it."""
+        self._coroutine.close()
+
+    def __await__(self) -> Any:
+        """For the type's sake: what can be awaited."""
+        return self._coroutine.__await__()
+
+    def _for_task(self, awaited: Any) -> Any:
+        if not self._is_for_message(awaited):
+            return awaited
+        self._sleep = self._driver._loop.create_future()
+        self._sleep._asyncio_future_blocking = True
+        return self._sleep
+
+
+Coroutine.register(Turn)
 
 
 class Drained:

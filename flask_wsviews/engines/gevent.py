@@ -29,8 +29,6 @@ from .loop import LoopDriver, Sweeper
 
 READ, WRITE = 1, 2
 
-# For how long a greenlet waits for the next message before it ends; or up to twice as long.
-PATIENCE = 1.0
 
 # The identity of the thread even where gevent has replaced it by that of the greenlet.
 get_thread: Callable[[], int] = monkey.get_original("threading", "get_ident")
@@ -48,7 +46,7 @@ class GeventEngine(Engine):
     def __init__(self) -> None:
         super().__init__()
         self._threaded = BlockingEngine()
-        self._workers: dict[Hub, HubWorker] = {}  # a process has one hub
+        self._sweepers: dict[Hub, Sweeper] = {}  # a process has one hub
         self._signal_watchers: list[Any] = []
         self._watching_pid: int | None = None
         self._signal: int | None = None
@@ -82,7 +80,8 @@ class GeventEngine(Engine):
         if transport.can_detach:
             self._watch_signals()
             transport.detach()
-        driver = GeventDriver(self, transport, connection, conversation, self._worker(get_hub()))
+        hub = get_hub()
+        driver = GeventDriver(self, transport, connection, conversation, hub, self._sweeper(hub))
         self._register(driver)
         if transport.can_detach:
             gevent.spawn(driver.run)
@@ -144,40 +143,11 @@ class GeventEngine(Engine):
     def _note_signal(self, signum: int) -> None:
         self._signal = signum
 
-    def _worker(self, hub: Hub) -> HubWorker:
-        worker = self._workers.get(hub)
-        if worker is None:
-            worker = self._workers[hub] = HubWorker(hub)
-        return worker
-
-
-class HubWorker:
-    """What a hub's connections have in common: timers, and the end of greenlets that idle."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        self.thread = get_thread()
-        self.sweeper = Sweeper(partial(start_timer, hub))
-        self._patient: set[GeventDriver] = set()
-        self._is_looking = False
-
-    def watch(self, driver: GeventDriver) -> None:
-        """Have *driver* look every :data:`PATIENCE` seconds whether it idles."""
-        self._patient.add(driver)
-        if not self._is_looking:
-            self._is_looking = True
-            start_timer(self.hub, PATIENCE, self._look)
-
-    def forget(self, driver: GeventDriver) -> None:
-        """Take :meth:`watch` back."""
-        self._patient.discard(driver)
-
-    def _look(self) -> None:
-        for driver in list(self._patient):
-            driver.lose_patience()
-        self._is_looking = bool(self._patient)
-        if self._is_looking:
-            start_timer(self.hub, PATIENCE, self._look)
+    def _sweeper(self, hub: Hub) -> Sweeper:
+        sweeper = self._sweepers.get(hub)
+        if sweeper is None:
+            sweeper = self._sweepers[hub] = Sweeper(partial(start_timer, hub))
+        return sweeper
 
 
 class GeventDriver(LoopDriver):
@@ -189,20 +159,17 @@ class GeventDriver(LoopDriver):
         transport: Transport,
         connection: Connection,
         conversation: Conversation,
-        worker: HubWorker,
+        hub: Hub,
+        sweeper: Sweeper,
     ) -> None:
-        super().__init__(engine, transport, connection, conversation, worker.sweeper)
-        self._worker = worker
-        self._hub = worker.hub
-        self._loop_thread = worker.thread
+        super().__init__(engine, transport, connection, conversation, sweeper)
+        self._hub = hub
+        self._loop_thread = get_thread()
         self._parks = transport.can_detach
         self._context = copy_context()
         self._owner: Any = None
         self._receiver: Waiter[None] | None = None  # of the greenlet in receive()
         self._sender: Waiter[None] | None = None  # of the owner in send()
-        self._is_patient = False
-        self._is_waiting = False
-        self._has_waited = False
         self._reader = self._hub.loop.io(self._fd, READ)
         self._writer: Any = None  # few connections ever have to wait for room
         self._settle()
@@ -220,40 +187,22 @@ class GeventDriver(LoopDriver):
             is_over = Engine._converse(conversation, self)
         finally:
             self._owner = None
-            if self._is_patient:
-                self._is_patient = False
-                self._worker.forget(self)
             if is_over:
+                self._lose_sight()
                 self.finish()
             else:
-                self._is_parked = True
+                self._park()
 
     def wait_for_news(self) -> bool:
-        """See :meth:`Driver.wait_for_news`.
-
-        After a message the greenlet waits for some time for the next one, which is cheaper than a
-        new greenlet. After ``on_connect`` it doesn't, as many may connect who have nothing to say.
-        """
-        has_news = self.connection.has_news
-        if has_news or not self._parks:
-            if not self._is_patient and self._parks:
-                self._is_patient = True
-                self._worker.watch(self)
-            return True
-        if self._is_patient:
+        """See :meth:`Driver.wait_for_news`."""
+        if self._is_patient and not self.connection.has_news:
             self._is_waiting = True
             self._has_waited = False
             try:
                 self._wait_as_receiver(None)
             finally:
                 self._is_waiting = False
-        return self.connection.has_news
-
-    def lose_patience(self) -> None:
-        """End :meth:`wait_for_news` if it has waited for long."""
-        if self._is_waiting and self._has_waited:
-            self._wake_receiver()
-        self._has_waited = True
+        return self.connection.has_news or not self._parks
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """See :meth:`Driver.receive`."""
@@ -322,7 +271,7 @@ class GeventDriver(LoopDriver):
 
     def _wake_receiver(self) -> None:
         if self._is_parked:
-            self._is_parked = False
+            self._unpark()
             gevent.spawn(self.run)
         else:
             self._wake(self._receiver)
@@ -330,7 +279,11 @@ class GeventDriver(LoopDriver):
     def _resume_receiver(self) -> None:
         # In the hub, whose callbacks may switch to a greenlet and get their turn back later.
         waiter = self._receiver
-        if waiter is None:
+        if self._is_parked:
+            self._unpark()
+            # Not by gevent.spawn(): what the hub calls later has to wait behind all that is read.
+            gevent.Greenlet(self.run).switch()
+        elif waiter is None:
             self._wake_receiver()
         elif not waiter.ready():
             waiter.switch(None)

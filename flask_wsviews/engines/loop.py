@@ -21,6 +21,11 @@ logger = logging.getLogger("flask_wsviews")
 StartTimer = Callable[[float, Callable[[], None]], Callable[[], None]]
 
 
+# For how long what runs a conversation waits for the next message before it ends; or up to twice
+# as long.
+PATIENCE = 1.0
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LoopDriver(Driver):
     """A connection whose socket an event loop watches.
@@ -42,6 +47,11 @@ class LoopDriver(Driver):
         # Nobody runs the conversation, since there is nothing to do for it. What runs it takes
         # more memory than all the rest, and most connections are idle most of the time.
         self._is_parked = False
+        # Whether it waits for the next message when there is none, which is cheaper than to begin
+        # anew. After on_connect it doesn't: many may connect who have nothing to say.
+        self._is_patient = False
+        self._is_waiting = False
+        self._has_waited = False
         self._reading = False
         self._writing = False
         self._is_unsettled = False
@@ -104,6 +114,26 @@ class LoopDriver(Driver):
         """As :meth:`_call_in_loop`, from within the loop."""
 
     # -- in the loop ------------------------------------------------------------------------------
+
+    def lose_patience(self) -> None:
+        """End the wait for news if it has lasted for long."""
+        if self._is_waiting and self._has_waited:
+            self._wake_receiver()
+        self._has_waited = True
+
+    def _unpark(self) -> None:
+        self._is_parked = False
+        self._is_patient = True
+        self._sweeper.watch(self)
+
+    def _park(self) -> None:
+        self._is_parked = True
+        self._lose_sight()
+
+    def _lose_sight(self) -> None:
+        if self._is_patient:
+            self._is_patient = False
+            self._sweeper.forget(self)
 
     @property
     def has_news(self) -> bool:
@@ -302,6 +332,8 @@ class Sweeper:
         self._fires_at: float | None = None
         #: Connections that have something new to write; with the first one, :meth:`settle` is due.
         self.unsettled: list[LoopDriver] = []
+        self._patient: set[LoopDriver] = set()
+        self._is_looking = False
 
     def settle(self) -> None:
         """Write what is new."""
@@ -312,6 +344,24 @@ class Sweeper:
                 driver._flush()
             except Exception:
                 logger.exception("a connection could not be written")
+
+    def watch(self, driver: LoopDriver) -> None:
+        """Call ``driver.lose_patience()`` every :data:`PATIENCE` seconds."""
+        self._patient.add(driver)
+        if not self._is_looking:
+            self._is_looking = True
+            self._start_timer(PATIENCE, self._look)
+
+    def forget(self, driver: LoopDriver) -> None:
+        """Take :meth:`watch` back."""
+        self._patient.discard(driver)
+
+    def _look(self) -> None:
+        for driver in list(self._patient):
+            driver.lose_patience()
+        self._is_looking = bool(self._patient)
+        if self._is_looking:
+            self._start_timer(PATIENCE, self._look)
 
     def add(self, driver: LoopDriver, deadline: float) -> Entry:
         """Call ``driver.sweep()`` at *deadline* unless the entry is made void before."""
