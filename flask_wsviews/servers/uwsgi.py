@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -62,6 +63,8 @@ class Transport:
 
     def detach(self) -> None:
         """Make uWSGI forget the connection; the duplicate keeps it open."""
+        if uwsgi.loop == b"gevent":
+            _unwatch(uwsgi.connection_fd())
         uwsgi.disconnect()
 
     def release(self) -> None:
@@ -71,6 +74,22 @@ class Transport:
     def finish(self, start_response: StartResponse) -> Iterable[bytes]:
         """Nothing: the response went out when the connection was opened."""
         return []
+
+
+def _unwatch(fd: int) -> None:
+    """Take *fd*, which uWSGI is about to close, out of what gevent's loop watches.
+
+    The loop leaves that to the kernel, which watches on as our duplicate keeps the stream open. At
+    the first event of a descriptor that is gone the loop would begin anew, with all connections.
+    """
+    from gevent import get_hub, monkey
+
+    loop: Any = get_hub().loop
+    if getattr(loop, "backend", None) == "epoll":
+        epoll = monkey.get_original("select", "epoll")
+        # A duplicate, since the object closes what it has.
+        with contextlib.suppress(OSError), epoll.fromfd(os.dup(loop.fileno())) as watched:
+            watched.unregister(fd)
 
 
 def take_socket(environ: Environ) -> Transport:
