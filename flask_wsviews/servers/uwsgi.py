@@ -64,7 +64,7 @@ class Transport:
     def detach(self) -> None:
         """Make uWSGI forget the connection; the duplicate keeps it open."""
         if uwsgi.loop == b"gevent":
-            _unwatch(uwsgi.connection_fd())
+            _watched.forget(uwsgi.connection_fd())
         uwsgi.disconnect()
 
     def release(self) -> None:
@@ -76,20 +76,41 @@ class Transport:
         return []
 
 
-def _unwatch(fd: int) -> None:
-    """Take *fd*, which uWSGI is about to close, out of what gevent's loop watches.
+class _Watched:
+    """What the kernel watches for gevent's loop."""
 
-    The loop leaves that to the kernel, which watches on as our duplicate keeps the stream open. At
-    the first event of a descriptor that is gone the loop would begin anew, with all connections.
-    """
-    from gevent import get_hub, monkey
+    def __init__(self) -> None:
+        self._epoll: Any = None
 
-    loop: Any = get_hub().loop
-    if getattr(loop, "backend", None) == "epoll":
-        epoll = monkey.get_original("select", "epoll")
-        # A duplicate, since the object closes what it has.
-        with contextlib.suppress(OSError), epoll.fromfd(os.dup(loop.fileno())) as watched:
-            watched.unregister(fd)
+    def forget(self, fd: int) -> None:
+        """Watch a descriptor no more that uWSGI is about to close.
+
+        The loop leaves that to the kernel, which watches on as our duplicate keeps the stream open.
+        At the first event of a descriptor that is gone the loop would begin anew, with all
+        connections.
+        """
+        try:
+            self._epoll.unregister(fd)
+        except (AttributeError, OSError):
+            # The first one, or the loop has begun anew.
+            self._epoll = self._open()
+            with contextlib.suppress(AttributeError, OSError):
+                self._epoll.unregister(fd)
+
+    @staticmethod
+    def _open() -> Any:
+        from gevent import get_hub, monkey
+
+        loop: Any = get_hub().loop
+        if getattr(loop, "backend", None) != "epoll":
+            return None
+        with contextlib.suppress(OSError):
+            # A duplicate, since the object closes what it has.
+            return monkey.get_original("select", "epoll").fromfd(os.dup(loop.fileno()))
+        return None
+
+
+_watched = _Watched()
 
 
 def take_socket(environ: Environ) -> Transport:
