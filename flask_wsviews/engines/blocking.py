@@ -44,7 +44,7 @@ LONGEST_POLL = 3600.0
 KEEPER_INTERVAL = 0.25
 
 # How many threads wait for new connections, rather than end with theirs.
-SPARE_THREADS = 16
+SPARE_THREADS = 32
 
 
 class BlockingEngine(Engine):
