@@ -17,7 +17,7 @@ def load_query(schema: SchemaLike | None) -> Any:
 
     :raises werkzeug.exceptions.BadRequest: with the errors as JSON.
     """
-    return _load("query", schema, request.args.getlist)
+    return None if schema is None else _load("query", schema, request.args.getlist)
 
 
 def load_headers(schema: SchemaLike | None) -> Any:
@@ -25,13 +25,12 @@ def load_headers(schema: SchemaLike | None) -> Any:
 
     :raises werkzeug.exceptions.BadRequest: with the errors as JSON.
     """
-    return _load("headers", schema, request.headers.getlist)
+    return None if schema is None else _load("headers", schema, request.headers.getlist)
 
 
-def _load(where: str, declared: SchemaLike | None, values: Callable[[str], list[str]]) -> Any:
+def _load(where: str, declared: SchemaLike, values: Callable[[str], list[str]]) -> Any:
     schema = as_schema(where, declared)
-    if schema is None:
-        return None
+    assert schema is not None
     found = {}
     for key, field in load_fields(schema).items():
         given = values(key)

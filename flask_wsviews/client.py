@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import (
     AsyncIterator,
@@ -28,6 +29,9 @@ from .steps import Step, run_steps, run_steps_async
 from .typing import AsyncDriver, Environ, Message, Sendable
 
 POLICY_VIOLATION = 1008
+
+# For the first who asks for an id: few do, and it takes the kernel's random numbers.
+_id_lock = threading.Lock()
 
 # Made once: a schema copies its fields.
 _ERROR_SCHEMA: Schema = ErrorMessage()
@@ -63,8 +67,6 @@ class WebSocketClient:
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
         self.environ = environ
         self.timeout = timeout
-        #: A unique name of this connection.
-        self.id = str(uuid.uuid4())
         #: The endpoint of its rule.
         self.endpoint = ""
         #: Headers to add to the 101; ``on_handshake`` may fill them.
@@ -83,6 +85,15 @@ class WebSocketClient:
         self._offered: tuple[str, ...] = ()
         self._subprotocol: str | None = None
         self._membership: Membership | None = None
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """A unique name of this connection."""
+        if self._id is None:
+            with _id_lock:
+                self._id = self._id or str(uuid.uuid4())
+        return self._id
 
     def __repr__(self) -> str:
         state = "open" if self.connected else "not open"

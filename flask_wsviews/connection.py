@@ -23,7 +23,15 @@ from websockets.frames import Close, Frame, Opcode
 
 from .config import Settings
 from .exceptions import ConnectionClosed, check_close
-from .framing import apply_mask, payload_of, plain_binary_size, plain_frame, read_plain
+from .framing import (
+    apply_mask,
+    close_frame,
+    payload_of,
+    plain_binary_size,
+    plain_frame,
+    read_close,
+    read_plain,
+)
 from .typing import Message, Sendable
 
 NO_STATUS = 1005
@@ -195,6 +203,10 @@ class Connection:
             if self.takes_plain and self._is_between_messages:
                 data = self._take_plain(data)
                 if not data:
+                    return
+                close = read_close(data)
+                if close is not None:
+                    self._end(_Ending(close, now, peer_closed=True))
                     return
             self._buffer += data
             if not self._awaited:
@@ -512,8 +524,7 @@ class Connection:
         self.state = State.CLOSED
 
     def _send_close(self, close: Close) -> None:
-        payload = b"" if close.code == NO_STATUS else close.serialize()
-        self._queue(Frame(Opcode.CLOSE, payload).serialize(mask=False))
+        self._queue(close_frame(None if close.code == NO_STATUS else close))
 
     def _stop_listening(self) -> None:
         self._listening = False

@@ -1,4 +1,4 @@
-"""The frames that nearly all messages are made of, without the machinery that the others need.
+"""The frames that nearly all messages, and ends, are made of, without what the others need.
 
 A *plain* frame is a whole message, text or binary, without reserved bits. Anything else, right or
 wrong, is left to ``websockets``, which reads the same bytes then.
@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from struct import Struct
 
-from websockets.frames import Opcode
+from websockets.frames import Close, Opcode
 
 from .typing import Message, Sendable
 
-__all__ = ["apply_mask", "payload_of", "plain_binary_size", "plain_frame", "read_plain"]
+__all__ = [
+    "apply_mask",
+    "close_frame",
+    "payload_of",
+    "plain_binary_size",
+    "plain_frame",
+    "read_close",
+    "read_plain",
+]
 
 try:
     from websockets.speedups import apply_mask
@@ -24,6 +32,7 @@ FIN = 0x80
 MASK = 0x80
 TEXT = FIN | Opcode.TEXT
 BINARY = FIN | Opcode.BINARY
+CLOSE = FIN | Opcode.CLOSE
 LENGTH_16, LENGTH_64 = 126, 127
 
 _unpack_16 = Struct("!H").unpack_from
@@ -66,6 +75,30 @@ def read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
         messages.append(payload.decode() if first == TEXT else payload)
         position = end
     return position
+
+
+def read_close(data: bytes) -> Close | None:
+    """Read *data* if it is one close frame, and nothing else.
+
+    :raises ProtocolError: if it has a code that can't be sent (RFC 6455 7.4).
+    :raises UnicodeDecodeError: if its reason isn't UTF-8.
+    """
+    if len(data) < 6 or data[0] != CLOSE:
+        return None
+    length = data[1] - MASK
+    if length >= LENGTH_16 or len(data) != 6 + length:
+        return None
+    close: Close = Close.parse(apply_mask(data[6:], data[2:6]))
+    return close
+
+
+def close_frame(close: Close | None) -> bytes:
+    """A close frame as a server sends it.
+
+    :param close: its code and reason; ``None`` for a frame without.
+    """
+    payload = b"" if close is None else close.serialize()
+    return bytes((CLOSE, len(payload))) + payload
 
 
 def plain_binary_size(data: bytes, limit: int | None) -> int:

@@ -72,12 +72,12 @@ class Offer:
 
 def asks_for_websocket(environ: Environ) -> bool:
     """Whether a request has ``websocket`` among the protocols that it wants to upgrade to."""
-    return "websocket" in _tokens(environ.get("HTTP_UPGRADE"))
+    return _has_token(environ.get("HTTP_UPGRADE"), "websocket")
 
 
 def is_handshake(environ: Environ) -> bool:
     """Whether a request means to become a WebSocket: both header fields are token lists."""
-    return asks_for_websocket(environ) and "upgrade" in _tokens(environ.get("HTTP_CONNECTION"))
+    return asks_for_websocket(environ) and _has_token(environ.get("HTTP_CONNECTION"), "upgrade")
 
 
 def check_request(environ: Environ) -> Offer:
@@ -105,13 +105,14 @@ def check_request(environ: Environ) -> Offer:
         nonce = b""
     if len(nonce) != 16:
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64.")
-    try:
-        subprotocols = parse_subprotocol(environ["HTTP_SEC_WEBSOCKET_PROTOCOL"])
-    except KeyError:
-        subprotocols = []
-    except InvalidHeader as error:
-        raise BadRequest("Sec-WebSocket-Protocol is not a list of tokens.") from error
-    return Offer(key, tuple(subprotocols), environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
+    subprotocols: tuple[str, ...] = ()
+    offered = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL")
+    if offered is not None:
+        try:
+            subprotocols = tuple(parse_subprotocol(offered))
+        except InvalidHeader as error:
+            raise BadRequest("Sec-WebSocket-Protocol is not a list of tokens.") from error
+    return Offer(key, subprotocols, environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
 
 
 def check_origin(environ: Environ, own: str, *allowed: frozenset[str] | str) -> None:
@@ -194,10 +195,16 @@ def response_fields(
     fields += [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
     for field in fields:
         text = ": ".join(field)
-        if not _LINE_BREAKS.isdisjoint(text):
-            raise ValueError(f"a header can't contain a line break: {text!r}")
-        text.encode("latin-1")
+        # What is printable has no line break.
+        if not (text.isascii() and text.isprintable()):
+            _check_field(text)
     return fields
+
+
+def _check_field(text: str) -> None:
+    if not _LINE_BREAKS.isdisjoint(text):
+        raise ValueError(f"a header can't contain a line break: {text!r}")
+    text.encode("latin-1")
 
 
 def serialize_response(fields: Iterable[tuple[str, str]]) -> bytes:
@@ -206,5 +213,8 @@ def serialize_response(fields: Iterable[tuple[str, str]]) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {STATUS}", *lines, "", ""]).encode("latin-1")
 
 
-def _tokens(header: str | None) -> list[str]:
-    return [token.strip().lower() for token in (header or "").split(",")]
+def _has_token(header: str | None, token: str) -> bool:
+    if not header:
+        return False
+    header = header.lower()
+    return header == token or token in [one.strip() for one in header.split(",")]

@@ -62,6 +62,13 @@ class Upgrade(Response):
     default_status = 101
     default_mimetype = None
 
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333): the 101 has no body, nor anything to work out for one."""
+        if self.status_code != 101:
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return ClosingIterator((), self.close)
+
 
 class WebSocketMiddleware:
     """Wraps ``app.wsgi_app``: lets pages through untouched, takes accepted handshakes over.
@@ -179,12 +186,13 @@ class Upgrader:
         kept = Handshake.current()
         request = kept.request
         offer = handshake.check_request(request.environ)
-        handshake.check_origin(
-            request.environ,
-            f"{request.scheme}://{request.host}",
-            settings.allowed_origins,
-            origins("allowed_origins", view.allowed_origins),
-        )
+        if "HTTP_ORIGIN" in request.environ:
+            handshake.check_origin(
+                request.environ,
+                f"{request.scheme}://{request.host}",
+                settings.allowed_origins,
+                origins("allowed_origins", view.allowed_origins),
+            )
         check_server(request.environ)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(
             offer, settings, view.compression
@@ -224,8 +232,8 @@ class Upgrader:
         limit = settings.max_connections or engine.max_connections
         if limit is not None and engine.connections >= limit:
             raise ServiceUnavailable("This worker has no room for another WebSocket.")
-        address, most = request.remote_addr, settings.max_connections_per_address
-        if most is not None and address:
+        most = settings.max_connections_per_address
+        if most is not None and (address := request.remote_addr):
             if not self._middleware.addresses.enter(address, most):
                 raise TooManyRequests("There are too many WebSockets from this address.")
             self._address = address

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import request
@@ -288,7 +288,8 @@ class WebSocketView(View):
     @property
     def is_async(self) -> bool:
         """Whether any of its hooks and handlers is ``async def``."""
-        return any(is_coroutine_function(getattr(self, name)) for name in _hooks_of(self))
+        # A hook may be an attribute of the instance.
+        return _has_coroutines(self) if vars(self) else _has_coroutines_of_class(type(self))
 
     @property
     def _opening_hook(self) -> Callable[..., Any]:
@@ -471,6 +472,14 @@ def _hooks_of(view: WebSocketView | type[WebSocketView]) -> Iterator[str]:
     yield from HOOKS
     for handler in view.protocol.handlers.values():
         yield handler.name
+
+
+def _has_coroutines(view: WebSocketView | type[WebSocketView]) -> bool:
+    return any(is_coroutine_function(getattr(view, name)) for name in _hooks_of(view))
+
+
+# Asked for at each handshake.
+_has_coroutines_of_class: Callable[[Any], bool] = lru_cache(maxsize=1024)(_has_coroutines)
 
 
 def coroutine_handlers(view: Callable[..., Any]) -> list[str]:

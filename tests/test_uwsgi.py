@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import servers
@@ -20,6 +22,7 @@ from websockets.frames import Opcode
 from websockets.sync.client import connect
 
 from flask_wsviews.config import Settings
+from flask_wsviews.engines.blocking import SPARE_THREADS
 
 HAS_TLS = b"--https-socket" in subprocess.run([BIN / "uwsgi", "--help"], capture_output=True).stdout
 
@@ -105,6 +108,9 @@ def test_a_thousand_connections_leave_nothing_behind(pool, mode):
     if "asyncio" in mode:
         # The pool of hook threads grows to its limit when hooks happen to overlap.
         before["threads"] += Settings().threads
+    elif mode == "uwsgi-threads":
+        # So do those that wait for connections.
+        before["threads"] += SPARE_THREADS
     connect_some(1000)
 
     def is_as_before() -> bool:
@@ -300,6 +306,25 @@ def test_flask_routes_lists_websocket_rules():
     ).stdout
     assert "views.All" in listed
     assert "/views/all/<name>" in listed
+
+
+def test_gevents_loop_watches_no_descriptor_that_is_closed(pool):
+    server = pool.get("uwsgi-gevent")
+    process = Path(f"/proc/{json.loads(server.get('/process'))['pid']}")
+
+    def watched() -> set[str]:
+        listing = ""
+        for one in process.glob("fdinfo/*"):
+            # It may be closed meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                listing += one.read_text()
+        return set(re.findall(r"^tfd:\s*(\d+)", listing, re.MULTILINE))
+
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(RawClient(server).open("/echo"))
+        poll(lambda: len(watched()) >= 5)
+        poll(lambda: all((process / "fd" / number).is_symlink() for number in watched()))
 
 
 def test_a_worker_without_descriptors_refuses_and_recovers(tmp_path):

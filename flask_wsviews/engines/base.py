@@ -411,6 +411,8 @@ class Driver(ABC):
 
     def _shutdown(self) -> None:
         """Tell the peer that nothing more will be written."""
+        if self._shut:
+            return
         self._shut = True
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -440,9 +442,11 @@ class Driver(ABC):
 
     def _release(self) -> None:
         """Close the socket; whoever still polls it is woken first."""
+        is_over = self._shut and self._at_eof
         self.connection.abort()
         self._released = True
-        self._cut()
+        if not is_over:
+            self._cut()
         self._transport.release()
 
     def _tell_of_release(self) -> None:

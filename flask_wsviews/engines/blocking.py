@@ -2,7 +2,8 @@
 
 Where the server gives the connection up the thread is one of our own: a request of uWSGI's that
 lasted as long would keep pages waiting for its thread, be killed by harakiri, and keep uWSGI from
-calling its exit hook. Other servers hold the request, and the connection has its thread.
+calling its exit hook. A few threads are kept for the connections to come. Other servers hold the
+request, and the connection has its thread.
 
 The thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
 thread per worker, answers and sends Pings, and writes what others have queued.
@@ -20,6 +21,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from time import monotonic
 
 from ..connection import Connection, PreparedMessage, State
@@ -27,6 +30,7 @@ from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi
 from .base import LINGER, Driver, Engine, time_left
+from .threads import Threads
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -39,6 +43,9 @@ LONGEST_POLL = 3600.0
 # The keeper's pace, in seconds, while there are connections.
 KEEPER_INTERVAL = 0.25
 
+# How many threads wait for new connections, rather than end with theirs.
+SPARE_THREADS = 32
+
 
 class BlockingEngine(Engine):
     """One thread per connection: our own under uWSGI, else gunicorn's or Werkzeug's."""
@@ -49,6 +56,7 @@ class BlockingEngine(Engine):
     def __init__(self) -> None:
         super().__init__()
         self._keeper: Keeper | None = None
+        self._threads = _connection_threads()
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -84,13 +92,10 @@ class BlockingEngine(Engine):
             self._run(transport, connection, conversation)
             return
         context = contextvars.copy_context()
-        arguments = (self._run, transport, connection, conversation)
-        # A daemon, since uWSGI gives a worker that ends no other way to leave a busy hook behind.
-        thread = threading.Thread(
-            target=context.run, args=arguments, name="wsviews-connection", daemon=True
-        )
+        run = partial(context.run, self._run, transport, connection, conversation)
+        self._the_keeper()
         try:
-            thread.start()
+            self._threads.call(run)
         except RuntimeError:
             logger.warning("no thread can be started: a WebSocket keeps that of its request")
             self._run(transport, connection, conversation)
@@ -110,6 +115,7 @@ class BlockingEngine(Engine):
         with self._lock:
             keeper, self._keeper = self._keeper, None
         if keeper is not None:
+            self._threads.close()
             keeper.stop()
 
     def _pause(self, seconds: float) -> None:
@@ -120,6 +126,7 @@ class BlockingEngine(Engine):
         with self._lock:
             if self._keeper is None or self._keeper.pid != os.getpid():
                 self._keeper = Keeper()
+                self._threads = _connection_threads()
             return self._keeper
 
 
@@ -381,6 +388,11 @@ class _Poller:
         return self._poll
 
 
+def _connection_threads() -> Threads:
+    # Daemons, since uWSGI gives a worker that ends no other way to leave a busy hook behind.
+    return Threads(inf, "wsviews-connection", spare=SPARE_THREADS)
+
+
 class Keeper:
     """Looks after the connections of this worker whose threads are busy elsewhere."""
 
@@ -391,6 +403,7 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, BlockingDriver] = {}
         self._is_over = False
+        self._is_asleep = False  # until it is woken, as there are no connections
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
@@ -407,9 +420,9 @@ class Keeper:
     def add(self, driver: BlockingDriver) -> None:
         """Begin to look after *driver*."""
         with self._lock:
-            was_idle = not self._drivers
+            was_asleep, self._is_asleep = self._is_asleep, False
             self._drivers.add(driver)
-        if was_idle:
+        if was_asleep:
             self._wake()
 
     def remove(self, driver: BlockingDriver) -> None:
@@ -428,10 +441,15 @@ class Keeper:
                 )
 
     def _run(self) -> None:
+        had_drivers = False
         while not self._is_over:
             with self._lock:
                 drivers = list(self._drivers)
-            for key, _ in self._selector.select(KEEPER_INTERVAL if drivers else None):
+                # Not at once: connections that come one after the other would each wake it.
+                self._is_asleep = not drivers and not had_drivers
+                had_drivers = bool(drivers)
+                timeout = None if self._is_asleep else KEEPER_INTERVAL
+            for key, _ in self._selector.select(timeout):
                 if key.data is None:
                     self._drain_wake_ups()
                 else:

@@ -1,14 +1,19 @@
-"""Threads for plain handlers on asyncio."""
+"""Threads that are used again, for connections and for plain handlers on asyncio."""
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from math import inf
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger("flask_wsviews")
 
 
 class Threads:
@@ -20,31 +25,63 @@ class Threads:
     :param limit: how many there may be.
     :param name: what they are called.
     :param prepare: each of them calls it once, first.
+    :param spare: how many may wait for work; others end when they have none.
     """
 
-    def __init__(self, limit: int, name: str, prepare: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        limit: float,
+        name: str,
+        prepare: Callable[[], object] | None = None,
+        spare: float = inf,
+    ) -> None:
         self._limit = limit
         self._name = name
         self._prepare = prepare
+        self._spare = spare
+        self._numbers = itertools.count(1)
         self._count = 0
-        self._idle = 0
+        self._idle = 0  # threads that wait for work, or less than none: work that waits for them
         self._lock = threading.Lock()
-        self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Call *function* in a thread as soon as one is free."""
         future: Future[T] = Future()
-        self._work.put((function, future))
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-                return future
-            if self._count == self._limit:
-                return future
-            self._count += 1
-            number = self._count
-        threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
+
+        def fulfil() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.call(fulfil)
         return future
+
+    def call(self, function: Callable[[], object]) -> None:
+        """As :meth:`submit`, where nobody waits for the end.
+
+        :raises RuntimeError: if it takes another thread, and none can be started.
+        """
+        with self._lock:
+            must_start = self._idle <= 0 and self._count < self._limit
+            if must_start:
+                self._count += 1
+            else:
+                self._idle -= 1
+        if must_start:
+            self._start()
+        # Not as the argument of a thread, which would keep it.
+        self._work.put(function)
+
+    def _start(self) -> None:
+        name = f"{self._name}-{next(self._numbers)}"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._count -= 1
+            raise
 
     def close(self) -> None:
         """End the threads, once they have done what there is."""
@@ -55,17 +92,15 @@ class Threads:
     def _run(self) -> None:
         if self._prepare is not None:
             self._prepare()
-        while True:
-            work = self._work.get()
-            if work is None:
-                return
-            function, future = work
-            del work
+        while (function := self._work.get()) is not None:
             try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
+                function()
+            except BaseException:
+                logger.exception("the work of a thread failed")
             # Nothing of this call is kept until the next one.
-            del function, future
+            del function
             with self._lock:
+                if self._idle >= self._spare:
+                    self._count -= 1
+                    return
                 self._idle += 1

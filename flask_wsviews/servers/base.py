@@ -61,7 +61,7 @@ def duplicate(fd: int) -> socket.socket:
     own = os.dup(fd)
     try:
         # The plain class even where gevent has replaced socket.socket: engines do the waiting.
-        sock = _socket.socket(fileno=own)
+        sock = _socket.socket(-1, socket.SOCK_STREAM, 0, own)
     except OSError:
         os.close(own)
         raise

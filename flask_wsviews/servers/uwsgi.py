@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -62,6 +63,8 @@ class Transport:
 
     def detach(self) -> None:
         """Make uWSGI forget the connection; the duplicate keeps it open."""
+        if uwsgi.loop == b"gevent":
+            _watched.forget(uwsgi.connection_fd())
         uwsgi.disconnect()
 
     def release(self) -> None:
@@ -71,6 +74,43 @@ class Transport:
     def finish(self, start_response: StartResponse) -> Iterable[bytes]:
         """Nothing: the response went out when the connection was opened."""
         return []
+
+
+class _Watched:
+    """What the kernel watches for gevent's loop."""
+
+    def __init__(self) -> None:
+        self._epoll: Any = None
+
+    def forget(self, fd: int) -> None:
+        """Watch a descriptor no more that uWSGI is about to close.
+
+        The loop leaves that to the kernel, which watches on as our duplicate keeps the stream open.
+        At the first event of a descriptor that is gone the loop would begin anew, with all
+        connections.
+        """
+        try:
+            self._epoll.unregister(fd)
+        except (AttributeError, OSError):
+            # The first one, or the loop has begun anew.
+            self._epoll = self._open()
+            with contextlib.suppress(AttributeError, OSError):
+                self._epoll.unregister(fd)
+
+    @staticmethod
+    def _open() -> Any:
+        from gevent import get_hub, monkey
+
+        loop: Any = get_hub().loop
+        if getattr(loop, "backend", None) != "epoll":
+            return None
+        with contextlib.suppress(OSError):
+            # A duplicate, since the object closes what it has.
+            return monkey.get_original("select", "epoll").fromfd(os.dup(loop.fileno()))
+        return None
+
+
+_watched = _Watched()
 
 
 def take_socket(environ: Environ) -> Transport:

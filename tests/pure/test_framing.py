@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close, Frame, Opcode
 
 from flask_wsviews.config import Settings
 from flask_wsviews.connection import Connection, State
-from flask_wsviews.framing import payload_of, plain_binary_size, plain_frame, read_plain
+from flask_wsviews.framing import (
+    close_frame,
+    payload_of,
+    plain_binary_size,
+    plain_frame,
+    read_close,
+    read_plain,
+)
 
 from .helpers import binary, bounded, close, frame, more, ping, pong, text
 
@@ -35,6 +43,39 @@ def test_what_bytes_may_be() -> None:
         assert payload_of(message) == (Opcode.BINARY, b"ab")
     with pytest.raises(TypeError, match=r"not int; send_json\(\) takes objects"):
         plain_frame(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1000, ""), (1001, "bye"), (4999, "ü" * 61 + "x"), (1005, "")]
+)
+def test_close_frames(code: int, reason: str) -> None:
+    assert read_close(close(code, reason) if code != 1005 else frame(8, b"")) == Close(code, reason)
+    payload = b"" if code == 1005 else Close(code, reason).serialize()
+    written = close_frame(None if code == 1005 else Close(code, reason))
+    assert written == Frame(Opcode.CLOSE, payload).serialize(mask=False)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        close(1000)[:-1],
+        close(1000) + b"x",
+        ping(b"x"),
+        frame(8, b"x" * 126),
+        frame(8, b"", rsv=4),
+        frame(8, b"", masked=False) + b"....",
+    ],
+)
+def test_what_is_no_close_frame_is_left(other: bytes) -> None:
+    assert read_close(other) is None
+
+
+def test_bad_close_frames() -> None:
+    with pytest.raises(ProtocolError):
+        read_close(frame(8, b"\x03"))
+    with pytest.raises(UnicodeDecodeError):
+        read_close(frame(8, b"\x03\xe8\xff"))
 
 
 @pytest.mark.parametrize(

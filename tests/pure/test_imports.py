@@ -238,7 +238,8 @@ def test_who_may_import_websockets(module: str) -> None:
 
 @every_module
 def test_who_may_import_gevent(module: str) -> None:
-    allowed = module in ("engines.gevent", "engines.auto")
+    # The last for uWSGI's gevent loop, and only there.
+    allowed = module in ("engines.gevent", "engines.auto", "servers.uwsgi")
     assert allowed or "gevent" not in libraries(module)
     for found in imports_of(module):
         # Requests are greenlets under uWSGI's asyncio loop, and only there is it needed.

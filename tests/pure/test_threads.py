@@ -1,4 +1,4 @@
-"""The threads of plain handlers on asyncio: they last as long as the process of a test."""
+"""Threads that are used again: they last as long as the process of a test."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from math import inf
 
 import pytest
+from servers import poll
 
 from flask_wsviews.engines.threads import Threads
 
@@ -26,6 +28,7 @@ def threads_are_made_when_needed_and_used_again() -> None:
 
 def there_are_never_more_than_the_limit_and_nothing_is_lost() -> None:
     import threading
+    import time
 
     from flask_wsviews.engines.threads import Threads
 
@@ -39,6 +42,9 @@ def there_are_never_more_than_the_limit_and_nothing_is_lost() -> None:
         return number
 
     futures = [threads.submit(lambda number=number: work(number)) for number in range(50)]
+    deadline = time.monotonic() + 10
+    while len(running) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
     gate.set()
     assert [future.result(10) for future in futures] == list(range(50))
     assert running == {"test-1", "test-2", "test-3"}, running
@@ -52,6 +58,21 @@ def what_is_raised_arrives() -> None:
     error = threads.submit(lambda: {}["gone"]).exception(10)
     assert isinstance(error, KeyError), error
     assert threads.submit(lambda: 1).result(10) == 1
+
+
+def what_fails_unseen_is_logged_and_costs_no_thread() -> None:
+    import logging
+
+    from flask_wsviews.engines.threads import Threads
+
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("flask_wsviews").addHandler(handler)
+    threads = Threads(1, "test")
+    threads.call(lambda: {}["gone"])
+    assert threads.submit(lambda: 1).result(10) == 1
+    assert messages == ["the work of a thread failed"], messages
 
 
 def a_waiting_handler_does_not_hold_up_the_end_of_the_process() -> None:
@@ -68,6 +89,7 @@ def a_waiting_handler_does_not_hold_up_the_end_of_the_process() -> None:
         threads_are_made_when_needed_and_used_again,
         there_are_never_more_than_the_limit_and_nothing_is_lost,
         what_is_raised_arrives,
+        what_fails_unseen_is_logged_and_costs_no_thread,
         a_waiting_handler_does_not_hold_up_the_end_of_the_process,
     ],
 )
@@ -82,3 +104,37 @@ def test_closed_threads_finish_what_there_is() -> None:
     threads.close()
     assert all(future.result(10) for future in futures)
     # The leak detector sees that they end.
+
+
+def test_spare_threads_are_kept_and_others_end() -> None:
+    threads = Threads(inf, "spare", spare=2)
+    gate = threading.Event()
+    met = threading.Barrier(6)
+
+    def work() -> threading.Thread:
+        met.wait(10)
+        gate.wait(10)
+        return threading.current_thread()
+
+    futures = [threads.submit(work) for _ in range(5)]
+    met.wait(10)
+    gate.set()
+    runners = {future.result(10) for future in futures}
+    assert len(runners) == 5
+    assert poll(lambda: sum(runner.is_alive() for runner in runners) == 2)
+    assert threads.submit(threading.current_thread).result(10) in runners
+    threads.close()
+    assert poll(lambda: not any(runner.is_alive() for runner in runners))
+
+
+def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    threads = Threads(1, "late")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            threads.call(dict)
+    assert threads.submit(lambda: 1).result(10) == 1
+    threads.close()
