@@ -22,6 +22,7 @@ from werkzeug.datastructures import Headers
 
 from .connection import State
 from .exceptions import ConnectionClosed, InvalidMessage, check_close
+from .groups.membership import Membership
 from .groups.outcome import Outcome
 from .messages import ErrorMessage, Handler, Protocol
 from .observers import Observer, Traffic, tell
@@ -35,16 +36,17 @@ _id_lock = threading.Lock()
 
 # Made once: a schema copies its fields.
 _ERROR_SCHEMA: Schema = ErrorMessage()
+_ANY_MESSAGES = Protocol()
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from .engines import Driver
     from .engines.asyncio import AsyncioDriver, Drained
-    from .groups import Joined
-    from .groups.membership import Membership
+    from .groups import Groups, Joined
     from .groups.service import GroupOptions
     from .rate_limits import Meter
+    from .views import WebSocketView
 
 
 class WebSocketClient:
@@ -60,22 +62,16 @@ class WebSocketClient:
     #: The application that serves it.
     app: Flask
 
-    # What groups need of the application and the view.
-    _new_membership: Callable[[], Membership] | None
-    _group_options: Callable[[str], GroupOptions]
-
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
         self.environ = environ
         self.timeout = timeout
         #: The endpoint of its rule.
         self.endpoint = ""
-        #: Headers to add to the 101; ``on_handshake`` may fill them.
-        self.response_headers = Headers()
         #: What the view's ``query_schema`` has loaded of the URL's query.
         self.query: Any = None
         #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
         self.headers: Any = None
-        self._protocol = Protocol()
+        self._protocol = _ANY_MESSAGES
         self._error_schema = _ERROR_SCHEMA
         self._loads_messages = False  # in receive(), for a function route
         self._watchers: Sequence[Observer] = ()  # of its messages
@@ -84,6 +80,10 @@ class WebSocketClient:
         self._driver: Driver | None = None
         self._offered: tuple[str, ...] = ()
         self._subprotocol: str | None = None
+        self._response_headers: Headers | None = None
+        # What groups need of the application and the view, until it has left them.
+        self._groups: Groups | None = None
+        self._view: WebSocketView | None = None
         self._membership: Membership | None = None
         self._id: str | None = None
 
@@ -94,6 +94,13 @@ class WebSocketClient:
             with _id_lock:
                 self._id = self._id or str(uuid.uuid4())
         return self._id
+
+    @property
+    def response_headers(self) -> Headers:
+        """Headers to add to the 101; ``on_handshake`` may fill them."""
+        if self._response_headers is None:
+            self._response_headers = Headers()
+        return self._response_headers
 
     def __repr__(self) -> str:
         state = "open" if self.connected else "not open"
@@ -245,17 +252,21 @@ class WebSocketClient:
     def _the_membership(self) -> Membership:
         if self._membership is None:
             connection = self._opened().connection
-            if self._new_membership is None:
+            if self._groups is None or self._view is None:
                 raise connection.closed_error()
-            self._membership = self._new_membership()
+            self._membership = Membership(self._groups, self, self._view)
         return self._membership
+
+    def _group_options(self, group: str) -> GroupOptions:
+        assert self._groups is not None
+        return self._groups.options_of(group)
 
     def _leave_groups(self) -> None:
         membership, self._membership = self._membership, None
         if membership is not None:
             membership.end()
         # Who keeps a client after its end shall not keep its view with it.
-        self._new_membership = None
+        self._groups = self._view = None
 
     # -- closing --------------------------------------------------------------------------------
 

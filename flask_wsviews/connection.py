@@ -143,13 +143,13 @@ class Connection:
         self._extensions = tuple(extensions)
         # What came in: bytes of an unfinished frame, of an unfinished message, whole messages.
         self._buffer = bytearray()
-        self._frame_reads: list[bytes] = []
+        self._frame_reads: tuple[bytes, ...] = ()
         self._checked = 0
         self._awaited = 0  # the size of the plain frame that has begun, if one has
         # Made when it is needed: plain frames go another way.
         self._parser: Generator[None, None, Frame] | None = None
         self._opcode: Opcode | None = None
-        self._pieces: list[str | bytes] = []
+        self._pieces: list[str | bytes] | None = None
         # Made when it is needed, as most texts are whole.
         self._decoder: codecs.IncrementalDecoder | None = None
         self._message_size = 0
@@ -529,7 +529,7 @@ class Connection:
     def _stop_listening(self) -> None:
         self._listening = False
         self._buffer.clear()
-        self._pieces.clear()
+        self._pieces = None
 
     # -- frames ---------------------------------------------------------------------------------
 
@@ -553,7 +553,7 @@ class Connection:
         if not self._frame_reads and data[0] & 0x08 and data[1] & 0x7F > MAX_CONTROL_PAYLOAD:
             # RFC 6455 5.5; it isn't a matter of our limits, nor worth waiting for its payload.
             raise ProtocolError("control frame too long")
-        self._frame_reads.append(data)
+        self._frame_reads = (*self._frame_reads, data)
         return data
 
     @property
@@ -611,7 +611,7 @@ class Connection:
                 self._renew_inflaters()
                 self._take_frame(stop.value, now)
                 self._parser = None
-                self._frame_reads.clear()
+                self._frame_reads = ()
                 self._checked = 0
             else:
                 self._check_partial_text()
@@ -675,18 +675,18 @@ class Connection:
         if self._opcode is Opcode.TEXT:
             self._decode(frame.data[self._checked :], final=frame.fin)
         elif frame.data:
-            self._pieces.append(bytes(frame.data))
+            self._keep(bytes(frame.data))
         if frame.fin:
             self._take_message()
 
     def _take_message(self) -> None:
-        pieces = self._pieces
+        pieces = self._pieces or ()
         message: Message
         if self._opcode is Opcode.TEXT:
             message = pieces[0] if len(pieces) == 1 else "".join(pieces)  # type: ignore[arg-type]
         else:
             message = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[arg-type]
-        self._pieces = []
+        self._pieces = None
         self._opcode = None
         self._message_size = 0
         self._fragments = 0
@@ -699,9 +699,14 @@ class Connection:
         else:
             text = self._decode_part(bytes(data), final=final)
         if text:
-            self._pieces.append(text)
+            self._keep(text)
         if final:
             self._decoder = None
+
+    def _keep(self, piece: str | bytes) -> None:
+        if self._pieces is None:
+            self._pieces = []
+        self._pieces.append(piece)
 
     def _decode_part(self, data: bytes, *, final: bool = False) -> str:
         if self._decoder is None:
@@ -739,7 +744,7 @@ class Connection:
         text = self._decode_part(apply_mask(masked, mask[turn:] + mask[:turn]))
         self._checked += len(masked)
         if text:
-            self._pieces.append(text)
+            self._keep(text)
 
     @property
     def _message_compressed(self) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import Response, current_app, request
 from flask.typing import ResponseReturnValue
@@ -16,6 +16,7 @@ from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
+from .accepted import Accepted
 from .addresses import Addresses
 from .bindings import load_headers, load_query
 from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
@@ -24,17 +25,15 @@ from .connection import Connection
 from .context import Handshake
 from .dispatcher import Dispatcher
 from .groups import Groups
-from .groups.membership import Membership
-from .observers import Observer, Summary, tell
+from .observers import Observer, tell
 from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
-from .typing import AsyncDriver, Environ
+from .typing import Environ
 from .views import TIME_LIMITS, UPGRADER, WebSocketView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-    from .engines import Driver
     from .extension import WebSocket
 
 
@@ -46,9 +45,6 @@ RATE_LIMITS = "wsviews.rate_limits"
 
 #: For a client that comes too late.
 ENDING = "This worker is about to end; please try again."
-
-#: How a connection ended of which nothing is known (RFC 6455 7.1.5).
-ABNORMAL = 1006
 
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
@@ -88,6 +84,7 @@ class WebSocketMiddleware:
         self.addresses = Addresses()
         #: What watches its application's connections, besides those of the extension.
         self.observers: tuple[Observer, ...] = ()
+        self._all_observers: tuple[Observer, ...] = ()
         #: The groups of its application, from the first handshake on.
         self.groups: Groups | None = None
 
@@ -102,19 +99,23 @@ class WebSocketMiddleware:
         upgrader = Upgrader(self)
         environ[UPGRADER] = upgrader
         answer = _Answer(upgrader, start_response)
-        opened = False
         try:
             body = answer.collect(self.wsgi_app(environ, answer.start_response))
             if body is None:
                 body = upgrader.take_over(environ, answer.headers, answer.send)
-                opened = upgrader.opened
             if answer.status not in (None, 101):
                 status = answer.status
                 tell(upgrader.observers, lambda observer: observer.rejected(environ, status))
             return body
         finally:
-            if not opened:
-                upgrader.give_back()
+            upgrader.give_back()
+
+    def all_observers(self) -> tuple[Observer, ...]:
+        """What watches this application's connections; the same object while they stay."""
+        every = (*self.observers, *self.websocket.observers)
+        if every != self._all_observers:
+            self._all_observers = every
+        return self._all_observers
 
     def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
         """The class of the client object that *view* gets."""
@@ -167,13 +168,10 @@ class Upgrader:
     def __init__(self, middleware: WebSocketMiddleware) -> None:
         self._middleware = middleware
         self.accepted = False
-        #: Whether the connection was opened, so that its conversation will end.
-        self.opened = False
         self._address: str | None = None
         self._rates: list[tuple[int, float, str]] = []
         #: Are told of this handshake, and of its connection.
-        self.observers = (*middleware.observers, *middleware.websocket.observers)
-        self._opened_at = 0.0
+        self.observers = middleware.all_observers()
 
     def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
         """Check the handshake for *view* and answer it, within Flask's request.
@@ -203,8 +201,7 @@ class Upgrader:
         client.endpoint = request.endpoint or ""
         groups: Groups = kept.app.extensions[GROUPS]
         self._middleware.groups = groups
-        client._new_membership = partial(Membership, groups, client, view)
-        client._group_options = groups.options_of
+        client._groups, client._view = groups, view
         client._offered = offer.subprotocols
         client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
         client._protocol = view.protocol
@@ -219,11 +216,11 @@ class Upgrader:
             return refusal
         self._settings, self._offer, self._client = _settings_of(view, settings), offer, client
         self._limit_rate(view, view_args, settings)
-        client._watchers = [one for one in self.observers if one.watches_messages]
+        client._watchers = tuple(one for one in self.observers if one.watches_messages)
         self._dispatcher = Dispatcher(kept, view, view_args, client, self.observers)
         self._request = request
         self.accepted = True
-        return Upgrade(headers=client.response_headers)
+        return Upgrade(headers=client._response_headers)
 
     def _check_room(self, settings: Settings) -> None:
         engine = self._middleware.websocket.engine
@@ -239,7 +236,7 @@ class Upgrader:
             self._address = address
 
     def give_back(self) -> None:
-        """Count the connection no more."""
+        """Count the connection no more, unless it was opened: then its end will do it."""
         address, self._address = self._address, None
         if address is not None:
             self._middleware.addresses.leave(address)
@@ -292,48 +289,19 @@ class Upgrader:
         del environ[UPGRADER]
         # Werkzeug keeps the stream that it has made of the server's input.
         self._request.__dict__.pop("stream", None)
-        self._opened_at = monotonic()
         connection = Connection(
             self._settings,
-            self._opened_at,
+            monotonic(),
             preface=preface,
             extensions=self._extensions,
             rates=self._rates,
         )
-        self.opened = True
-        engine.serve(transport, connection, self)
+        client, self._client._response_headers = self._client, None
+        address, self._address = self._address, None
+        leave = None if address is None else partial(self._middleware.addresses.leave, address)
+        accepted = Accepted(client, self._dispatcher, self._request, self.observers, leave)
+        engine.serve(transport, connection, accepted)
         return transport.finish(start_response)
-
-    def converse(self, driver: Driver) -> bool:
-        """See :meth:`Conversation.converse`."""
-        if self._client._driver is None:
-            self._begin(driver)
-        return self._dispatcher.converse(driver)
-
-    def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, bool]:
-        """See :meth:`Conversation.converse_async`."""
-        if self._client._driver is None:
-            self._begin(cast("Driver", driver))
-        return self._dispatcher.converse_async(driver)
-
-    def _begin(self, driver: Driver) -> None:
-        self._client._driver = driver
-        tell(self.observers, lambda observer: observer.connected(self._client))
-
-    def released(self) -> None:
-        """See :meth:`Conversation.released`."""
-        self.give_back()
-        client = self._client
-        summary = Summary(
-            endpoint=client.endpoint,
-            path=self._request.path,
-            remote_addr=self._request.remote_addr,
-            duration=monotonic() - self._opened_at,
-            close_code=client.close_code or ABNORMAL,
-            close_reason=client.close_reason or "",
-            traffic=client.traffic,
-        )
-        tell(self.observers, lambda observer: observer.disconnected(client, summary))
 
 
 class _Answer:

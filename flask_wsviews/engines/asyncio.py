@@ -16,7 +16,7 @@ import time
 from asyncio import current_task
 from asyncio.tasks import _enter_task as enter_task
 from asyncio.tasks import _leave_task as leave_task
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
@@ -244,8 +244,8 @@ class AsyncioDriver(LoopDriver):
         self._turn: Turn | None = None
         self._hook_thread: int | None = None
         self._receiver: asyncio.Future[None] | None = None
-        self._senders: list[asyncio.Future[None]] = []
-        self._drained = Drained(self)
+        self._senders: Sequence[asyncio.Future[None]] = ()
+        self._drained: Drained | None = None
         self._unawaited = 0  # bytes that the owner has queued since it last waited
         self._settle()
 
@@ -330,7 +330,7 @@ class AsyncioDriver(LoopDriver):
             self._queue_unawaited(message)
         else:
             self._send_from_outside(message)
-        return self._drained
+        return self._drained or self._make_drained()
 
     def _queue_unawaited(self, message: Sendable) -> None:
         """Queue for the owner, which may await it, or send on and on to a client that is slow."""
@@ -346,10 +346,14 @@ class AsyncioDriver(LoopDriver):
         if waiting and self._unawaited > connection.settings.max_send_buffer:
             self.close(1008, TOO_SLOW)
 
+    def _make_drained(self) -> Drained:
+        self._drained = Drained(self)
+        return self._drained
+
     def close_async(self, code: int, reason: str) -> Drained:
         """Start the closing handshake; await what is returned until the close frame is out."""
         self.close(code, reason)
-        return self._drained
+        return self._drained or self._make_drained()
 
     def call_in_thread(self, function: Callable[[], T], *, keep: bool = False) -> Awaitable[T]:
         """Call *function* in a thread, with the task's context variables.
@@ -478,11 +482,11 @@ class AsyncioDriver(LoopDriver):
 
     async def _wait_for_sending(self) -> None:
         sender = self._loop.create_future()
-        self._senders.append(sender)
+        self._senders = (*self._senders, sender)
         try:
             await sender
         finally:
-            self._senders.remove(sender)
+            self._senders = tuple(one for one in self._senders if one is not sender)
 
     def _function_ended(self, future: object) -> None:
         self._worker.free_functions += 1

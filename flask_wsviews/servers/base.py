@@ -37,11 +37,49 @@ _SERVER_OBJECTS = (
 )
 
 
+# What many handshakes have in common: what is kept of them is kept once.
+_COMMON_FIELDS = (
+    "HTTP_ACCEPT_ENCODING",
+    "HTTP_ACCEPT_LANGUAGE",
+    "HTTP_CACHE_CONTROL",
+    "HTTP_CONNECTION",
+    "HTTP_HOST",
+    "HTTP_ORIGIN",
+    "HTTP_PRAGMA",
+    "HTTP_SEC_WEBSOCKET_EXTENSIONS",
+    "HTTP_SEC_WEBSOCKET_PROTOCOL",
+    "HTTP_SEC_WEBSOCKET_VERSION",
+    "HTTP_USER_AGENT",
+    "REQUEST_METHOD",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+)
+_MOST_COMMON = 1000
+_LONGEST_COMMON = 300
+_common: dict[str, str] = {}
+
+
+class _NoInput(io.BytesIO):
+    """The body of every handshake."""
+
+    def close(self) -> None:
+        """Nothing, for it is the others', too."""
+
+
+_no_input = _NoInput()
+
+
 def detach_environ(environ: Environ) -> None:
     """Cut *environ*, in place, off from the server, so that it can be kept after the request."""
     for key in _SERVER_OBJECTS:
         environ.pop(key, None)
-    environ["wsgi.input"] = io.BytesIO()
+    environ["wsgi.input"] = _no_input
+    if len(_common) > _MOST_COMMON:
+        _common.clear()
+    for key in _COMMON_FIELDS:
+        value = environ.get(key)
+        if value is not None and len(value) <= _LONGEST_COMMON:
+            environ[key] = _common.setdefault(value, value)
 
 
 def say_all(farewells: Iterable[Callable[[int], None]], code: int) -> None:

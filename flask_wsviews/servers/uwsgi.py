@@ -47,6 +47,8 @@ def check(environ: Environ) -> None:
 class Transport:
     """The client's socket, taken from uWSGI."""
 
+    __slots__ = ("sock",)
+
     can_detach = True
 
     def __init__(self) -> None:
