@@ -104,10 +104,10 @@ class Connection:
         "_rates",
         "_received_close",
         "_spoken",
-        "_stalled",
         "aborted",
         "bytes_received",
         "bytes_sent",
+        "is_stalled",
         "messages_dropped",
         "messages_received",
         "messages_sent",
@@ -161,7 +161,8 @@ class Connection:
         self._ending: _Ending | None = None
         # What goes out.
         self._outbox: list[bytes | memoryview] = []
-        self._stalled = False
+        #: Whether the kernel had no room for all of what was to be written.
+        self.is_stalled = False
         self.send_backlog = 0
         self._queue(preface)
         # How it ended, and when.
@@ -390,16 +391,16 @@ class Connection:
         chunk = self._outbox[0]
         self.send_backlog -= count
         self.bytes_sent += count
-        if self._stalled and count:
+        if self.is_stalled and count:
             # The kernel has room again, so the peer acknowledges: as good as a Pong.
             self._heard = now
             self._pinged = None
         if count == len(chunk):
             del self._outbox[0]
-            self._stalled = False
+            self.is_stalled = False
         else:
             self._outbox[0] = memoryview(chunk)[count:]
-            self._stalled = True
+            self.is_stalled = True
 
     # -- time -----------------------------------------------------------------------------------
 

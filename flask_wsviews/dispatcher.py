@@ -13,7 +13,15 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from .context import Handshake
 from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
 from .observers import Observer, around_hook, tell
-from .steps import Step, Steps, is_coroutine_function, is_for_loop, run_steps, run_steps_async
+from .steps import (
+    Step,
+    Steps,
+    is_coroutine_function,
+    is_for_loop,
+    is_needless,
+    run_steps,
+    run_steps_async,
+)
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
@@ -127,7 +135,12 @@ class Dispatcher:
             if not (yield partial(run, Steps("join", join))):
                 return
         self._listens = self._owes_on_close = not view._owns_conversation
-        yield partial(run, view._opening_hook, client, **self._view_args)
+        if self._matters(view._opening_hook):
+            yield partial(run, view._opening_hook, client, **self._view_args)
+
+    def _matters(self, hook: Callable[..., Any]) -> bool:
+        """Whether a hook does something, or somebody wants to know of it."""
+        return bool(self._hook_watchers) or not is_needless(hook)
 
     def _taking(self, message: Message) -> Steps:
         return Steps("on_message", partial(self._view._take, self._client, message))
@@ -136,7 +149,7 @@ class Dispatcher:
         """Leave the groups, and call ``on_close``."""
         view, client = self._view, self._client
         client._leave_groups()
-        if self._owes_on_close:
+        if self._owes_on_close and self._matters(view.on_close):
             code, reason = client.close_code or 1006, client.close_reason or ""
             yield partial(run, view.on_close, client, code, reason)
 

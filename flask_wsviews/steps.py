@@ -81,6 +81,20 @@ def never_waits(function: F) -> F:
     return function
 
 
+_DOES_NOTHING = "websocket_does_nothing"
+
+
+def does_nothing(function: F) -> F:
+    """Mark a hook that is there to be overridden, and need not be called otherwise."""
+    setattr(function, _DOES_NOTHING, True)
+    return never_waits(function)
+
+
+def is_needless(function: Any) -> bool:
+    """Whether it was marked so."""
+    return hasattr(function, _DOES_NOTHING)
+
+
 def is_for_loop(function: Any) -> bool:
     """Whether an event loop may call *function*."""
     return is_coroutine_function(function) or hasattr(function, _NEVER_WAITS)

@@ -15,7 +15,7 @@ from .exceptions import CloseConnection, GroupError, InvalidMessage, Registratio
 from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
-from .steps import Step, is_coroutine_function, never_waits
+from .steps import Step, does_nothing, is_coroutine_function, never_waits
 from .typing import Message
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class WebSocketView(View):
         if joined.lost and self.protocol.is_typed:
             ws.send_error(messages_lost(joined.group))
 
-    @never_waits
+    @does_nothing
     def on_connect(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
         """Called once the connection is open both ways."""
 
@@ -267,7 +267,7 @@ class WebSocketView(View):
         """
         ws.send_error(error)
 
-    @never_waits
+    @does_nothing
     def on_close(self, ws: Any, code: int, reason: str) -> Any:
         """Called exactly once for each connection that ``on_connect`` was called for.
 

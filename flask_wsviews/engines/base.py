@@ -400,7 +400,8 @@ class Driver(ABC):
             except OSError:
                 self._lost()
                 break
-            connection.output_written(count, monotonic())
+            # The time counts only where the kernel had no room before.
+            connection.output_written(count, monotonic() if connection.is_stalled else 0.0)
             if not connection.send_backlog and connection.state is State.OPEN:
                 break
         return False

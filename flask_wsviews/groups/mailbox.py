@@ -230,12 +230,13 @@ class Mailbox:
         counters = self._counters
         is_plain = not any(p.delivery.exclude or p.delivery.lost for p in parcels)
         for_all = [parcel.prepared for parcel in parcels] if is_plain else []
+        delivered = 0
         for seat in seats:
             if not seat.taken:
                 continue
             member = seat.member
             try:
-                unseen = seat.unseen(parcels)
+                unseen = parcels if seat.after is None else seat.unseen(parcels)
                 messages = for_all
                 if not is_plain or unseen is not parcels:
                     messages = [m for parcel in unseen for m in parcel.messages_for(member)]
@@ -243,7 +244,7 @@ class Mailbox:
             except Exception:
                 logger.exception("a message could not be handed to a connection")
                 continue
-            counters.delivered += len(messages) - dropped
+            delivered += len(messages) - dropped
             if not dropped:
                 continue
             if member.policy == "close":
@@ -252,6 +253,7 @@ class Mailbox:
             else:
                 counters.dropped += dropped
                 self._report.note(dropped=dropped)
+        counters.delivered += delivered
 
 
 class SlowReport:

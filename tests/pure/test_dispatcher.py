@@ -203,6 +203,21 @@ def test_a_conversation_that_has_nothing_to_do_is_gone_on_with_later(site: Site)
     assert view.calls[2:] == [("message", "two"), ("close", 4000, "bye")]
 
 
+def test_hooks_that_nobody_wrote_have_no_context(site: Site) -> None:
+    contexts = []
+
+    class Quiet(WebSocketView):
+        def on_message(self, ws: WebSocketClient, message: Any) -> None:
+            ws.send(message)
+
+    site.app.teardown_request(contexts.append)
+    site.peer.feed(text("one") + close())
+    assert converse(site, Quiet())
+    assert site.peer.sent()[0] == sent_text("one")
+    # One of them is that of the handshake.
+    assert len(contexts) == 2
+
+
 def test_no_message_is_handled_after_a_failed_on_connect(site: Site) -> None:
     class Refusing(Journal):
         def on_connect(self, ws: WebSocketClient, **view_args: Any) -> None:
