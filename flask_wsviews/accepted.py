@@ -68,6 +68,9 @@ class Accepted:
         """See :meth:`Conversation.released`."""
         if self._give_back is not None:
             self._give_back()
+        watching = [one for one in self._observers if one.watches_ends]
+        if not watching:
+            return
         client = self._client
         summary = Summary(
             endpoint=client.endpoint,
@@ -78,4 +81,4 @@ class Accepted:
             close_reason=client.close_reason or "",
             traffic=client.traffic,
         )
-        tell(self._observers, lambda observer: observer.disconnected(client, summary))
+        tell(watching, lambda observer: observer.disconnected(client, summary))

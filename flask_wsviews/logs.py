@@ -18,10 +18,13 @@ logger = logging.getLogger("flask_wsviews.connections")
 class ConnectionLog(Observer):
     """Logs each connection when it is over: never what its messages were."""
 
+    @property
+    def watches_ends(self) -> bool:  # type: ignore[override]
+        """Whether its lines are asked for."""
+        return logger.isEnabledFor(logging.INFO)
+
     def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
         """Log a line; as ``record.websocket`` it has the same as a dictionary."""
-        if not logger.isEnabledFor(logging.INFO):
-            return
         traffic = asdict(summary.traffic)
         fields = {
             "endpoint": summary.endpoint,

@@ -287,8 +287,9 @@ class Upgrader:
             return []
         detach_environ(environ)
         del environ[UPGRADER]
-        # Werkzeug keeps the stream that it has made of the server's input.
+        # Werkzeug keeps what it has made. The stream is the server's, the host seldom asked for.
         self._request.__dict__.pop("stream", None)
+        self._request.__dict__.pop("host", None)
         connection = Connection(
             self._settings,
             monotonic(),

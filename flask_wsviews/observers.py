@@ -63,6 +63,9 @@ class Observer:
     #: Whether it wants :meth:`hook`, asked once for each connection.
     watches_hooks: bool = False
 
+    #: Whether it wants :meth:`disconnected`, asked at the end of each connection.
+    watches_ends: bool = True
+
     def rejected(self, environ: Environ, status: int) -> None:
         """A handshake was answered with something else than 101.
 

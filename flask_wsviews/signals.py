@@ -53,6 +53,11 @@ class Signals(Observer):
         """Whether anybody listens."""
         return bool(message_received.receivers or message_sent.receivers)
 
+    @property
+    def watches_ends(self) -> bool:  # type: ignore[override]
+        """Whether anybody listens."""
+        return bool(websocket_disconnected.receivers)
+
     def rejected(self, environ: Environ, status: int) -> None:
         """Tell of a handshake that was refused."""
         self._send(handshake_rejected, environ=environ, status=status)

@@ -74,6 +74,8 @@ def detach_environ(environ: Environ) -> None:
     for key in _SERVER_OBJECTS:
         environ.pop(key, None)
     environ["wsgi.input"] = _no_input
+    if environ.get("REQUEST_URI") == environ.get("PATH_INFO", ""):
+        environ["REQUEST_URI"] = environ["PATH_INFO"]
     if len(_common) > _MOST_COMMON:
         _common.clear()
     for key in _COMMON_FIELDS:
