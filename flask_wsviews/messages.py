@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from marshmallow import Schema, ValidationError, fields, missing
 
 from .exceptions import CloseConnection, InvalidMessage, OutgoingMessageError, RegistrationError
 from .outgoing import dump_errors
+from .plain_schemas import dump_plain, is_surely_valid, load_plain
 from .typing import Message
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,8 +85,7 @@ class Handler:
     ours: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A message that could be used: its handler, if it is routed, its data and its ``ref``."""
 
     handler: Handler | None
@@ -235,8 +235,12 @@ class Protocol:
         return {self.discriminator: ERROR_TYPE, **payload}
 
     def _dump(self, schema: Schema, type: str, obj: Any, validate: bool) -> dict[str, Any]:
-        payload: Any = schema.dump(obj)
-        errors = dump_errors(schema, payload) if validate else {}
+        payload: Any = dump_plain(schema, obj)
+        if payload is None:
+            payload = schema.dump(obj)
+        errors = None
+        if validate and not is_surely_valid(schema, payload):
+            errors = dump_errors(schema, payload)
         if errors:
             raise OutgoingMessageError(
                 f"{self.owner} would send a {type!r} that its schema forbids: {errors}"
@@ -393,6 +397,9 @@ def _load(schema: Schema | None, value: Any, ref: Any, ours: frozenset[str]) -> 
             value.pop(key, None)
     if schema is None:
         return value
+    loaded = load_plain(schema, value)
+    if loaded is not None:
+        return loaded
     try:
         return schema.load(value)
     except ValidationError as error:
