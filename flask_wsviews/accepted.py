@@ -31,7 +31,7 @@ class Accepted:
     """
 
     # It lasts as long as its connection does, so it holds nothing that only the handshake needs.
-    __slots__ = ("_client", "_dispatcher", "_give_back", "_observers", "_opened_at", "_request")
+    __slots__ = ("_client", "_dispatcher", "_give_back", "_observers", "_request")
 
     def __init__(
         self,
@@ -46,7 +46,6 @@ class Accepted:
         self._request = request
         self._observers = observers
         self._give_back = give_back
-        self._opened_at = monotonic()
 
     def converse(self, driver: Driver) -> bool:
         """See :meth:`Conversation.converse`."""
@@ -76,7 +75,7 @@ class Accepted:
             endpoint=client.endpoint,
             path=self._request.path,
             remote_addr=self._request.remote_addr,
-            duration=monotonic() - self._opened_at,
+            duration=monotonic() - client._opened().connection.opened_at,
             close_code=client.close_code or ABNORMAL,
             close_reason=client.close_reason or "",
             traffic=client.traffic,

@@ -62,30 +62,33 @@ class WebSocketClient:
     #: The application that serves it.
     app: Flask
 
+    # What most connections leave as it is takes no memory of theirs.
+
+    #: What the view's ``query_schema`` has loaded of the URL's query.
+    query: Any = None
+    #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
+    headers: Any = None
+    _protocol: Protocol = _ANY_MESSAGES
+    _error_schema: Schema = _ERROR_SCHEMA
+    _loads_messages: bool = False  # in receive(), for a function route
+    _watchers: Sequence[Observer] = ()  # of its messages
+    _meter: Meter | None = None
+    _offered: tuple[str, ...] = ()
+    _subprotocol: str | None = None
+    _response_headers: Headers | None = None
+    _membership: Membership | None = None
+    _id: str | None = None
+
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
         self.environ = environ
         self.timeout = timeout
         #: The endpoint of its rule.
         self.endpoint = ""
-        #: What the view's ``query_schema`` has loaded of the URL's query.
-        self.query: Any = None
-        #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
-        self.headers: Any = None
-        self._protocol = _ANY_MESSAGES
-        self._error_schema = _ERROR_SCHEMA
-        self._loads_messages = False  # in receive(), for a function route
-        self._watchers: Sequence[Observer] = ()  # of its messages
-        self._meter: Meter | None = None
         self._fd = fd
         self._driver: Driver | None = None
-        self._offered: tuple[str, ...] = ()
-        self._subprotocol: str | None = None
-        self._response_headers: Headers | None = None
         # What groups need of the application and the view, until it has left them.
         self._groups: Groups | None = None
         self._view: WebSocketView | None = None
-        self._membership: Membership | None = None
-        self._id: str | None = None
 
     @property
     def id(self) -> str:
@@ -118,7 +121,7 @@ class WebSocketClient:
         :raises TimeoutError: if no message came within *timeout*.
         """
         receive = (self._driver or self._opened()).receive
-        if self._receives_as_is:
+        if not self._loads_messages and self._meter is None and not self._watchers:
             return receive(timeout)
         return run_steps(self._receive_checked(receive, timeout))
 
@@ -262,8 +265,9 @@ class WebSocketClient:
         return self._groups.options_of(group)
 
     def _leave_groups(self) -> None:
-        membership, self._membership = self._membership, None
+        membership = self._membership
         if membership is not None:
+            self._membership = None
             membership.end()
         # Who keeps a client after its end shall not keep its view with it.
         self._groups = self._view = None
@@ -359,7 +363,7 @@ class WebSocketClient:
         self, driver: AsyncDriver, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Receive on an event loop; what counts messages may have to wait in a thread."""
-        if self._receives_as_is:
+        if not self._loads_messages and self._meter is None and not self._watchers:
             return driver.receive_async(timeout)
         steps = self._receive_checked(driver.receive_async, timeout)
         meter = self._meter
@@ -464,7 +468,7 @@ class AsyncioWebSocketClient(WebSocketClient):
 
     async def __anext__(self) -> Any:
         """The next message."""
-        message = await self._receive_async(self._opened_async())
+        message = await self._receive_async(self._driver or self._opened())  # type: ignore[arg-type]
         if message is None:
             raise StopAsyncIteration
         return message
@@ -477,10 +481,10 @@ class AsyncioWebSocketClient(WebSocketClient):
 
         :returns: what may be awaited, to wait while the client is slow.
         """
-        driver = self._opened_async()
+        driver: Any = self._driver or self._opened()
         if binary is not None:
             message = self._converted(message, binary)
-        drained = driver.send_async(message)
+        drained: Drained = driver.send_async(message)
         if self._watchers:
             self._tell_sent(message)
         return drained

@@ -111,6 +111,7 @@ class Connection:
         "messages_dropped",
         "messages_received",
         "messages_sent",
+        "opened_at",
         "send_backlog",
         "settings",
         "state",
@@ -128,6 +129,8 @@ class Connection:
     ) -> None:
         self.settings = settings
         self.state = State.OPEN
+        #: On the engine's clock.
+        self.opened_at = now
         #: Whether plain frames are read by the short way. For tests of both.
         self.takes_plain = True
         #: Whether it was given up on, so that there is nothing to wait for.

@@ -7,8 +7,9 @@ or matched again, which is most of what a full context costs.
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from flask.ctx import AppContext, RequestContext
@@ -20,7 +21,9 @@ from flask.signals import request_tearing_down as _request_ends
 
 if TYPE_CHECKING:
     from flask import Request
+    from flask.ctx import _AppCtxGlobals
     from flask.sessions import SessionMixin
+    from flask.typing import AfterRequestCallable
     from werkzeug.routing import MapAdapter
 
 
@@ -82,18 +85,23 @@ class Handshake:
 class HookContext(RequestContext):
     """A request context that reuses what the handshake's had."""
 
+    flashes = None
+
     def __init__(self, handshake: Handshake) -> None:
         # Not RequestContext.__init__, which makes a URL adapter anew.
         self._handshake = handshake
         self.app = handshake.app
         self.request = handshake.request
-        self.flashes = None
         if _SESSION_IS_PROPERTY:
             self._session = handshake.session
         else:
             self.session = handshake.session  # type: ignore[misc, assignment]
-        self._after_request_functions = []
         self._cv_tokens = []
+
+    @cached_property
+    def _after_request_functions(self) -> list[AfterRequestCallable[Any]]:  # type: ignore[override]
+        """What ``after_this_request`` is given, in vain."""
+        return []
 
     @property
     def url_adapter(self) -> MapAdapter | None:  # type: ignore[override]
@@ -143,5 +151,9 @@ class _HookAppContext(AppContext):
         # Not AppContext.__init__, which makes that anew.
         self.app = handshake.app
         self.url_adapter = handshake.app_url_adapter
-        self.g = handshake.app.app_ctx_globals_class()
         self._cv_tokens = []
+
+    @cached_property
+    def g(self) -> _AppCtxGlobals:  # type: ignore[override]
+        """Made for those who use it."""
+        return self.app.app_ctx_globals_class()

@@ -65,8 +65,9 @@ class Dispatcher:
         self._client = client
         self._reported: Exception | None = None
         self._looks_inside = view.protocol.is_typed or not view.protocol.binary
-        if view._owns_conversation:
-            client._loads_messages = self._looks_inside
+        if view._owns_conversation and self._looks_inside:
+            client._loads_messages = True
+        self._receives_as_is = client._receives_as_is
         self._has_begun = False
         self._listens = False
         self._owes_on_close = False
@@ -107,7 +108,7 @@ class Dispatcher:
             while self._listens:
                 if driver.parks and not driver.has_news and not await driver.wait_for_news():
                     return False
-                if driver.parks and client._receives_as_is:
+                if driver.parks and self._receives_as_is:
                     message = driver.take()
                 else:
                     # A plain client would wait in a thread for the next message.

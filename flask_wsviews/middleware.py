@@ -202,12 +202,15 @@ class Upgrader:
         groups: Groups = kept.app.extensions[GROUPS]
         self._middleware.groups = groups
         client._groups, client._view = groups, view
-        client._offered = offer.subprotocols
-        client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
+        if offer.subprotocols:
+            client._offered = offer.subprotocols
+            client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
         client._protocol = view.protocol
         client._error_schema = self._middleware.websocket.error_schema
-        client.query = load_query(view.query_schema)
-        client.headers = load_headers(view.headers_schema)
+        if view.query_schema is not None:
+            client.query = load_query(view.query_schema)
+        if view.headers_schema is not None:
+            client.headers = load_headers(view.headers_schema)
         answer = view.on_handshake(client, **view_args)
         if inspect.iscoroutine(answer):
             answer = self._middleware.websocket.engine.wait_for(answer)
@@ -216,7 +219,9 @@ class Upgrader:
             return refusal
         self._settings, self._offer, self._client = _settings_of(view, settings), offer, client
         self._limit_rate(view, view_args, settings)
-        client._watchers = tuple(one for one in self.observers if one.watches_messages)
+        watchers = tuple(one for one in self.observers if one.watches_messages)
+        if watchers:
+            client._watchers = watchers
         self._dispatcher = Dispatcher(kept, view, view_args, client, self.observers)
         self._request = request
         self.accepted = True
@@ -297,7 +302,9 @@ class Upgrader:
             extensions=self._extensions,
             rates=self._rates,
         )
-        client, self._client._response_headers = self._client, None
+        client = self._client
+        if client._response_headers is not None:
+            client._response_headers = None
         address, self._address = self._address, None
         leave = None if address is None else partial(self._middleware.addresses.leave, address)
         accepted = Accepted(client, self._dispatcher, self._request, self.observers, leave)
