@@ -58,6 +58,28 @@ def test_a_view_that_is_idle_has_no_task_but_keeps_its_context_variables(
             assert ws.recv(timeout=10) == answer
 
 
+def test_a_hook_is_like_any_task(server: Server):
+    with connect(server.ws("/task")) as ws:
+        # The second time, what runs the hooks is there already.
+        for _ in range(2):
+            for message, answer in (
+                (["gather"], "[1, 2]"),
+                (["wait for"], "timed out"),
+                *([(["timeout"], "nothing came")] if sys.version_info >= (3, 11) else []),
+                (["next", "one"], "then one"),
+                (["next in another task", "two"], "then two"),
+                (["same"], "True"),
+            ):
+                for part in message:
+                    ws.send(part)
+                assert ws.recv(timeout=10) == answer
+        ws.send("cancel")
+        with pytest.raises(ConnectionClosedError) as caught:
+            ws.recv(timeout=10)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1011
+
+
 def test_the_client_object(server: Server):
     with connect(server.ws("/asks")) as ws:
         ws.send("names")

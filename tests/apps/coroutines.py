@@ -67,6 +67,38 @@ class Variable(WebSocketView):
         await ws.send(before)
 
 
+@websocket.route("/task")
+class LikeATask(WebSocketView):
+    """Does what a coroutine can do in a task."""
+
+    async def on_message(self, ws, message):
+        task = asyncio.current_task()
+        if message == "gather":
+            both = await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2))
+            await ws.send(f"{both}")
+        elif message == "wait for":
+            try:
+                await asyncio.wait_for(asyncio.sleep(60), 0.01)
+            except asyncio.TimeoutError:
+                await ws.send("timed out")
+        elif message == "timeout":
+            try:
+                async with asyncio.timeout(0.01):
+                    await ws.receive()
+            except TimeoutError:
+                await ws.send("nothing came")
+        elif message == "next":
+            await ws.send(f"then {await ws.receive()}")
+        elif message == "next in another task":
+            await ws.send(f"then {await asyncio.wait_for(ws.receive(), 60)}")
+        elif message == "same":
+            await asyncio.sleep(0)
+            await ws.send(str(task is asyncio.current_task()))
+        elif message == "cancel":
+            task.cancel()
+            await asyncio.sleep(60)
+
+
 @app.teardown_request
 def torn_down(error):
     if request.args.get("key"):
