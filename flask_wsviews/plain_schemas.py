@@ -61,6 +61,8 @@ class _Item(NamedTuple):
     :param inner: that of what is in a list.
     :param may_be_none: whether ``None`` is handed on.
     :param may_be_missing: whether it is left out if it is missing.
+    :param validators: of the value.
+    :param inner_validators: of each value in a list.
     """
 
     source: str
@@ -74,15 +76,19 @@ class _Item(NamedTuple):
 
 
 class _Plans(NamedTuple):
-    """The short ways that a schema has; ``None`` for those that it hasn't."""
+    """The short ways that a schema has; ``None`` for those that it hasn't.
+
+    :param known: the keys that are loaded; ``None`` if others are left out.
+    """
 
     load: tuple[_Item, ...] | None
-    takes_unknown: bool
+    known: frozenset[str] | None
     dump: tuple[_Item, ...] | None
     check: tuple[_Item, ...] | None
 
 
 _plans: WeakKeyDictionary[Schema, _Plans] = WeakKeyDictionary()
+_NO_PLANS = _Plans(None, None, None, None)
 
 
 def load_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
@@ -90,10 +96,9 @@ def load_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
     plans = _plans_of(schema)
     if plans.load is None or type(data) is not dict:
         return None
-    loaded = _copied(data, plans.load)
-    if loaded is not None and not plans.takes_unknown and len(loaded) != len(data):
+    if plans.known is not None and not plans.known.issuperset(data):
         return None
-    return loaded
+    return _copied(data, plans.load)
 
 
 def dump_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
@@ -153,7 +158,10 @@ def _copied_list(values: list[Any], kind: Any, validators: Iterable[Any]) -> lis
 
 
 def _plans_of(schema: Schema) -> _Plans:
-    plans = _plans.get(schema)
+    try:
+        plans = _plans.get(schema)
+    except TypeError:  # it says what it is equal to, so it can't be a key
+        return _NO_PLANS
     if plans is None:
         plans = _plans[schema] = _make_plans(schema)
     return plans
@@ -166,7 +174,10 @@ def _make_plans(schema: Schema) -> _Plans:
     if _is_plain(schema, _DUMPING, _DUMP_HOOKS):
         dump = _items(schema.dump_fields, _dump_item)
     check = None if schema.many else _items(schema.dump_fields, _check_item)
-    return _Plans(load, schema.unknown == EXCLUDE, dump, check)
+    known = None
+    if schema.unknown != EXCLUDE:
+        known = frozenset(_key(name, field) for name, field in schema.load_fields.items())
+    return _Plans(load, known, dump, check)
 
 
 def _is_plain(schema: Schema, methods: Iterable[str], hooks: Iterable[str]) -> bool:
@@ -238,8 +249,12 @@ def _item(name: str, field: fields.Field[Any]) -> _Item | None:
 
 def _type_of(field: fields.Field[Any]) -> type | None:
     changed = getattr(field, "pre_load", None) or getattr(field, "post_load", None)
-    if changed or getattr(field, "truthy", fields.Boolean.truthy) != fields.Boolean.truthy:
+    if changed:
         return None
+    if isinstance(field, fields.Boolean):
+        yes, no = field.truthy, field.falsy
+        if True not in yes or False in yes or False not in no:
+            return None
     return _TYPES.get(type(field))
 
 

@@ -162,6 +162,10 @@ class WithYes(Schema):
     text = fields.Bool(truthy={"yes"})
 
 
+class WithNo(Schema):
+    text = fields.Bool(falsy={"no"})
+
+
 class WithDots(Schema):
     text = fields.Str(attribute="a.b")
 
@@ -192,6 +196,7 @@ class ListOfDates(Schema):
         WithOwnCheckInside(),
         WithAConversion(),
         WithYes(),
+        WithNo(),
         WithDots(),
         Inside(),
         ListOfLists(),
@@ -202,7 +207,7 @@ class ListOfDates(Schema):
     ids=lambda schema: type(schema).__name__,
 )
 def test_schemas_that_are_not_plain(schema: Schema) -> None:
-    for value in ("text", True, ["text"], [["text"]]):
+    for value in ("text", True, False, ["text"], [["text"]]):
         assert load_plain(schema, {"text": value}) is None
 
 
@@ -230,6 +235,25 @@ def test_unknown_keys() -> None:
     assert load_plain(Refusing(unknown=INCLUDE), data) is None
     assert load_plain(Refusing(unknown=RAISE), data) is None
     assert is_surely_valid(Refusing(), data)
+
+
+def test_an_unknown_key_beside_fields_with_the_same_one() -> None:
+    class Twice(Schema):
+        one = fields.Str(data_key="text", load_only=True)
+        other = fields.Str(data_key="text")
+
+    assert load_plain(Twice(), {"text": "x"}) == {"one": "x", "other": "x"}
+    assert load_plain(Twice(), {"text": "x", "more": 1}) is None
+
+
+def test_a_schema_that_can_not_be_a_key() -> None:
+    class Equal(Refusing):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+    assert load_plain(Equal(), {"text": "x"}) is None
+    assert dump_plain(Equal(), {"text": "x"}) is None
+    assert not is_surely_valid(Equal(), {"text": "x"})
 
 
 def test_fields_of_one_direction() -> None:
