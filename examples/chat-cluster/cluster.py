@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def start(stack, name, command, **env):
     return process
 
 
+def wait_until_it_listens(process, port):
+    """nginx leaves a server out for ten seconds that refuses a connection."""
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit("uWSGI has ended: it says why above")
+
+
 def stop(process):
     process.send_signal(signal.SIGINT)
     try:
@@ -96,17 +108,16 @@ def main():
             options = ["--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder]
             start(stack, "redis", [redis, *options, "--loglevel", "warning"])
             url = f"redis://127.0.0.1:{redis_port}/0"
-        servers = []
-        for name in ("left", "right"):
-            address = f"127.0.0.1:{free_port()}"
-            servers.append(f"server {address};")
+        ports = {"left": free_port(), "right": free_port()}
+        for name, own in ports.items():
+            address = f"127.0.0.1:{own}"
             command = [find_uwsgi(), "--http-socket", address, "--master", "--processes", "2"]
             command += ["--gevent", "100", "--need-app", "--wsgi", "chat:app"]
-            start(stack, name, command, BROKER_URL=url, INSTANCE=name)
+            process = start(stack, name, command, BROKER_URL=url, INSTANCE=name)
+            wait_until_it_listens(process, own)
+        servers = "\n        ".join(f"server 127.0.0.1:{own};" for own in ports.values())
         config = Path(folder) / "nginx.conf"
-        config.write_text(
-            NGINX.format(folder=folder, host=host, port=port, servers="\n        ".join(servers))
-        )
+        config.write_text(NGINX.format(folder=folder, host=host, port=port, servers=servers))
         last = start(stack, "nginx", [nginx, "-e", "stderr", "-p", folder, "-c", str(config)])
         print(f"The chat is on http://{host}:{port}/ (Ctrl-C ends it).", flush=True)
         try:
