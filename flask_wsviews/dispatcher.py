@@ -26,8 +26,7 @@ from .steps import (
 if TYPE_CHECKING:
     from .client import WebSocketClient
     from .context import HookContext
-    from .engines import Driver
-    from .typing import AsyncDriver, Message, RunHook
+    from .typing import AsyncDriver, Message, RunHook, WaitingDriver
     from .views import WebSocketView
 
 INTERNAL_ERROR = 1011
@@ -72,7 +71,7 @@ class Dispatcher:
         self._listens = False
         self._owes_on_close = False
 
-    def converse(self, driver: Driver) -> bool:
+    def converse(self, driver: WaitingDriver) -> bool:
         """Run the conversation in this thread or greenlet, to its end if it need not stop before.
 
         :param driver: the connection's.

@@ -25,6 +25,14 @@ Environ: TypeAlias = dict[str, Any]
 RunHook: TypeAlias = Callable[..., Any]
 
 
+class WaitingDriver(Protocol):
+    """What a conversation in a thread or greenlet needs of its driver."""
+
+    def wait_for_news(self) -> bool:
+        """See :meth:`Driver.wait_for_news`."""
+        ...
+
+
 class AsyncDriver(Protocol):
     """What a conversation on asyncio needs of its driver."""
 
