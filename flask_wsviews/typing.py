@@ -29,7 +29,10 @@ class WaitingDriver(Protocol):
     """What a conversation in a thread or greenlet needs of its driver."""
 
     def wait_for_news(self) -> bool:
-        """See :meth:`Driver.wait_for_news`."""
+        """Wait for a message, or the end, as far as that is worth it.
+
+        :returns: whether there is some; otherwise the conversation shall return.
+        """
         ...
 
 

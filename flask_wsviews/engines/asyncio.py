@@ -589,7 +589,7 @@ class Turn:
         return self._sleep
 
 
-Coroutine.register(Turn)
+cast("Any", Coroutine).register(Turn)
 
 
 class Drained:

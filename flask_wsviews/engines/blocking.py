@@ -21,7 +21,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import inf
 from time import monotonic
 
@@ -92,10 +91,9 @@ class BlockingEngine(Engine):
             self._run(transport, connection, conversation)
             return
         context = contextvars.copy_context()
-        run = partial(context.run, self._run, transport, connection, conversation)
         self._the_keeper()
         try:
-            self._threads.call(run)
+            self._threads.call(lambda: context.run(self._run, transport, connection, conversation))
         except RuntimeError:
             logger.warning("no thread can be started: a WebSocket keeps that of its request")
             self._run(transport, connection, conversation)
