@@ -331,7 +331,11 @@ def as_schema(where: str, value: Any) -> Schema | None:
 
 def load_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
     """The fields that a schema loads, by the key that they have in a message."""
-    return {one.data_key or name: one for name, one in schema.load_fields.items()}
+    # An empty key is one, too.
+    return {
+        name if one.data_key is None else one.data_key: one
+        for name, one in schema.load_fields.items()
+    }
 
 
 def error_messages(error: ValidationError) -> dict[Any, Any]:

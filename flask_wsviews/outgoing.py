@@ -24,7 +24,10 @@ def dump_errors(schema: Schema, data: Any, *, many: bool | None = None) -> dict[
         return _list_errors(data, lambda item: dump_errors(schema, item, many=False))
     if not isinstance(data, Mapping):
         return {"_schema": ["Not an object."]}
-    keys = ((field.data_key or name, field) for name, field in schema.dump_fields.items())
+    keys = (
+        (name if field.data_key is None else field.data_key, field)
+        for name, field in schema.dump_fields.items()
+    )
     return _found((key, _field_errors(field, data.get(key, missing))) for key, field in keys)
 
 

@@ -46,9 +46,10 @@ _LOADING = (
     "_call_and_store",
     "_invoke_field_validators",
     "dict_class",
+    "__getattribute__",
 )
 _LOAD_HOOKS = ("pre_load", "post_load", "validates", "validates_schema")
-_DUMPING = ("dump", "_serialize", "get_attribute", "dict_class")
+_DUMPING = ("dump", "_serialize", "get_attribute", "dict_class", "__getattribute__")
 _DUMP_HOOKS = ("pre_dump", "post_dump")
 
 
@@ -212,7 +213,8 @@ def _load_item(name: str, field: fields.Field[Any]) -> _Item | None:
 
 def _dump_item(name: str, field: fields.Field[Any]) -> _Item | None:
     item = _item(name, field)
-    attribute = field.attribute or name
+    # An empty one counts here, other than in loading.
+    attribute = name if field.attribute is None else field.attribute
     # Of what isn't in a dictionary marshmallow takes the attribute.
     may_be_missing = field.dump_default is missing and not hasattr(dict, attribute)
     inner = field.inner if isinstance(field, fields.List) else field
@@ -249,7 +251,8 @@ def _item(name: str, field: fields.Field[Any]) -> _Item | None:
 
 def _type_of(field: fields.Field[Any]) -> type | None:
     changed = getattr(field, "pre_load", None) or getattr(field, "post_load", None)
-    if changed:
+    # on_bind_field() may put a method of its own on a field.
+    if changed or any(callable(getattr(type(field), name, None)) for name in vars(field)):
         return None
     if isinstance(field, fields.Boolean):
         yes, no = field.truthy, field.falsy

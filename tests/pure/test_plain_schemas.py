@@ -217,6 +217,46 @@ def test_an_overridden_method_of_an_instance() -> None:
     assert load_plain(schema, {"text": "x"}) is None
 
 
+@pytest.mark.parametrize("method", ["deserialize", "_deserialize", "_serialize", "_validate"])
+def test_a_method_that_was_put_on_a_field(method: str) -> None:
+    class Bound(Schema):
+        text = fields.Str()
+        texts = fields.List(fields.Str())
+
+        def on_bind_field(self, field_name: str, field_obj: Any) -> None:
+            changed = getattr(field_obj, "inner", field_obj)
+            setattr(changed, method, lambda value, *args, **kwargs: "mine")
+
+    for name, value in {"text": "x", "texts": ["x"]}.items():
+        schema = Bound(only=(name,))
+        assert load_plain(schema, {name: value}) is None
+        assert dump_plain(schema, {name: value}) is None
+        assert not is_surely_valid(schema, {name: value})
+
+
+def test_a_schema_that_answers_for_its_attributes() -> None:
+    class Answering(Refusing):
+        def __getattribute__(self, name: str) -> Any:
+            return super().__getattribute__(name)
+
+    assert load_plain(Answering(), {"text": "x"}) is None
+    assert dump_plain(Answering(), {"text": "x"}) is None
+
+
+def test_empty_names() -> None:
+    class Empty(Schema):
+        by_key = fields.Str(data_key="", required=True)
+        from_attribute = fields.Str(attribute="")
+
+    data = {"by_key": "a", "": "b"}
+    assert dump_plain(Empty(), data) == Empty().dump(data) == {"": "a", "from_attribute": "b"}
+    assert is_surely_valid(Empty(), {"": "a"})
+    assert dump_errors(Empty(), {"": "a"}) == {}
+    loaded = {"by_key": "a", "from_attribute": "b"}
+    assert load_plain(Empty(), {"": "a", "from_attribute": "b"}) == loaded
+    assert Empty().load({"": "a", "from_attribute": "b"}) == loaded
+
+
 def test_what_is_left_out() -> None:
     class Defaults(Schema):
         text = fields.Str(load_default="none", dump_default="nothing")
@@ -301,7 +341,7 @@ VALIDATORS = st.sampled_from(
         [validate.NoneOf(["a", 1]), validate.Equal("b")],
     ]
 )
-NAMES = st.sampled_from(["a", "b", "c", "items"])
+NAMES = st.sampled_from(["a", "b", "c", "items", ""])
 VALUES = st.recursive(
     st.none()
     | st.booleans()
