@@ -12,20 +12,20 @@ from werkzeug.exceptions import BadRequest
 from .messages import SchemaLike, as_schema, error_messages, load_fields
 
 
-def load_query(schema: SchemaLike | None) -> Any:
+def load_query(schema: SchemaLike) -> Any:
     """Load the query of the current request; a list field takes all values of its name.
 
     :raises werkzeug.exceptions.BadRequest: with the errors as JSON.
     """
-    return None if schema is None else _load("query", schema, request.args.getlist)
+    return _load("query", schema, request.args.getlist)
 
 
-def load_headers(schema: SchemaLike | None) -> Any:
+def load_headers(schema: SchemaLike) -> Any:
     """Load header fields of the current request.
 
     :raises werkzeug.exceptions.BadRequest: with the errors as JSON.
     """
-    return None if schema is None else _load("headers", schema, request.headers.getlist)
+    return _load("headers", schema, request.headers.getlist)
 
 
 def _load(where: str, declared: SchemaLike, values: Callable[[str], list[str]]) -> Any:

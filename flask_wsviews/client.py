@@ -121,7 +121,7 @@ class WebSocketClient:
         :raises TimeoutError: if no message came within *timeout*.
         """
         receive = (self._driver or self._opened()).receive
-        if not self._loads_messages and self._meter is None and not self._watchers:
+        if self._receives_as_is:
             return receive(timeout)
         return run_steps(self._receive_checked(receive, timeout))
 
@@ -363,7 +363,7 @@ class WebSocketClient:
         self, driver: AsyncDriver, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Receive on an event loop; what counts messages may have to wait in a thread."""
-        if not self._loads_messages and self._meter is None and not self._watchers:
+        if self._receives_as_is:
             return driver.receive_async(timeout)
         steps = self._receive_checked(driver.receive_async, timeout)
         meter = self._meter
@@ -468,7 +468,7 @@ class AsyncioWebSocketClient(WebSocketClient):
 
     async def __anext__(self) -> Any:
         """The next message."""
-        message = await self._receive_async(self._driver or self._opened())  # type: ignore[arg-type]
+        message = await self._receive_async(self._opened_async())
         if message is None:
             raise StopAsyncIteration
         return message
@@ -481,10 +481,10 @@ class AsyncioWebSocketClient(WebSocketClient):
 
         :returns: what may be awaited, to wait while the client is slow.
         """
-        driver: Any = self._driver or self._opened()
+        driver = self._opened_async()
         if binary is not None:
             message = self._converted(message, binary)
-        drained: Drained = driver.send_async(message)
+        drained = driver.send_async(message)
         if self._watchers:
             self._tell_sent(message)
         return drained

@@ -11,7 +11,7 @@ from marshmallow import Schema, ValidationError, fields, missing
 
 from .exceptions import CloseConnection, InvalidMessage, OutgoingMessageError, RegistrationError
 from .outgoing import dump_errors
-from .plain_schemas import dump_plain, is_surely_valid, load_plain
+from .plain_schemas import dump_plain, is_surely_valid, key_of, load_plain
 from .typing import Message
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -331,11 +331,7 @@ def as_schema(where: str, value: Any) -> Schema | None:
 
 def load_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
     """The fields that a schema loads, by the key that they have in a message."""
-    # An empty key is one, too.
-    return {
-        name if one.data_key is None else one.data_key: one
-        for name, one in schema.load_fields.items()
-    }
+    return {key_of(name, one): one for name, one in schema.load_fields.items()}
 
 
 def error_messages(error: ValidationError) -> dict[Any, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, missing
 
+from .plain_schemas import key_of
+
 
 def dump_errors(schema: Schema, data: Any, *, many: bool | None = None) -> dict[Any, Any]:
     """What is wrong with *data*, in marshmallow's form; empty if nothing is.
@@ -24,10 +26,7 @@ def dump_errors(schema: Schema, data: Any, *, many: bool | None = None) -> dict[
         return _list_errors(data, lambda item: dump_errors(schema, item, many=False))
     if not isinstance(data, Mapping):
         return {"_schema": ["Not an object."]}
-    keys = (
-        (name if field.data_key is None else field.data_key, field)
-        for name, field in schema.dump_fields.items()
-    )
+    keys = ((key_of(name, field), field) for name, field in schema.dump_fields.items())
     return _found((key, _field_errors(field, data.get(key, missing))) for key, field in keys)
 
 

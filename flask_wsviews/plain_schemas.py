@@ -177,7 +177,7 @@ def _make_plans(schema: Schema) -> _Plans:
     check = None if schema.many else _items(schema.dump_fields, _check_item)
     known = None
     if schema.unknown != EXCLUDE:
-        known = frozenset(_key(name, field) for name, field in schema.load_fields.items())
+        known = frozenset(key_of(name, field) for name, field in schema.load_fields.items())
     return _Plans(load, known, dump, check)
 
 
@@ -222,7 +222,7 @@ def _dump_item(name: str, field: fields.Field[Any]) -> _Item | None:
         return None
     return item._replace(
         source=attribute,
-        target=_key(name, field),
+        target=key_of(name, field),
         may_be_none=True,
         may_be_missing=may_be_missing,
         validators=(),
@@ -245,7 +245,7 @@ def _item(name: str, field: fields.Field[Any]) -> _Item | None:
     inner = _type_of(field.inner) if isinstance(field, fields.List) else None
     if kind is None or (kind is list and inner in (None, list)):
         return None
-    key = _key(name, field)
+    key = key_of(name, field)
     return _Item(key, key, kind, inner, field.allow_none, not field.required, (), ())
 
 
@@ -261,5 +261,6 @@ def _type_of(field: fields.Field[Any]) -> type | None:
     return _TYPES.get(type(field))
 
 
-def _key(name: str, field: fields.Field[Any]) -> str:
+def key_of(name: str, field: fields.Field[Any]) -> str:
+    """The key that a field has in a message; an empty one is one, too."""
     return name if field.data_key is None else field.data_key

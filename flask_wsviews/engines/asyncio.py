@@ -19,7 +19,6 @@ from asyncio.tasks import _leave_task as leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
-from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import Any, TypeVar, cast
@@ -98,9 +97,8 @@ class AsyncioEngine(Engine):
         worker = self._the_worker()
         if transport.can_detach:
             transport.detach()
-            context = copy_context()
-            begin = partial(self._begin, worker, transport, connection, conversation, context)
-            worker.loop.call_soon_threadsafe(begin, context=context)
+            arguments = (worker, transport, connection, conversation)
+            worker.loop.call_soon_threadsafe(self._begin, *arguments, context=copy_context())
         else:
             worker.start(self._hold(worker, transport, connection, conversation)).result()
 
@@ -110,10 +108,9 @@ class AsyncioEngine(Engine):
         transport: Transport,
         connection: Connection,
         conversation: Conversation,
-        context: Context | None,
     ) -> None:
-        driver = AsyncioDriver(self, transport, connection, conversation, worker, context)
-        self._register(driver)
+        driver = AsyncioDriver(transport, connection, worker)
+        self._register(driver, conversation)
         driver.start()
 
     async def _hold(
@@ -124,8 +121,8 @@ class AsyncioEngine(Engine):
         conversation: Conversation,
     ) -> None:
         """Run a conversation, and wait for the end of the socket."""
-        driver = AsyncioDriver(self, transport, connection, conversation, worker, None)
-        self._register(driver)
+        driver = AsyncioDriver(transport, connection, worker)
+        self._register(driver, conversation)
         await driver.run()
         await driver.wait_released()
 
@@ -225,21 +222,12 @@ class AsyncioDriver(LoopDriver):
     What ends in ``_async`` belongs to the loop; the rest is for threads, and waits there.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        transport: Transport,
-        connection: Connection,
-        conversation: Conversation,
-        worker: Worker,
-        context: Context | None,
-    ) -> None:
-        super().__init__(engine, transport, connection, conversation, worker.sweeper)
+    def __init__(self, transport: Transport, connection: Connection, worker: Worker) -> None:
+        super().__init__(transport, connection, worker.sweeper)
         self._worker = worker
         self._loop = worker.loop
         self._loop_thread = threading.get_ident()
-        self._context = context
-        self.parks = context is not None and TASKS_TAKE_CONTEXTS
+        self.parks = self.parks and TASKS_TAKE_CONTEXTS
         self._owner: object = _NOBODY
         self._turn: Turn | None = None
         self._hook_thread: int | None = None
@@ -255,8 +243,7 @@ class AsyncioDriver(LoopDriver):
         """Have a task run the conversation, or go on with it."""
         create_task: Any = self._loop.create_task
         if self.parks:
-            # The same for all of them: what a hook sets is still there in the next one.
-            self._turn = Turn(self, self.run(), cast("Context", self._context))
+            self._turn = Turn(self, self.run(), self._context)
             create_task(self._turn, context=self._context)
         else:
             create_task(self.run())
@@ -280,11 +267,7 @@ class AsyncioDriver(LoopDriver):
             tasks.discard(task)
             self._owner = _NOBODY
             self._turn = None
-            if is_over:
-                self._lose_sight()
-                self.finish()
-            else:
-                self._park()
+            self._end_turn(is_over)
 
     async def wait_for_news(self) -> bool:  # type: ignore[override]
         """See :meth:`AsyncDriver.wait_for_news`."""

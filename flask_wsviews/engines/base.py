@@ -196,8 +196,12 @@ class Engine(ABC):
     def _pause(self, seconds: float) -> None:
         """Let the conversations go on for so long."""
 
-    def _register(self, driver: Driver) -> None:
-        """Remember *driver*, until its socket is closed, for :meth:`shutdown`."""
+    def _register(self, driver: Driver, conversation: Conversation) -> None:
+        """Remember *driver*, until its socket is closed, for :meth:`shutdown`.
+
+        :param conversation: what it runs, and what is told of the end, too.
+        """
+        driver._engine, driver._conversation = self, conversation
         with self._drivers_lock:
             self._starting -= 1
             self._drivers.add(driver)
@@ -240,16 +244,11 @@ class Driver(ABC):
     #: Whether all connections of a home are served by one thread.
     shares_thread: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        engine: Engine,
-        transport: Transport,
-        connection: Connection,
-        conversation: Conversation,
-    ) -> None:
+    def __init__(self, transport: Transport, connection: Connection) -> None:
         self.connection = connection
-        self._engine = engine
-        self._conversation: Conversation | None = conversation  # until the socket is closed
+        # From the registration until the socket is closed.
+        self._engine: Engine | None = None
+        self._conversation: Conversation | None = None
         self._transport = transport
         self._sock: socket.socket = transport.sock
         self._fd = transport.sock.fileno()
@@ -452,9 +451,10 @@ class Driver(ABC):
 
     def _tell_of_release(self) -> None:
         """Tell who waits for it that the socket is closed; without a lock, as they may use it."""
+        engine, self._engine = self._engine, None
         conversation, self._conversation = self._conversation, None
-        self._engine._forget(self)
-        if conversation is not None:
+        if engine is not None and conversation is not None:
+            engine._forget(self)
             conversation.released()
 
     def _drop_quietly(self) -> bool:

@@ -91,7 +91,7 @@ class BlockingEngine(Engine):
             self._run(transport, connection, conversation)
             return
         context = contextvars.copy_context()
-        self._the_keeper()
+        self._the_keeper()  # and with it, after a fork, threads
         try:
             self._threads.call(lambda: context.run(self._run, transport, connection, conversation))
         except RuntimeError:
@@ -101,8 +101,8 @@ class BlockingEngine(Engine):
     def _run(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        driver = BlockingDriver(self, transport, connection, conversation, self._the_keeper())
-        self._register(driver)
+        driver = BlockingDriver(transport, connection, self._the_keeper())
+        self._register(driver, conversation)
         try:
             self._converse(conversation, driver)
         finally:
@@ -131,15 +131,8 @@ class BlockingEngine(Engine):
 class BlockingDriver(Driver):
     """A connection whose owner is a thread."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        transport: Transport,
-        connection: Connection,
-        conversation: Conversation,
-        keeper: Keeper,
-    ) -> None:
-        super().__init__(engine, transport, connection, conversation)
+    def __init__(self, transport: Transport, connection: Connection, keeper: Keeper) -> None:
+        super().__init__(transport, connection)
         self._keeper = keeper
         # Guards the connection and the socket. Held for work that doesn't wait, only.
         self.lock = threading.Lock()

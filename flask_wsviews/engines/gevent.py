@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextvars import copy_context
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -29,7 +28,6 @@ from .loop import LoopDriver, Sweeper
 
 READ, WRITE = 1, 2
 
-
 # The identity of the thread even where gevent has replaced it by that of the greenlet.
 get_thread: Callable[[], int] = monkey.get_original("threading", "get_ident")
 
@@ -46,7 +44,7 @@ class GeventEngine(Engine):
     def __init__(self) -> None:
         super().__init__()
         self._threaded = BlockingEngine()
-        self._sweepers: dict[Hub, Sweeper] = {}  # a process has one hub
+        self._sweepers: dict[Hub, Sweeper] = {}  # a worker has one hub
         self._signal_watchers: list[Any] = []
         self._watching_pid: int | None = None
         self._signal: int | None = None
@@ -81,8 +79,8 @@ class GeventEngine(Engine):
             self._watch_signals()
             transport.detach()
         hub = get_hub()
-        driver = GeventDriver(self, transport, connection, conversation, hub, self._sweeper(hub))
-        self._register(driver)
+        driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
+        self._register(driver, conversation)
         if transport.can_detach:
             gevent.spawn(driver.run)
         else:
@@ -153,24 +151,14 @@ class GeventEngine(Engine):
 class GeventDriver(LoopDriver):
     """A connection whose owner is a greenlet."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        transport: Transport,
-        connection: Connection,
-        conversation: Conversation,
-        hub: Hub,
-        sweeper: Sweeper,
-    ) -> None:
-        super().__init__(engine, transport, connection, conversation, sweeper)
+    def __init__(self, transport: Transport, connection: Connection, hub: Hub, sweeper: Sweeper):
+        super().__init__(transport, connection, sweeper)
         self._hub = hub
         self._loop_thread = get_thread()
-        self._parks = transport.can_detach
-        self._context = copy_context()
         self._owner: Any = None
         self._receiver: Waiter[None] | None = None  # of the greenlet in receive()
         self._sender: Waiter[None] | None = None  # of the owner in send()
-        self._reader = self._hub.loop.io(self._fd, READ)
+        self._reader = hub.loop.io(self._fd, READ)
         self._writer: Any = None  # few connections ever have to wait for room
         self._settle()
 
@@ -179,19 +167,14 @@ class GeventDriver(LoopDriver):
         conversation = self._conversation
         assert conversation is not None
         self._owner = getcurrent()
-        if self._parks:
-            # What a hook sets shall still be there when another greenlet goes on.
+        if self.parks:
             self._owner.gr_context = self._context
         is_over = True
         try:
             is_over = Engine._converse(conversation, self)
         finally:
             self._owner = None
-            if is_over:
-                self._lose_sight()
-                self.finish()
-            else:
-                self._park()
+            self._end_turn(is_over)
 
     def wait_for_news(self) -> bool:
         """See :meth:`Driver.wait_for_news`."""
@@ -202,7 +185,7 @@ class GeventDriver(LoopDriver):
                 self._wait_as_receiver(None)
             finally:
                 self._is_waiting = False
-        return self.connection.has_news or not self._parks
+        return self.connection.has_news or not self.parks
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """See :meth:`Driver.receive`."""

@@ -7,19 +7,19 @@ import itertools
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from time import monotonic
 
 from mypy_extensions import mypyc_attr
 
 from ..connection import Connection, PreparedMessage, State
-from ..typing import Conversation, Message, Sendable, Transport
-from .base import LINGER, Driver, Engine
+from ..typing import Message, Sendable, Transport
+from .base import LINGER, Driver
 
 logger = logging.getLogger("flask_wsviews")
 
 #: Calls a function after so many seconds; what it returns takes that back.
 StartTimer = Callable[[float, Callable[[], None]], Callable[[], None]]
-
 
 # For how long what runs a conversation waits for the next message before it ends; or up to twice
 # as long.
@@ -35,15 +35,12 @@ class LoopDriver(Driver):
 
     shares_thread = True
 
-    def __init__(
-        self,
-        engine: Engine,
-        transport: Transport,
-        connection: Connection,
-        conversation: Conversation,
-        sweeper: Sweeper,
-    ) -> None:
-        super().__init__(engine, transport, connection, conversation)
+    def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
+        super().__init__(transport, connection)
+        #: See :attr:`AsyncDriver.parks`.
+        self.parks = transport.can_detach
+        # The same wherever the conversation is gone on with, so that it keeps what a hook has set.
+        self._context = copy_context()
         # Nobody runs the conversation, since there is nothing to do for it. What runs it takes
         # more memory than all the rest, and most connections are idle most of the time.
         self._is_parked = False
@@ -126,14 +123,15 @@ class LoopDriver(Driver):
         self._is_patient = True
         self._sweeper.watch(self)
 
-    def _park(self) -> None:
-        self._is_parked = True
-        self._lose_sight()
-
-    def _lose_sight(self) -> None:
+    def _end_turn(self, is_over: bool) -> None:
+        """Note that nobody runs the conversation any more."""
         if self._is_patient:
             self._is_patient = False
             self._sweeper.forget(self)
+        if is_over:
+            self.finish()
+        else:
+            self._is_parked = True
 
     @property
     def has_news(self) -> bool:

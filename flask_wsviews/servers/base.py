@@ -74,8 +74,9 @@ def detach_environ(environ: Environ) -> None:
     for key in _SERVER_OBJECTS:
         environ.pop(key, None)
     environ["wsgi.input"] = _no_input
-    if environ.get("REQUEST_URI") == environ.get("PATH_INFO", ""):
-        environ["REQUEST_URI"] = environ["PATH_INFO"]
+    path = environ.get("PATH_INFO")
+    if path is not None and environ.get("REQUEST_URI") == path:
+        environ["REQUEST_URI"] = path
     if len(_common) > _MOST_COMMON:
         _common.clear()
     for key in _COMMON_FIELDS:

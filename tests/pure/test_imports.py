@@ -30,7 +30,7 @@ ALLOWED = {
     "servers": {"handshake"},
     "messages": {"outgoing", "plain_schemas"},
     "observers": set(),
-    "outgoing": set(),
+    "outgoing": {"plain_schemas"},
     "plain_schemas": set(),
     "bindings": {"messages"},
     "groups": {"config", "connection", "engines", "steps"},

@@ -46,8 +46,8 @@ GOOD = {
 }
 
 
-class Refusing(Schema):
-    """A plain schema that must not be asked."""
+class Plain(Schema):
+    """A plain schema."""
 
     text = fields.Str(required=True)
 
@@ -111,34 +111,34 @@ def test_what_is_no_object_or_not_complete(data: Any) -> None:
         assert dump_plain(Say(), data) is None
 
 
-class WithHook(Refusing):
+class WithHook(Plain):
     @pre_load
     def before(self, data: Any, **kwargs: Any) -> Any:
         return data
 
 
-class WithLast(Refusing):
+class WithLast(Plain):
     @post_load
     def after(self, data: Any, **kwargs: Any) -> Any:
         return data
 
 
-class WithValidator(Refusing):
+class WithValidator(Plain):
     @validates("text")
     def check(self, value: str, **kwargs: Any) -> None: ...
 
 
-class WithSchemaValidator(Refusing):
+class WithSchemaValidator(Plain):
     @validates_schema
     def check(self, data: Any, **kwargs: Any) -> None: ...
 
 
-class WithOwnLoad(Refusing):
+class WithOwnLoad(Plain):
     def load(self, *args: Any, **kwargs: Any) -> Any:
         return super().load(*args, **kwargs)
 
 
-class WithOwnDictionary(Refusing):
+class WithOwnDictionary(Plain):
     dict_class = OrderedDict
 
 
@@ -171,7 +171,7 @@ class WithDots(Schema):
 
 
 class Inside(Schema):
-    text = fields.Nested(Refusing)
+    text = fields.Nested(Plain)
 
 
 class ListOfLists(Schema):
@@ -201,8 +201,8 @@ class ListOfDates(Schema):
         Inside(),
         ListOfLists(),
         ListOfDates(),
-        Refusing(many=True),
-        Refusing(partial=True),
+        Plain(many=True),
+        Plain(partial=True),
     ],
     ids=lambda schema: type(schema).__name__,
 )
@@ -212,7 +212,7 @@ def test_schemas_that_are_not_plain(schema: Schema) -> None:
 
 
 def test_an_overridden_method_of_an_instance() -> None:
-    schema = Refusing()
+    schema = Plain()
     schema._deserialize = lambda *args, **kwargs: {"text": "mine"}  # type: ignore[method-assign]
     assert load_plain(schema, {"text": "x"}) is None
 
@@ -235,7 +235,7 @@ def test_a_method_that_was_put_on_a_field(method: str) -> None:
 
 
 def test_a_schema_that_answers_for_its_attributes() -> None:
-    class Answering(Refusing):
+    class Answering(Plain):
         def __getattribute__(self, name: str) -> Any:
             return super().__getattribute__(name)
 
@@ -271,10 +271,10 @@ def test_what_is_left_out() -> None:
 
 def test_unknown_keys() -> None:
     data = {"text": "x", "more": 1}
-    assert load_plain(Refusing(unknown=EXCLUDE), data) == {"text": "x"}
-    assert load_plain(Refusing(unknown=INCLUDE), data) is None
-    assert load_plain(Refusing(unknown=RAISE), data) is None
-    assert is_surely_valid(Refusing(), data)
+    assert load_plain(Plain(unknown=EXCLUDE), data) == {"text": "x"}
+    assert load_plain(Plain(unknown=INCLUDE), data) is None
+    assert load_plain(Plain(unknown=RAISE), data) is None
+    assert is_surely_valid(Plain(), data)
 
 
 def test_an_unknown_key_beside_fields_with_the_same_one() -> None:
@@ -287,7 +287,7 @@ def test_an_unknown_key_beside_fields_with_the_same_one() -> None:
 
 
 def test_a_schema_that_can_not_be_a_key() -> None:
-    class Equal(Refusing):
+    class Equal(Plain):
         def __eq__(self, other: object) -> bool:
             return isinstance(other, Equal)
 
@@ -320,7 +320,7 @@ def test_numbers_that_are_dumped_as_text() -> None:
 
 
 def test_a_schema_with_a_hook_for_what_goes_out() -> None:
-    class Out(Refusing):
+    class Out(Plain):
         @post_dump
         def after(self, data: Any, **kwargs: Any) -> Any:
             return data
