@@ -9,12 +9,12 @@ to call :meth:`Connection.tick`; nothing here knows a clock, a socket or a threa
 from __future__ import annotations
 
 import codecs
-import sys
 import zlib
 from collections.abc import Generator, Iterable, Sequence
 from copy import copy
 from enum import Enum
 from math import inf
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 from websockets.exceptions import PayloadTooBig, ProtocolError
@@ -50,7 +50,7 @@ CLOSE_GRACE = 1.0
 MAX_CONTROL_PAYLOAD = 125
 
 # Small frames that wait are joined into writes of about this size, in bytes.
-WRITE_SIZE = 64 * 1024
+WRITE_SIZE: Final = 64 * 1024
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -61,6 +61,13 @@ class State(Enum):
     OPEN = "open"
     CLOSING = "closing"  # our close frame is out, the peer's has not come
     CLOSED = "closed"
+
+
+# Once compiled, what is Final is found faster than an enumeration's member, which is compared with
+# several times for each message.
+OPEN: Final = State.OPEN
+CLOSING: Final = State.CLOSING
+CLOSED: Final = State.CLOSED
 
 
 class Connection:
@@ -128,7 +135,7 @@ class Connection:
         rates: Iterable[tuple[int, float, str]] = (),
     ) -> None:
         self.settings = settings
-        self.state = State.OPEN
+        self.state = OPEN
         #: On the engine's clock.
         self.opened_at = now
         #: Whether plain frames are read by the short way. For tests of both.
@@ -233,7 +240,7 @@ class Connection:
         """The next whole message, or ``None`` if there is none (see ``state``)."""
         if self._inbox:
             message = self._inbox.pop(0)
-            self._inbox_size -= sys.getsizeof(message)
+            self._inbox_size = self._inbox_size - message.__sizeof__() if self._inbox else 0
             return message
         if self._ending is not None:
             self._finish_ending()
@@ -242,8 +249,11 @@ class Connection:
     @property
     def reading_paused(self) -> bool:
         """Whether the engine shall leave the peer's bytes in the kernel for now."""
-        if self.state is not State.OPEN:
+        if self.state is not OPEN:
             return False
+        if not self._inbox_size and not self.send_backlog:
+            # As most of the time; saves two looks at the settings.
+            return self._ending is not None
         return (
             self._inbox_size >= self.settings.max_receive_buffer
             or self.send_backlog > self.settings.max_send_buffer
@@ -255,7 +265,7 @@ class Connection:
         """Whether there is nothing to do but to take messages, and more of them may come."""
         return (
             not self._outbox
-            and self.state is State.OPEN
+            and self.state is OPEN
             and self._ending is None
             and self._inbox_size < self.settings.max_receive_buffer
         )
@@ -268,7 +278,7 @@ class Connection:
     @property
     def has_news(self) -> bool:
         """Whether :meth:`next_message` or ``state`` has something new for the handler."""
-        return bool(self._inbox) or self._ending is not None or self.state is State.CLOSED
+        return bool(self._inbox) or self._ending is not None or self.state is CLOSED
 
     # -- what we send ---------------------------------------------------------------------------
 
@@ -278,7 +288,7 @@ class Connection:
         :raises ConnectionClosed: if no message can be sent any more.
         :raises TypeError: if it is neither.
         """
-        if self.state is not State.OPEN:
+        if self.state is not OPEN:
             raise self.closed_error()
         if self._extensions and len(message) >= self.settings.compression_min_size:
             frame = Frame(*payload_of(message))
@@ -299,7 +309,7 @@ class Connection:
         :returns: how many messages were dropped.
         :raises ConnectionClosed: if no message can be sent any more.
         """
-        if self.state is not State.OPEN:
+        if self.state is not OPEN:
             raise self.closed_error()
         compresses = bool(self._extensions) and prepared.size >= self.settings.compression_min_size
         frame = prepared.serialize(self._extensions if compresses else ())
@@ -351,7 +361,7 @@ class Connection:
         :raises ValueError: if code or reason can't go into a close frame.
         """
         check_close(code, reason)
-        if self.state is not State.OPEN:
+        if self.state is not OPEN:
             return
         self._inbox.clear()
         self._inbox_size = 0
@@ -360,7 +370,7 @@ class Connection:
             self._finish_ending()
             return
         self._send_close(Close(code, reason))
-        self.state = State.CLOSING
+        self.state = CLOSING
         self._close_deadline = now + self.settings.close_timeout
 
     def abort(self) -> None:
@@ -410,9 +420,9 @@ class Connection:
     @property
     def next_deadline(self) -> float | None:
         """When :meth:`tick` has something to do, on the engine's clock."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return None
-        if self.state is State.CLOSING:
+        if self.state is CLOSING:
             return self._close_deadline
         if self._ending is not None:
             return self._ending.since + CLOSE_GRACE
@@ -424,9 +434,9 @@ class Connection:
 
     def tick(self, now: float) -> None:
         """Do what is due at *now*: a Ping, giving up on a silent peer, ending a slow close."""
-        if self.state is State.CLOSING and now >= self._close_deadline:
+        if self.state is CLOSING and now >= self._close_deadline:
             self.abort()
-        if self.state is not State.OPEN:
+        if self.state is not OPEN:
             return
         if self._ending is not None:
             # Nobody pings a peer that has finished, or waits for its Pong.
@@ -473,7 +483,7 @@ class Connection:
         The code of the peer's close frame, 1005 if that had none. Without one: the code we sent if
         the peer broke the protocol or a limit, else 1006.
         """
-        if self.state is not State.CLOSED:
+        if self.state is not CLOSED:
             return None
         if self._received_close is not None:
             return int(self._received_close.code)
@@ -482,24 +492,24 @@ class Connection:
     @property
     def close_reason(self) -> str | None:
         """The reason that belongs to :attr:`close_code` (RFC 6455 7.1.6)."""
-        if self.state is not State.CLOSED:
+        if self.state is not CLOSED:
             return None
         close = self._received_close or self._failure
         return "" if close is None else close.reason
 
     def closed_error(self) -> ConnectionClosed:
         """What a ``send()`` raises now."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return ConnectionClosed(self.close_code or ABNORMAL, self.close_reason or "")
         return ConnectionClosed(ABNORMAL, "close() was called")
 
     def _end(self, ending: _Ending) -> None:
         """The peer's stream is over; what came before it is delivered first."""
-        if self.state is State.CLOSING:
+        if self.state is CLOSING:
             # We are not waiting for anybody any more: RFC 6455 7.1.7 allows no further reading.
             self._record(ending)
             self._stop_listening()
-            self.state = State.CLOSED
+            self.state = CLOSED
             return
         self._stop_listening()
         self._ending = ending
@@ -510,7 +520,7 @@ class Connection:
         ending = self._ending
         assert ending is not None
         self._record(ending)
-        self.state = State.CLOSED
+        self.state = CLOSED
         if ending.close is not None:
             # To a close frame the answer typically echoes its code (RFC 6455 5.5.1).
             self._send_close(ending.close)
@@ -519,13 +529,13 @@ class Connection:
         self._ending = None
         if ending.peer_closed:
             self._received_close = ending.close
-        elif self.state is State.OPEN:
+        elif self.state is OPEN:
             self._failure = ending.close
 
     def _give_up(self) -> None:
         self._stop_listening()
         self.aborted = True
-        self.state = State.CLOSED
+        self.state = CLOSED
 
     def _send_close(self, close: Close) -> None:
         self._queue(close_frame(None if close.code == NO_STATUS else close))
@@ -566,7 +576,7 @@ class Connection:
             not self._buffer
             and self._opcode is None
             and not self._frame_reads
-            and self.state is State.OPEN
+            and self.state is OPEN
         )
 
     def _take_plain(self, data: bytes) -> bytes:
@@ -588,7 +598,7 @@ class Connection:
         self._awaited = plain_binary_size(rest, limit)
         return rest
 
-    def _admit(self, messages: Iterable[Message]) -> None:
+    def _admit(self, messages: list[Message]) -> None:
         """Keep messages for :meth:`next_message`.
 
         :raises _TooMany: at the first one beyond a rate.
@@ -600,7 +610,7 @@ class Connection:
                 window.count(now)
             self.messages_received += 1
             self._inbox.append(message)
-            self._inbox_size += sys.getsizeof(message)
+            self._inbox_size += message.__sizeof__()
 
     def _parse(self, now: float) -> None:
         while self._listening:
@@ -653,7 +663,7 @@ class Connection:
                 self._control_frames = _Window(limit, 1.0, CONTROL_FRAMES)
             self._control_frames.count(now)
         if frame.opcode is Opcode.PING:
-            if self.state is State.OPEN:
+            if self.state is OPEN:
                 # RFC 6455 5.5.3: with the Ping's own payload.
                 self._queue(Frame(Opcode.PONG, frame.data).serialize(mask=False))
         elif frame.opcode is Opcode.CLOSE:
@@ -694,8 +704,8 @@ class Connection:
         self._opcode = None
         self._message_size = 0
         self._fragments = 0
-        if self.state is State.OPEN:
-            self._admit((message,))
+        if self.state is OPEN:
+            self._admit([message])
 
     def _decode(self, data: bytes | bytearray | memoryview, *, final: bool) -> None:
         if final and not self._pieces and not self._fragmented_text:

@@ -7,6 +7,7 @@ wrong, is left to ``websockets``, which reads the same bytes then.
 from __future__ import annotations
 
 from struct import Struct
+from typing import Final
 
 from websockets.frames import Close, Opcode
 
@@ -27,21 +28,29 @@ try:
 except ImportError:  # the wheel for this platform has no compiled part
     from websockets.utils import apply_mask
 
+# Once compiled, what is Final is found without a look into the module's dictionary; numbers are
+# even part of the code. An enumeration's members would be looked for at each use otherwise.
+
 # RFC 6455 5.2: FIN with an opcode, then MASK with a length.
-FIN = 0x80
-MASK = 0x80
-TEXT = FIN | Opcode.TEXT
-BINARY = FIN | Opcode.BINARY
-CLOSE = FIN | Opcode.CLOSE
-LENGTH_16, LENGTH_64 = 126, 127
+FIN: Final = 0x80
+MASK: Final = 0x80
+TEXT: Final = 0x81
+BINARY: Final = 0x82
+CLOSE: Final = 0x88
+LENGTH_16: Final = 126
+LENGTH_64: Final = 127
 
-_unpack_16 = Struct("!H").unpack_from
-_unpack_64 = Struct("!Q").unpack_from
-_pack_16 = Struct("!BBH").pack
-_pack_64 = Struct("!BBQ").pack
+_TEXT: Final = Opcode.TEXT
+_BINARY: Final = Opcode.BINARY
 
-_TEXT_HEADS = [bytes((TEXT, length)) for length in range(LENGTH_16)]
-_BINARY_HEADS = [bytes((BINARY, length)) for length in range(LENGTH_16)]
+_unmask: Final = apply_mask
+_unpack_16: Final = Struct("!H").unpack_from
+_unpack_64: Final = Struct("!Q").unpack_from
+_pack_16: Final = Struct("!BBH").pack
+_pack_64: Final = Struct("!BBQ").pack
+
+_TEXT_HEADS: Final = [bytes((TEXT, length)) for length in range(LENGTH_16)]
+_BINARY_HEADS: Final = [bytes((BINARY, length)) for length in range(LENGTH_16)]
 
 
 def read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
@@ -71,7 +80,7 @@ def read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
         end = start + length
         if end > size or (limit is not None and length > limit):
             return position
-        payload = apply_mask(data[start:end], data[start - 4 : start])
+        payload = _unmask(data[start:end], data[start - 4 : start])
         messages.append(payload.decode() if first == TEXT else payload)
         position = end
     return position
@@ -88,7 +97,7 @@ def read_close(data: bytes) -> Close | None:
     length = data[1] - MASK
     if length >= LENGTH_16 or len(data) != 6 + length:
         return None
-    close: Close = Close.parse(apply_mask(data[6:], data[2:6]))
+    close: Close = Close.parse(_unmask(data[6:], data[2:6]))
     return close
 
 
@@ -125,9 +134,9 @@ def payload_of(message: Sendable) -> tuple[Opcode, bytes]:
     :raises TypeError: if it is neither.
     """
     if isinstance(message, str):
-        return Opcode.TEXT, message.encode()
+        return _TEXT, message.encode()
     if isinstance(message, (bytes, bytearray, memoryview)):
-        return Opcode.BINARY, bytes(message)
+        return _BINARY, bytes(message)
     kind = type(message).__name__
     raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
 
@@ -140,7 +149,7 @@ def plain_frame(message: Sendable) -> bytes:
     opcode, payload = payload_of(message)
     length = len(payload)
     if length < LENGTH_16:
-        return (_TEXT_HEADS if opcode is Opcode.TEXT else _BINARY_HEADS)[length] + payload
+        return (_TEXT_HEADS if opcode is _TEXT else _BINARY_HEADS)[length] + payload
     if length < 1 << 16:
         return _pack_16(FIN | opcode, LENGTH_16, length) + payload
     return _pack_64(FIN | opcode, LENGTH_64, length) + payload

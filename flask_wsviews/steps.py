@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
+
+CO_COROUTINE: Final = inspect.CO_COROUTINE
 
 Step = Callable[[], Any]
 
@@ -108,7 +110,7 @@ def is_coroutine_function(function: Any) -> bool:
     """Whether calling *function* makes something to await; also for ``types.coroutine``."""
     function = getattr(function, "__func__", function)
     code = getattr(function, "__code__", None)
-    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+    if code is not None and code.co_flags & CO_COROUTINE:
         return True
     try:
         known = _coroutine_functions.get(function)

@@ -13,18 +13,14 @@ import os
 import sys
 import threading
 import time
-from asyncio import current_task
-from asyncio.tasks import _enter_task as enter_task
-from asyncio.tasks import _leave_task as leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
-from threading import get_ident
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from ..config import Settings
-from ..connection import Connection, State
+from ..connection import OPEN, Connection
 from ..exceptions import CloseConnection, EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
@@ -42,11 +38,17 @@ TRY_AGAIN_LATER = 1013
 # Whether a task can be given the context variables of another one that has ended.
 TASKS_TAKE_CONTEXTS = sys.version_info >= (3, 11)
 
+# All that each message asks for is Final: once compiled, it is at hand.
+current_task: Final = asyncio.current_task
+enter_task: Final = asyncio.tasks._enter_task
+leave_task: Final = asyncio.tasks._leave_task
+get_ident: Final = threading.get_ident
+
 # The owner of a connection that has nothing to do; no task, and not the lack of one.
-_NOBODY = object()
+_NOBODY: Final = object()
 
 # What there is to wait for when there is nothing.
-_NOTHING = cast("Generator[Any, None, None]", iter(()))
+_NOTHING: Final = cast("Generator[Any, None, None]", iter(()))
 
 
 class AsyncioEngine(Engine):
@@ -226,7 +228,7 @@ class AsyncioDriver(LoopDriver):
         super().__init__(transport, connection, worker.sweeper)
         self._worker = worker
         self._loop = worker.loop
-        self._loop_thread = threading.get_ident()
+        self._loop_thread = get_ident()
         self.parks = self.parks and TASKS_TAKE_CONTEXTS
         self._owner: object = _NOBODY
         self._turn: Turn | None = None
@@ -347,7 +349,7 @@ class AsyncioDriver(LoopDriver):
         context = copy_context()
 
         def work() -> T:
-            self._hook_thread = threading.get_ident()
+            self._hook_thread = get_ident()
             try:
                 return context.run(function)
             finally:
@@ -369,7 +371,7 @@ class AsyncioDriver(LoopDriver):
         """
         self._unawaited = 0
         while self._writing:
-            if self.connection.state is not State.OPEN:
+            if self.connection.state is not OPEN:
                 raise self.connection.closed_error()
             await self._wait_for_sending()
 
@@ -396,7 +398,7 @@ class AsyncioDriver(LoopDriver):
 
     def send(self, message: Sendable) -> None:
         """See :meth:`Driver.send`."""
-        if threading.get_ident() != self._hook_thread:
+        if get_ident() != self._hook_thread:
             self._send_from_outside(message)
             return
 
@@ -443,7 +445,8 @@ class AsyncioDriver(LoopDriver):
 
     def _resume_receiver(self) -> None:
         turn, receiver = self._turn, self._receiver
-        if turn is None or receiver is None or receiver.done() or not turn.is_asleep:
+        # While the task is asleep the receiver waits, too: what wakes one wakes both.
+        if turn is None or receiver is None or not turn.is_asleep:
             self._wake_receiver()
         else:
             receiver.set_result(None)
@@ -455,7 +458,7 @@ class AsyncioDriver(LoopDriver):
                 sender.set_result(None)
 
     def _in_loop(self) -> bool:
-        return threading.get_ident() == self._loop_thread
+        return get_ident() == self._loop_thread
 
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(function, *arguments)

@@ -12,22 +12,21 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
 from ..config import Settings
-from ..connection import Connection, PreparedMessage, State
+from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
 
 logger = logging.getLogger("flask_wsviews")
 
-READ_SIZE = 64 * 1024
+READ_SIZE: Final = 64 * 1024
 
 # A driver stops after so many bytes to let others have their turn.
-READ_BUDGET = 256 * 1024
+READ_BUDGET: Final = 256 * 1024
 
 # What a socket raises instead of waiting.
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -84,8 +83,7 @@ class Engine(ABC):
     max_connections: ClassVar[int | None] = None
 
     def __init__(self) -> None:
-        # The set is weak so that a conversation that went wrong can't hold its driver for ever.
-        self._drivers: WeakSet[Driver] = WeakSet()
+        self._drivers: set[Driver] = set()
         self._drivers_lock = threading.Lock()
         self._starting = 0
         self._farewell: tuple[int, str] | None = None
@@ -346,7 +344,7 @@ class Driver(ABC):
         half = connection.settings.max_send_buffer // 2
         dropped = 0
         for message in messages:
-            if connection.state is not State.OPEN:
+            if connection.state is not OPEN:
                 break
             dropped += connection.send_prepared(message, policy, monotonic())
             if connection.send_backlog > half and not self._is_full:
@@ -387,7 +385,7 @@ class Driver(ABC):
         while not self._shut:
             chunk = connection.output()
             if not chunk:
-                if connection.state is State.CLOSED:
+                if connection.state is CLOSED:
                     self._shutdown()
                 break
             try:
@@ -401,7 +399,7 @@ class Driver(ABC):
                 break
             # The time counts only where the kernel had no room before.
             connection.output_written(count, monotonic() if connection.is_stalled else 0.0)
-            if not connection.send_backlog and connection.state is State.OPEN:
+            if not connection.send_backlog and connection.state is OPEN:
                 break
         return False
 
@@ -469,7 +467,7 @@ class Driver(ABC):
     def _queue_from_outside(self, message: Sendable) -> None:
         """Queue for a client that isn't the sender's own: never wait, close it if it is slow."""
         connection = self.connection
-        if connection.state is not State.OPEN and self._drop_quietly():
+        if connection.state is not OPEN and self._drop_quietly():
             return
         backlog = connection.send_backlog
         connection.send(message)

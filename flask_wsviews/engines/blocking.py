@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 
-from ..connection import Connection, PreparedMessage, State
+from ..connection import CLOSED, CLOSING, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi
@@ -158,7 +158,7 @@ class BlockingDriver(Driver):
                     message = look()
                     if message is not None:
                         return message
-                    if self.connection.state is State.CLOSED:
+                    if self.connection.state is CLOSED:
                         self._told = True
                         return None
                     events = self._events()
@@ -174,7 +174,7 @@ class BlockingDriver(Driver):
         """See :meth:`Driver.receive_nowait`."""
         with self.lock:
             message = self._take()
-            if message is None and self.connection.state is State.CLOSED:
+            if message is None and self.connection.state is CLOSED:
                 self._told = True
             return message
 
@@ -255,7 +255,7 @@ class BlockingDriver(Driver):
             has_rest = self._write()
             if self._done:
                 return True
-            if self.connection.state is State.CLOSED:
+            if self.connection.state is CLOSED:
                 if self._written_by is None:
                     wait = self.connection.settings.close_timeout if has_rest else LINGER
                     self._written_by = now + wait
@@ -279,7 +279,7 @@ class BlockingDriver(Driver):
 
     def _end_overdue_close(self, now: float) -> None:
         # Somebody else has called close() since the owner looked at the clock.
-        if self.connection.state is State.CLOSING:
+        if self.connection.state is CLOSING:
             self.connection.tick(now)
             if self.connection.has_news:
                 self._cut()
@@ -314,7 +314,7 @@ class BlockingDriver(Driver):
     def _take(self) -> Message | None:
         connection = self.connection
         message = connection.next_message()
-        if message is None and connection.state is not State.CLOSED:
+        if message is None and connection.state is not CLOSED:
             self._tick(monotonic())
             self._read()
             message = connection.next_message()
@@ -324,7 +324,7 @@ class BlockingDriver(Driver):
     def _take_waiting(self) -> Message | None:
         """As :meth:`_take`, of what has been read already."""
         message = self.connection.next_message()
-        if message is None and self.connection.state is not State.OPEN:
+        if message is None and self.connection.state is not OPEN:
             self._write()
         return message
 
@@ -353,7 +353,7 @@ class BlockingDriver(Driver):
                 self._tick(monotonic())
                 if not self._write():
                     return
-                if self.connection.state is not State.OPEN:
+                if self.connection.state is not OPEN:
                     raise self.connection.closed_error()
                 wake_at = self.connection.next_deadline
             self._poll(select.POLLOUT, wake_at)

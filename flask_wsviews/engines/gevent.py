@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 import gevent
 from gevent import getcurrent, monkey
 from gevent.hub import Hub, Waiter, get_hub
 
 from ..config import Settings
-from ..connection import Connection, State
+from ..connection import OPEN, Connection
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
@@ -29,7 +29,7 @@ from .loop import LoopDriver, Sweeper
 READ, WRITE = 1, 2
 
 # The identity of the thread even where gevent has replaced it by that of the greenlet.
-get_thread: Callable[[], int] = monkey.get_original("threading", "get_ident")
+get_thread: Final[Callable[[], int]] = monkey.get_original("threading", "get_ident")
 
 
 class GeventEngine(Engine):
@@ -211,13 +211,13 @@ class GeventDriver(LoopDriver):
 
     def send(self, message: Sendable) -> None:
         """See :meth:`Driver.send`."""
-        if not self._in_loop() or getcurrent() is not self._owner:
+        if getcurrent() is not self._owner:
             self._send_from_outside(message)
             return
         self.connection.send(message)
         self._flush()
         while self._writing:
-            if self.connection.state is not State.OPEN:
+            if self.connection.state is not OPEN:
                 raise self.connection.closed_error()
             self._wait_for_sending()
 

@@ -12,7 +12,7 @@ from time import monotonic
 
 from mypy_extensions import mypyc_attr
 
-from ..connection import Connection, PreparedMessage, State
+from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Message, Sendable, Transport
 from .base import LINGER, Driver
 
@@ -194,7 +194,7 @@ class LoopDriver(Driver):
             return
         has_rest = self._write()
         connection = self.connection
-        if self._finish_by is not None and self._done and connection.state is State.CLOSED:
+        if self._finish_by is not None and self._done and connection.state is CLOSED:
             self._free()
             return
         if self._reading:
@@ -206,7 +206,7 @@ class LoopDriver(Driver):
         if has_rest != self._writing:
             self._writing = has_rest
             self._watch_writes(has_rest)
-        if not has_rest or connection.state is not State.OPEN:
+        if not has_rest or connection.state is not OPEN:
             self._wake_sender()
         if connection.has_news:
             self._wake_receiver()
@@ -217,15 +217,15 @@ class LoopDriver(Driver):
     def _take(self) -> Message | None:
         connection = self.connection
         message = connection.next_message()
-        if message is None and connection.state is State.CLOSED:
+        if message is None and connection.state is CLOSED:
             self._told = True
-        if not self._reading or connection.state is not State.OPEN:
+        if not self._reading or connection.state is not OPEN:
             self._settle()
         return message
 
     def _flush(self) -> None:
         """Write what has just been queued."""
-        if self._writing or self._write() or self.connection.state is not State.OPEN:
+        if self._writing or self._write() or self.connection.state is not OPEN:
             self._settle()
 
     def _free(self) -> None:
@@ -250,14 +250,14 @@ class LoopDriver(Driver):
             self._settle()
             return
         connection = self.connection
-        if connection.state is not State.OPEN and not self._drop_quietly():
+        if connection.state is not OPEN and not self._drop_quietly():
             raise connection.closed_error()
         if not isinstance(message, (str, bytes)):
             message = bytes(message)
         self._call_in_loop(self._send_if_open, message)
 
     def _send_if_open(self, message: Sendable) -> None:
-        if self.connection.state is State.OPEN:
+        if self.connection.state is OPEN:
             self._queue_from_outside(message)
             self._settle()
 
@@ -276,7 +276,7 @@ class LoopDriver(Driver):
         """See :meth:`Driver.deliver`."""
         dropped = self._queue_for_many(messages, policy)
         # While the kernel has no room it would be asked for nothing.
-        if not self._writing or self.connection.state is not State.OPEN:
+        if not self._writing or self.connection.state is not OPEN:
             self._settle_soon()
         return dropped
 
