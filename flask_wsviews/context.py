@@ -7,27 +7,43 @@ or matched again, which is most of what a full context costs.
 
 from __future__ import annotations
 
-from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
 from flask.ctx import AppContext, RequestContext
 from flask.globals import _cv_app, _cv_request, app_ctx, request_ctx
-from flask.signals import appcontext_popped as _popped
-from flask.signals import appcontext_pushed as _pushed
-from flask.signals import appcontext_tearing_down as _app_ends
-from flask.signals import request_tearing_down as _request_ends
+from flask.signals import (
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    request_tearing_down,
+)
+from mypy_extensions import mypyc_attr
 
 if TYPE_CHECKING:
     from flask import Request
-    from flask.ctx import _AppCtxGlobals
     from flask.sessions import SessionMixin
-    from flask.typing import AfterRequestCallable
     from werkzeug.routing import MapAdapter
 
 
-_SESSION_IS_PROPERTY = hasattr(RequestContext, "session")
+# From Flask 3.1.3 on, where it marks the session as accessed.
+_SESSION_IS_PROPERTY: Final = hasattr(RequestContext, "session")
+
+# All that each message asks for is Final: once compiled, it is at hand.
+
+# Who listens to the signals; blinker changes these, and never makes others.
+_pushed: Final = appcontext_pushed.receivers
+_popped: Final = appcontext_popped.receivers
+_request_ends: Final = request_tearing_down.receivers
+_app_ends: Final = appcontext_tearing_down.receivers
+
+_use_app: Final = _cv_app.set
+_app_in_use: Final = _cv_app.get
+_reset_app: Final = _cv_app.reset
+_use_request: Final = _cv_request.set
+_request_in_use: Final = _cv_request.get
+_reset_request: Final = _cv_request.reset
 
 
 class Handshake:
@@ -41,7 +57,6 @@ class Handshake:
     def __init__(self, context: RequestContext) -> None:
         self.app: Flask = context.app
         self.request: Request = context.request
-        # From Flask 3.1.3 on `session` is a property, which marks the session as accessed.
         self.session: SessionMixin | None = (
             context._session if _SESSION_IS_PROPERTY else context.session
         )
@@ -59,17 +74,17 @@ class Handshake:
         return self._url_adapter
 
     @property
-    def nobody_watches(self) -> bool:
-        """Whether a context may come and go without a word to anybody."""
+    def is_watched(self) -> bool:
+        """Whether somebody has to be told when a context comes or goes."""
         app = self.app
-        return (
-            self._is_plain
-            and not app.teardown_request_funcs
-            and not app.teardown_appcontext_funcs
-            and not _pushed.receivers
-            and not _request_ends.receivers
-            and not _app_ends.receivers
-            and not _popped.receivers
+        return bool(
+            not self._is_plain
+            or app.teardown_request_funcs
+            or app.teardown_appcontext_funcs
+            or _pushed
+            or _popped
+            or _request_ends
+            or _app_ends
         )
 
     @classmethod
@@ -82,6 +97,7 @@ class Handshake:
         return HookContext(self)
 
 
+@mypyc_attr(native_class=False)
 class HookContext(RequestContext):
     """A request context that reuses what the handshake's had."""
 
@@ -98,10 +114,13 @@ class HookContext(RequestContext):
             self.session = handshake.session  # type: ignore[misc, assignment]
         self._cv_tokens = []
 
-    @cached_property
-    def _after_request_functions(self) -> list[AfterRequestCallable[Any]]:  # type: ignore[override]
-        """What ``after_this_request`` is given, in vain."""
-        return []
+    # Once compiled, a cached_property would be a plain one.
+    def __getattr__(self, name: str) -> Any:
+        """Make the list of what ``after_this_request`` is given, in vain, for those who use it."""
+        if name != "_after_request_functions":
+            raise AttributeError(name)
+        self._after_request_functions = []
+        return self._after_request_functions
 
     @property
     def url_adapter(self) -> MapAdapter | None:  # type: ignore[override]
@@ -109,13 +128,7 @@ class HookContext(RequestContext):
         return self._handshake.url_adapter
 
     def __enter__(self) -> HookContext:
-        if self._cv_tokens or not self._handshake.nobody_watches or _cv_app.get(None) is not None:
-            self.push()
-            return self
-        # What push() does, as far as there is something to do.
-        app_context = _HookAppContext(self._handshake)
-        app_context._cv_tokens.append(_cv_app.set(app_context))
-        self._cv_tokens.append((_cv_request.set(self), app_context))
+        enter(self)
         return self
 
     def __exit__(
@@ -124,17 +137,7 @@ class HookContext(RequestContext):
         exc_value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if (
-            len(self._cv_tokens) != 1
-            or not self._handshake.nobody_watches
-            or _cv_request.get(None) is not self
-        ):
-            self.pop(exc_value)
-            return
-        token, app_context = self._cv_tokens.pop()
-        _cv_request.reset(token)
-        if app_context is not None:
-            _cv_app.reset(app_context._cv_tokens.pop())
+        leave(self, exc_value)
 
     def copy(self) -> HookContext:
         """Another one, for ``copy_current_request_context``."""
@@ -144,6 +147,7 @@ class HookContext(RequestContext):
         """The handshake's rule and view arguments stand."""
 
 
+@mypyc_attr(native_class=False)
 class _HookAppContext(AppContext):
     """An application context whose URL adapter is there already."""
 
@@ -153,7 +157,36 @@ class _HookAppContext(AppContext):
         self.url_adapter = handshake.app_url_adapter
         self._cv_tokens = []
 
-    @cached_property
-    def g(self) -> _AppCtxGlobals:  # type: ignore[override]
-        """Made for those who use it."""
-        return self.app.app_ctx_globals_class()
+    def __getattr__(self, name: str) -> Any:
+        """Make ``g`` for those who use it."""
+        if name != "g":
+            raise AttributeError(name)
+        self.g = self.app.app_ctx_globals_class()
+        return self.g
+
+
+def enter(context: HookContext) -> None:
+    """Make a context the current one."""
+    handshake = context._handshake
+    if context._cv_tokens or handshake.is_watched or _app_in_use(None) is not None:
+        context.push()
+        return
+    # What push() does, as far as there is something to do.
+    app_context = _HookAppContext(handshake)
+    app_context._cv_tokens.append(_use_app(app_context))
+    context._cv_tokens.append((_use_request(context), app_context))
+
+
+def leave(context: HookContext, error: BaseException | None = None) -> None:
+    """Take :func:`enter` back.
+
+    :param error: what the hook has raised, for teardown functions.
+    """
+    tokens = context._cv_tokens
+    if len(tokens) != 1 or context._handshake.is_watched or _request_in_use(None) is not context:
+        context.pop(error)
+        return
+    token, app_context = tokens.pop()
+    _reset_request(token)
+    if app_context is not None:
+        _reset_app(app_context._cv_tokens.pop())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from .context import Handshake
+from .context import Handshake, HookContext, enter, leave
 from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
 from .observers import Observer, around_hook, tell
 from .steps import (
@@ -25,7 +25,6 @@ from .steps import (
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
-    from .context import HookContext
     from .typing import AsyncDriver, Message, RunHook, WaitingDriver
     from .views import WebSocketView
 
@@ -77,7 +76,7 @@ class Dispatcher:
         :param driver: the connection's.
         :returns: whether it is over. Otherwise it is gone on with once the driver has news.
         """
-        view, client = self._view, self._client
+        client = self._client
         try:
             if not self._has_begun:
                 run_steps(self._begin(self.run))
@@ -90,7 +89,7 @@ class Dispatcher:
                 elif self._looks_inside:
                     self.run(self._taking(message))
                 else:
-                    self.run(view.on_message, client, message)
+                    self._run_on_message(message)
         except BaseException:
             run_steps(self._finish(self.run))
             raise
@@ -101,13 +100,15 @@ class Dispatcher:
         """As :meth:`converse`, in this task. Plain hooks run in threads."""
         view, client = self._view, self._client
         run = partial(self._run_async, driver)
+        parks = driver.parks
+        loops = self._is_async and not self._looks_inside and not self._hook_watchers
         try:
             if not self._has_begun:
                 await run_steps_async(self._begin(run))
             while self._listens:
-                if driver.parks and not driver.has_news and not await driver.wait_for_news():
+                if parks and not driver.has_news and not await driver.wait_for_news():
                     return False
-                if driver.parks and self._receives_as_is:
+                if parks and self._receives_as_is:
                     message = driver.take()
                 else:
                     # A plain client would wait in a thread for the next message.
@@ -116,6 +117,17 @@ class Dispatcher:
                     self._listens = False
                 elif self._looks_inside:
                     await run(self._taking(message))
+                elif loops and is_coroutine_function(view.on_message):
+                    # As _run_coroutine(), for the hook that is run most: one coroutine less.
+                    context = None
+                    try:
+                        context = self._enter()
+                        await view.on_message(client, message)
+                    except BaseException as error:
+                        steps = self._failed(context, error)
+                        await run_steps_async(steps, partial(self._call, driver))
+                    else:
+                        self._leave(context)
                 else:
                     await run(view.on_message, client, message)
         except BaseException:
@@ -169,6 +181,21 @@ class Dispatcher:
         except BaseException as error:
             return run_steps(self._failed(context, error))
         return self._leave(context)
+
+    def _run_on_message(self, message: Message) -> None:
+        """As :meth:`run`, for the hook that is run most: its arguments need not be packed."""
+        view, client = self._view, self._client
+        if self._hook_watchers:
+            self.run(view.on_message, client, message)
+            return
+        context = None
+        try:
+            context = self._enter()
+            view.on_message(client, message)
+        except BaseException as error:
+            run_steps(self._failed(context, error))
+        else:
+            self._leave(context)
 
     def _run_async(
         self, driver: AsyncDriver, hook: Any, *args: Any, **kwargs: Any
@@ -237,11 +264,13 @@ class Dispatcher:
     # -- before and after a hook ------------------------------------------------------------------
 
     def _enter(self) -> HookContext:
-        return self._handshake.hook_context().__enter__()
+        context = HookContext(self._handshake)
+        enter(context)
+        return context
 
     def _leave(self, context: HookContext) -> bool:
         try:
-            context.__exit__(None, None, None)
+            leave(context)
         except BaseException as error:
             # That of a teardown function.
             return self._end(error)
