@@ -35,16 +35,16 @@ MANY = (
 )
 
 JOBS = {
-    "echo-32": "echo.py -b 32 -r 3 -s 1.2",
+    "echo-32": "echo.py -b 32 -r 5 -s 1.2",
     "echo-1k": "echo.py -b 1024 -r 1 -s 1.2",
     "echo-64k": "echo.py -b 65536 --binary -r 2 -s 1",
     "latency": "echo.py -c 1 -r 1 -s 1",
     "fan-out": "broadcast.py -r 1 -s 1.5",
     "fan-out-1": "broadcast.py -m 500 -k 1 -r 1 -s 1.5",
-    "handshakes": "handshakes.py -r 1 -s 2",
+    "handshakes": "handshakes.py -r 3 -s 2",
     "memory-2000": "memory.py -n 2000 -r 1",
     "memory-10000": f"memory.py -n 10000 -r 1 {MANY}",
-    "crowd": "crowd.py -r 1 -s 4",
+    "crowd": "crowd.py -r 3 -s 3",
     "router": "router.py -r 1 -s 0.5",
     "hooks": "hooks.py",
     "typed": "typed.py -n 20000 -r 3",

@@ -78,8 +78,8 @@ class Dispatcher:
         """
         client = self._client
         try:
-            if not self._has_begun:
-                run_steps(self._begin(self.run))
+            if not self._has_begun and run_steps(self._begin(self.run)):
+                self.run(self._view._opening_hook, client, **self._view_args)
             while self._listens:
                 if not driver.wait_for_news():
                     return False
@@ -103,8 +103,8 @@ class Dispatcher:
         parks = driver.parks
         loops = self._is_async and not self._looks_inside and not self._hook_watchers
         try:
-            if not self._has_begun:
-                await run_steps_async(self._begin(run))
+            if not self._has_begun and await run_steps_async(self._begin(run)):
+                await run(view._opening_hook, client, **self._view_args)
             while self._listens:
                 if parks and not driver.has_news and not await driver.wait_for_news():
                     return False
@@ -136,8 +136,8 @@ class Dispatcher:
         await run_steps_async(self._finish(run))
         return True
 
-    def _begin(self, run: RunHook) -> Generator[Step, Any, None]:
-        """Join the groups, and make the first call; that to a function is the conversation."""
+    def _begin(self, run: RunHook) -> Generator[Step, Any, bool]:
+        """Join the groups; says whether a first call follows: to a function, that is all."""
         view, client = self._view, self._client
         self._has_begun = True
         # Also for the end that is under way if the groups can't be joined.
@@ -145,10 +145,9 @@ class Dispatcher:
         if view.groups:
             join = partial(view._join_groups, client, self._view_args)
             if not (yield partial(run, Steps("join", join))):
-                return
+                return False
         self._listens = self._owes_on_close = not view._owns_conversation
-        if self._matters(view._opening_hook):
-            yield partial(run, view._opening_hook, client, **self._view_args)
+        return self._matters(view._opening_hook)
 
     def _matters(self, hook: Callable[..., Any]) -> bool:
         """Whether a hook does something, or somebody wants to know of it."""

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any, Final
 
 import gevent
-from gevent import getcurrent, monkey
-from gevent.hub import Hub, Waiter, get_hub
+from gevent import monkey
+from gevent.hub import Hub, get_hub
 
 from ..config import Settings
 from ..connection import OPEN, Connection
@@ -27,6 +27,8 @@ from .blocking import BlockingEngine
 from .loop import LoopDriver, Sweeper
 
 READ, WRITE = 1, 2
+
+getcurrent: Final = gevent.getcurrent
 
 # The identity of the thread even where gevent has replaced it by that of the greenlet.
 get_thread: Final[Callable[[], int]] = monkey.get_original("threading", "get_ident")
@@ -156,8 +158,8 @@ class GeventDriver(LoopDriver):
         self._hub = hub
         self._loop_thread = get_thread()
         self._owner: Any = None
-        self._receiver: Waiter[None] | None = None  # of the greenlet in receive()
-        self._sender: Waiter[None] | None = None  # of the owner in send()
+        self._receiver: Wait | None = None  # of the greenlet in receive()
+        self._sender: Wait | None = None  # of the owner in send()
         self._reader = hub.loop.io(self._fd, READ)
         self._writer: Any = None  # few connections ever have to wait for room
         self._settle()
@@ -261,15 +263,13 @@ class GeventDriver(LoopDriver):
 
     def _resume_receiver(self) -> None:
         # In the hub, whose callbacks may switch to a greenlet and get their turn back later.
-        waiter = self._receiver
+        receiver = self._receiver
         if self._is_parked:
             self._unpark()
             # Not by gevent.spawn(): what the hub calls later has to wait behind all that is read.
             gevent.Greenlet(self.run).switch()
-        elif waiter is None:
-            self._wake_receiver()
-        elif not waiter.ready():
-            waiter.switch(None)
+        elif receiver is not None:
+            receiver.end()
 
     def _wake_sender(self) -> None:
         self._wake(self._sender)
@@ -286,38 +286,57 @@ class GeventDriver(LoopDriver):
     # -- at work ----------------------------------------------------------------------------------
 
     def _wait_for_sending(self) -> None:
-        self._sender = Waiter(self._hub)
+        self._sender = Wait()
         try:
             self._wait(self._sender, None)
         finally:
             self._sender = None
 
     def _wait_as_receiver(self, seconds: float | None) -> None:
-        self._receiver = Waiter(self._hub)
+        self._receiver = Wait()
         try:
             self._wait(self._receiver, seconds)
         finally:
             self._receiver = None
 
-    def _wait(self, waiter: Waiter[None], seconds: float | None) -> None:
+    def _wait(self, wait: Wait, seconds: float | None) -> None:
         timer = None
         if seconds is not None:
             timer = self._hub.loop.timer(seconds)
-            timer.start(waiter.switch, None)
+            timer.start(wait.end)
         try:
-            waiter.get()
+            self._hub.switch()
         finally:
+            wait.is_over = True
             if timer is not None:
                 timer.stop()
                 timer.close()
 
-    def _wake(self, waiter: Waiter[None] | None) -> None:
-        if waiter is not None and not waiter.ready():
-            self._hub.loop.run_callback(waiter.switch, None)
+    def _wake(self, wait: Wait | None) -> None:
+        if wait is not None and not wait.is_over:
+            self._hub.loop.run_callback(wait.end)
 
     def _check_thread(self) -> None:
         if not self._in_loop():
             raise RuntimeError("receive() works in the thread of the connection's hub only")
+
+
+class Wait:
+    """That of the current greenlet, which leaves its thread to the hub for so long.
+
+    gevent's own ``Waiter`` does the same, and costs each message more.
+    """
+
+    def __init__(self) -> None:
+        self._greenlet = getcurrent()
+        #: Whether the greenlet has gone on, or is about to.
+        self.is_over = False
+
+    def end(self) -> None:
+        """Go on with the greenlet, unless it has; only the hub may call it."""
+        if not self.is_over:
+            self.is_over = True
+            self._greenlet.switch()
 
 
 def start_timer(hub: Hub, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
