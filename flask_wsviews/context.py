@@ -24,6 +24,7 @@ from mypy_extensions import mypyc_attr
 if TYPE_CHECKING:
     from flask import Request
     from flask.sessions import SessionMixin
+    from flask.typing import AfterRequestCallable
     from werkzeug.routing import MapAdapter
 
 
@@ -114,13 +115,10 @@ class HookContext(RequestContext):
             self.session = handshake.session  # type: ignore[misc, assignment]
         self._cv_tokens = []
 
-    # Once compiled, a cached_property would be a plain one.
-    def __getattr__(self, name: str) -> Any:
-        """Make the list of what ``after_this_request`` is given, in vain, for those who use it."""
-        if name != "_after_request_functions":
-            raise AttributeError(name)
-        self._after_request_functions = []
-        return self._after_request_functions
+    @property
+    def _after_request_functions(self) -> list[AfterRequestCallable[Any]]:  # type: ignore[override]
+        """What ``after_this_request`` is given, in vain."""
+        return []
 
     @property
     def url_adapter(self) -> MapAdapter | None:  # type: ignore[override]
@@ -157,6 +155,7 @@ class _HookAppContext(AppContext):
         self.url_adapter = handshake.app_url_adapter
         self._cv_tokens = []
 
+    # Once compiled, a cached_property would be a plain one, and make another each time.
     def __getattr__(self, name: str) -> Any:
         """Make ``g`` for those who use it."""
         if name != "g":
