@@ -1,4 +1,4 @@
-"""Compiles the modules that messages and handshakes go through, if ``FLASK_WSVIEWS_COMPILE`` is 1.
+"""Compiles the modules that every message goes through, if ``FLASK_WSVIEWS_COMPILE`` is 1.
 
 The compiler is mypyc. It takes the same Python sources, so there is nothing that has to be written
 twice; without it they run as they are. Everything else about the package is in setup.cfg.
@@ -10,7 +10,6 @@ import sys
 from setuptools import setup
 
 COMPILED = [
-    "flask_wsviews/accepted.py",
     "flask_wsviews/connection.py",
     "flask_wsviews/context.py",
     "flask_wsviews/dispatcher.py",
@@ -20,9 +19,6 @@ COMPILED = [
     "flask_wsviews/engines/gevent.py",
     "flask_wsviews/engines/loop.py",
     "flask_wsviews/framing.py",
-    "flask_wsviews/handshake.py",
-    "flask_wsviews/middleware.py",
-    "flask_wsviews/servers/uwsgi.py",
     "flask_wsviews/steps.py",
 ]
 

@@ -441,9 +441,9 @@ class AsyncioWebSocketClient(WebSocketClient):
     def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
         driver = self._opened_async()
-        if self._loads_messages or self._watchers or self._meter is not None:
-            return self._receive_async(driver, timeout)
-        return driver.receive_async(timeout)
+        if self._receives_as_is:
+            return driver.receive_async(timeout)
+        return self._receive_async(driver, timeout)
 
     def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """The same as :meth:`receive`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from .context import Handshake, HookContext, enter, leave
+from .context import Handshake, enter, leave
 from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
 from .observers import Observer, around_hook, tell
 from .steps import (
@@ -25,6 +25,7 @@ from .steps import (
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
+    from .context import HookContext
     from .typing import AsyncDriver, Message, RunHook, WaitingDriver
     from .views import WebSocketView
 
@@ -76,10 +77,10 @@ class Dispatcher:
         :param driver: the connection's.
         :returns: whether it is over. Otherwise it is gone on with once the driver has news.
         """
-        client = self._client
+        view, client = self._view, self._client
         try:
             if not self._has_begun and run_steps(self._begin(self.run)):
-                self.run(self._view._opening_hook, client, **self._view_args)
+                self.run(view._opening_hook, client, **self._view_args)
             while self._listens:
                 if not driver.wait_for_news():
                     return False
@@ -89,7 +90,7 @@ class Dispatcher:
                 elif self._looks_inside:
                     self.run(self._taking(message))
                 else:
-                    self._run_on_message(message)
+                    self.run(view.on_message, client, message)
         except BaseException:
             run_steps(self._finish(self.run))
             raise
@@ -101,7 +102,7 @@ class Dispatcher:
         view, client = self._view, self._client
         run = partial(self._run_async, driver)
         parks = driver.parks
-        loops = self._is_async and not self._looks_inside and not self._hook_watchers
+        is_direct = self._is_async and not self._hook_watchers
         try:
             if not self._has_begun and await run_steps_async(self._begin(run)):
                 await run(view._opening_hook, client, **self._view_args)
@@ -117,7 +118,7 @@ class Dispatcher:
                     self._listens = False
                 elif self._looks_inside:
                     await run(self._taking(message))
-                elif loops and is_coroutine_function(view.on_message):
+                elif is_direct and is_coroutine_function(view.on_message):
                     # As _run_coroutine(), for the hook that is run most: one coroutine less.
                     context = None
                     try:
@@ -180,21 +181,6 @@ class Dispatcher:
         except BaseException as error:
             return run_steps(self._failed(context, error))
         return self._leave(context)
-
-    def _run_on_message(self, message: Message) -> None:
-        """As :meth:`run`, for the hook that is run most: its arguments need not be packed."""
-        view, client = self._view, self._client
-        if self._hook_watchers:
-            self.run(view.on_message, client, message)
-            return
-        context = None
-        try:
-            context = self._enter()
-            view.on_message(client, message)
-        except BaseException as error:
-            run_steps(self._failed(context, error))
-        else:
-            self._leave(context)
 
     def _run_async(
         self, driver: AsyncDriver, hook: Any, *args: Any, **kwargs: Any
@@ -263,7 +249,7 @@ class Dispatcher:
     # -- before and after a hook ------------------------------------------------------------------
 
     def _enter(self) -> HookContext:
-        context = HookContext(self._handshake)
+        context = self._handshake.hook_context()
         enter(context)
         return context
 

@@ -40,8 +40,8 @@ CLOSE: Final = 0x88
 LENGTH_16: Final = 126
 LENGTH_64: Final = 127
 
-_TEXT: Final = Opcode.TEXT
-_BINARY: Final = Opcode.BINARY
+_TEXT_OPCODE: Final = Opcode.TEXT
+_BINARY_OPCODE: Final = Opcode.BINARY
 
 _unmask: Final = apply_mask
 _unpack_16: Final = Struct("!H").unpack_from
@@ -134,9 +134,9 @@ def payload_of(message: Sendable) -> tuple[Opcode, bytes]:
     :raises TypeError: if it is neither.
     """
     if isinstance(message, str):
-        return _TEXT, message.encode()
+        return _TEXT_OPCODE, message.encode()
     if isinstance(message, (bytes, bytearray, memoryview)):
-        return _BINARY, bytes(message)
+        return _BINARY_OPCODE, bytes(message)
     kind = type(message).__name__
     raise TypeError(f"a message is str or bytes, not {kind}; send_json() takes objects")
 
@@ -149,7 +149,7 @@ def plain_frame(message: Sendable) -> bytes:
     opcode, payload = payload_of(message)
     length = len(payload)
     if length < LENGTH_16:
-        return (_TEXT_HEADS if opcode is _TEXT else _BINARY_HEADS)[length] + payload
+        return (_TEXT_HEADS if opcode is _TEXT_OPCODE else _BINARY_HEADS)[length] + payload
     if length < 1 << 16:
         return _pack_16(FIN | opcode, LENGTH_16, length) + payload
     return _pack_64(FIN | opcode, LENGTH_64, length) + payload

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mypy_extensions import mypyc_attr
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -42,7 +41,6 @@ _OWN_HEADERS = frozenset(
 )
 
 
-@mypyc_attr(native_class=False)
 class UpgradeRequired(HTTPException):
     """426: the resource speaks WebSocket only, or not this version of it."""
 
@@ -117,7 +115,7 @@ def check_request(environ: Environ) -> Offer:
     return Offer(key, subprotocols, environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
 
 
-def check_origin(environ: Environ, own: str, *allowed: Container[str]) -> None:
+def check_origin(environ: Environ, own: str, *allowed: frozenset[str] | str) -> None:
     """Refuse a page of another site (RFC 6455 10.2). Clients that aren't browsers send no Origin.
 
     :param own: the application's own origin, as its clients see it.

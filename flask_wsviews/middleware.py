@@ -10,10 +10,8 @@ from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flask import current_app, request
+from flask import Response, current_app, request
 from flask.typing import ResponseReturnValue
-from flask.wrappers import Response
-from mypy_extensions import mypyc_attr
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 from werkzeug.wsgi import ClosingIterator
 
@@ -51,7 +49,6 @@ ENDING = "This worker is about to end; please try again."
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
 
-@mypyc_attr(native_class=False)
 class Upgrade(Response):
     """The 101 as a Flask response: ``after_request`` functions and the session see it.
 
@@ -69,7 +66,6 @@ class Upgrade(Response):
         return ClosingIterator((), self.close)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class WebSocketMiddleware:
     """Wraps ``app.wsgi_app``: lets pages through untouched, takes accepted handshakes over.
 

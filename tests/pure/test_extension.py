@@ -12,9 +12,11 @@ import pytest
 from flask import Flask
 
 from flask_wsviews import (
+    AsyncioWebSocket,
     Blueprint,
     ConfigError,
     EngineError,
+    GeventWebSocket,
     RegistrationError,
     ServerError,
     UpgradeRequired,
@@ -59,6 +61,26 @@ def test_set_up_by_the_constructor() -> None:
     assert type(app.wsgi_app) is WebSocketMiddleware
     assert ws.engine.name == "blocking"
     assert WebSocket.middleware.client is WebSocketClient
+
+
+@pytest.mark.parametrize(
+    "extension_class", [WebSocket, GeventWebSocket, AsyncioWebSocket], ids=lambda one: one.__name__
+)
+def test_a_middleware_of_ones_own(extension_class: Any) -> None:
+    """Whether the package is compiled or not: its classes can be subclassed and extended."""
+
+    class Client(extension_class.middleware.client):  # type: ignore[misc]
+        pass
+
+    class Middleware(extension_class.middleware):  # type: ignore[misc]
+        client = Client
+
+    app = Flask("site")
+    middleware: Any = Middleware(app.wsgi_app, WebSocket(app))
+    is_async = extension_class is AsyncioWebSocket
+    assert middleware.client_for(SimpleNamespace(is_async=is_async)) is Client
+    middleware.note = "set by an application"
+    assert middleware.note == "set by an application"
 
 
 def test_set_up_by_a_factory() -> None:
