@@ -59,6 +59,17 @@ class Accepted:
             self._begin(cast("Driver", driver))
         return self._dispatcher.converse_async(driver)
 
+    @property
+    def needs_turn(self) -> bool:
+        """See :attr:`Conversation.needs_turn`."""
+        return self._dispatcher.needs_turn
+
+    def skip_turn(self, driver: Driver) -> bool:
+        """See :meth:`Conversation.skip_turn`."""
+        if self._client._driver is None:
+            self._begin(driver)
+        return self._dispatcher.skip_turn()
+
     def _begin(self, driver: Driver) -> None:
         self._client._driver = driver
         tell(self._observers, lambda observer: observer.connected(self._client))

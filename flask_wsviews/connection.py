@@ -280,6 +280,11 @@ class Connection:
         """Whether :meth:`next_message` or ``state`` has something new for the handler."""
         return bool(self._inbox) or self._ending is not None or self.state is CLOSED
 
+    @property
+    def has_only_end(self) -> bool:
+        """Whether the end is all the news."""
+        return self.has_news and not self._inbox
+
     # -- what we send ---------------------------------------------------------------------------
 
     def send(self, message: Sendable) -> None:

@@ -137,6 +137,24 @@ class Dispatcher:
         await run_steps_async(self._finish(run))
         return True
 
+    @property
+    def needs_turn(self) -> bool:
+        """Whether a hook is to run for the beginning or, once it has begun, for the end."""
+        view = self._view
+        if view._owns_conversation:
+            return True
+        if not self._has_begun:
+            return bool(view.groups) or self._matters(view._opening_hook)
+        return self._client._membership is not None or self._matters(view.on_close)
+
+    def skip_turn(self) -> bool:
+        """Begin or end without a hook, where none is to run; says whether it is over."""
+        if not self._has_begun:
+            self._has_begun = self._listens = self._owes_on_close = True
+            return False
+        self._client._leave_groups()
+        return True
+
     def _begin(self, run: RunHook) -> Generator[Step, Any, bool]:
         """Join the groups; says whether a first call follows: to a function, that is all."""
         view, client = self._view, self._client

@@ -354,9 +354,11 @@ class _Answer:
 
 def _settings_of(view: WebSocketView, settings: Settings) -> Settings:
     """The settings, with the times that *view* has in place of theirs."""
-    own = {name: getattr(view, name) for name in TIME_LIMITS}
-    changes: dict[str, Any]
-    changes = {name: value or None for name, value in own.items() if value is not None}
+    changes: dict[str, Any] = {}
+    for name in TIME_LIMITS:
+        value = getattr(view, name)
+        if value is not None:
+            changes[name] = value or None
     return replace(settings, **changes) if changes else settings
 
 

@@ -82,6 +82,15 @@ class Conversation(Protocol):
         """Begin it or go on with it, in this task."""
         ...
 
+    @property
+    def needs_turn(self) -> bool:
+        """Whether its beginning or, once it has begun, its end runs code of the application."""
+        ...
+
+    def skip_turn(self, driver: Driver) -> bool:
+        """Begin it or end it, in place of the above, where that needs no turn."""
+        ...
+
     def released(self) -> None:
         """The socket is closed; called once, from wherever that was done."""
 

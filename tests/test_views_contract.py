@@ -70,6 +70,39 @@ def test_a_close_without_a_code_is_1005(server, key):
     assert ["close", 1005, "", False] in journal(server, key, until="close")
 
 
+def test_a_view_that_has_nothing_to_do_but_to_take_messages(server):
+    with RawClient(server).open("/messages-only") as client:
+        client.sock.sendall(frame(Opcode.TEXT, "one") + frame(Opcode.TEXT, "two"))
+        assert [client.recv_message(), client.recv_message()] == [b"one", b"two"]
+        client.sock.sendall(frame(Opcode.TEXT, "three") + close_frame(4000, "bye"))
+        assert client.recv_message() == b"three"
+        assert client.recv_close().code == 4000
+        assert client.at_eof()
+
+
+def test_a_view_that_never_has_anything_to_do(server):
+    with RawClient(server).open("/messages-only") as client:
+        client.sock.sendall(close_frame(4000))
+        assert client.recv_close().code == 4000
+        assert client.at_eof()
+
+
+@pytest.mark.parametrize("leave", ["reset", "hang up"])
+def test_the_end_of_a_view_that_never_has_anything_to_do(server, leave):
+    def views() -> int:
+        return json.loads(server.get("/process"))["views"]
+
+    before = views()
+    with RawClient(server).open("/messages-only") as client:
+        assert views() > before
+        if leave == "reset":
+            client.reset()
+        else:
+            client.sock.shutdown(1)
+            assert client.at_eof()
+    poll(lambda: views() <= before)
+
+
 def test_each_connection_has_an_instance_of_its_own(server, key):
     keys = [f"{number}-of-{key}" for number in range(2)]
     with (

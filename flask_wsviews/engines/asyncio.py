@@ -113,7 +113,8 @@ class AsyncioEngine(Engine):
     ) -> None:
         driver = AsyncioDriver(transport, connection, worker)
         self._register(driver, conversation)
-        driver.start()
+        if not driver.begin():
+            driver.start()
 
     async def _hold(
         self,
@@ -436,8 +437,9 @@ class AsyncioDriver(LoopDriver):
 
     def _wake_receiver(self) -> None:
         if self._is_parked:
-            self._unpark()
-            self.start()
+            if not self._end_if_idle():
+                self._unpark()
+                self.start()
         elif self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(None)
             if self._turn is not None:

@@ -31,6 +31,9 @@ READ_BUDGET: Final = 256 * 1024
 # What a socket raises instead of waiting.
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+# With what comes last, so that the end of the stream goes out in the same packet.
+MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
+
 # Until a handler has been told that its connection ended, what others send to it is dropped, as
 # it is when it is in flight at that moment. A handler that never asks is presumed to know then.
 TOLD_AFTER = 1.0
@@ -209,13 +212,14 @@ class Engine(ABC):
             driver.close(*farewell)
 
     @staticmethod
-    def _converse(conversation: Conversation, driver: Driver) -> bool:
-        """Run a conversation, or go on with it; whatever it raises, no other one suffers for it.
+    def _take_turn(turn: Callable[[Driver], bool], driver: Driver) -> bool:
+        """Go on with a conversation; whatever it raises, no other one suffers for it.
 
+        :param turn: its method for that.
         :returns: whether it is over.
         """
         try:
-            return conversation.converse(driver)
+            return turn(driver)
         except (SystemExit, KeyboardInterrupt):
             logger.exception(WOULD_END)
         except Exception:
@@ -389,7 +393,10 @@ class Driver(ABC):
                     self._shutdown()
                 break
             try:
-                count = self._sock.send(chunk)
+                if connection.state is CLOSED and not self._is_tls:
+                    count = self._sock.send(chunk, MSG_MORE)
+                else:
+                    count = self._sock.send(chunk)
             except WOULD_BLOCK:
                 connection.output_written(0, monotonic())
                 self._is_full = True
@@ -417,6 +424,8 @@ class Driver(ABC):
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF):
                 raise
+            # The peer is gone, and there is no end of its stream to wait for.
+            self._at_eof = True
 
     def _tick(self, now: float) -> None:
         """Do what is due, having looked first whether the peer has answered."""

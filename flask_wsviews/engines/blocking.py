@@ -104,7 +104,7 @@ class BlockingEngine(Engine):
         driver = BlockingDriver(transport, connection, self._the_keeper())
         self._register(driver, conversation)
         try:
-            self._converse(conversation, driver)
+            self._take_turn(conversation.converse, driver)
         finally:
             driver.finish()
 

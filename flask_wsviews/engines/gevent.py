@@ -83,11 +83,11 @@ class GeventEngine(Engine):
         hub = get_hub()
         driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
         self._register(driver, conversation)
-        if transport.can_detach:
-            gevent.spawn(driver.run)
-        else:
+        if not transport.can_detach:
             driver.run()
             driver.wait_released()
+        elif not driver.begin():
+            gevent.spawn(driver.run)
 
     @property
     def connections(self) -> int:
@@ -173,7 +173,7 @@ class GeventDriver(LoopDriver):
             self._owner.gr_context = self._context
         is_over = True
         try:
-            is_over = Engine._converse(conversation, self)
+            is_over = Engine._take_turn(conversation.converse, self)
         finally:
             self._owner = None
             self._end_turn(is_over)
@@ -255,11 +255,11 @@ class GeventDriver(LoopDriver):
                 watcher.close()
 
     def _wake_receiver(self) -> None:
-        if self._is_parked:
+        if not self._is_parked:
+            self._wake(self._receiver)
+        elif not self._end_if_idle():
             self._unpark()
             gevent.spawn(self.run)
-        else:
-            self._wake(self._receiver)
 
     def _resume_receiver(self) -> None:
         # In the hub, whose callbacks may switch to a greenlet and get their turn back later.

@@ -13,8 +13,8 @@ from time import monotonic
 from mypy_extensions import mypyc_attr
 
 from ..connection import CLOSED, OPEN, Connection, PreparedMessage
-from ..typing import Message, Sendable, Transport
-from .base import LINGER, Driver
+from ..typing import Conversation, Message, Sendable, Transport
+from .base import LINGER, Driver, Engine
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -118,6 +118,30 @@ class LoopDriver(Driver):
             self._wake_receiver()
         self._has_waited = True
 
+    def begin(self) -> bool:
+        """Begin the conversation here, if there is nothing to run for that; says whether it has."""
+        conversation = self._conversation
+        assert conversation is not None
+        if not self.parks or conversation.needs_turn:
+            return False
+        self._skip_turn(conversation)
+        if self.connection.has_news:
+            self._wake_receiver()
+        return True
+
+    def _end_if_idle(self) -> bool:
+        """End a parked conversation here, if nothing is to run for that; says whether it has."""
+        conversation = self._conversation
+        assert conversation is not None
+        if not self.connection.has_only_end or conversation.needs_turn:
+            return False
+        self._is_parked = False
+        self._skip_turn(conversation)
+        return True
+
+    def _skip_turn(self, conversation: Conversation) -> None:
+        self._end_turn(self._context.run(Engine._take_turn, conversation.skip_turn, self))
+
     def _unpark(self) -> None:
         self._is_parked = False
         self._is_patient = True
@@ -143,8 +167,10 @@ class LoopDriver(Driver):
         """When :meth:`sweep` has something to do."""
         if self._released:
             return None
-        due = [at for at in (self.connection.next_deadline, self._finish_by) if at is not None]
-        return min(due, default=None)
+        due, finish_by = self.connection.next_deadline, self._finish_by
+        if due is None or (finish_by is not None and finish_by < due):
+            return finish_by
+        return due
 
     def sweep(self, now: float) -> None:
         """Do what is due."""

@@ -183,6 +183,14 @@ def echo(ws):
         ws.send(message)
 
 
+@websocket.route("/messages-only")
+class MessagesOnly(WebSocketView):
+    """Nothing of it is called when a connection begins, or ends."""
+
+    def on_message(self, ws, message):
+        ws.send(message)
+
+
 @websocket.route("/old-echo")
 def old_echo(ws):
     while True:

@@ -16,6 +16,7 @@ from flask_wsviews.client import WebSocketClient
 from flask_wsviews.context import Handshake
 from flask_wsviews.dispatcher import Dispatcher
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed
+from flask_wsviews.observers import Observer
 from flask_wsviews.views import FunctionView, WebSocketView
 
 from .helpers import UPGRADE_HEADERS, Peer, close, open_client, sent_close, sent_text, text
@@ -45,6 +46,7 @@ class Site:
         self.client, self.peer = open_client(self.app)
         self.signalled: list[BaseException] = []
         self.handled: list[tuple[str, BaseException]] = []
+        self.observers: tuple[Observer, ...] = ()
         self._dispatcher: Dispatcher | None = None
 
     @property
@@ -54,7 +56,9 @@ class Site:
             self.app.register_blueprint(self.blueprint)
             with self.app.test_request_context("/chat/lobby", headers=UPGRADE_HEADERS):
                 handshake = Handshake.current()
-            self._dispatcher = Dispatcher(handshake, self.view, {"room": "lobby"}, self.client)
+            self._dispatcher = Dispatcher(
+                handshake, self.view, {"room": "lobby"}, self.client, self.observers
+            )
         return self._dispatcher
 
     def run_raising(self, error: BaseException) -> bool:
@@ -203,19 +207,62 @@ def test_a_conversation_that_has_nothing_to_do_is_gone_on_with_later(site: Site)
     assert view.calls[2:] == [("message", "two"), ("close", 4000, "bye")]
 
 
+class Quiet(WebSocketView):
+    def on_message(self, ws: WebSocketClient, message: Any) -> None:
+        ws.send(message)
+
+
 def test_hooks_that_nobody_wrote_have_no_context(site: Site) -> None:
-    contexts = []
-
-    class Quiet(WebSocketView):
-        def on_message(self, ws: WebSocketClient, message: Any) -> None:
-            ws.send(message)
-
+    contexts: list[BaseException | None] = []
     site.app.teardown_request(contexts.append)
     site.peer.feed(text("one") + close())
     assert converse(site, Quiet())
     assert site.peer.sent()[0] == sent_text("one")
     # One of them is that of the handshake.
     assert len(contexts) == 2
+
+
+def test_a_view_whose_beginning_and_end_need_no_turn(site: Site) -> None:
+    driver: Any = site.client._driver
+    driver.parks = True
+    site.view = Quiet()  # type: ignore[assignment]
+    assert not site.dispatcher.needs_turn
+    assert not site.dispatcher.skip_turn()
+    site.peer.feed(text("one"))
+    assert not converse(site, site.view)
+    assert site.peer.sent() == [sent_text("one")]
+    assert not site.dispatcher.needs_turn
+    assert site.dispatcher.skip_turn()
+
+
+class Member(Quiet):
+    groups = ("lobby",)
+
+
+@pytest.mark.parametrize("view", [Journal(), Member(), FunctionView(lambda ws, room: None)])
+def test_a_view_whose_beginning_needs_a_turn(site: Site, view: WebSocketView) -> None:
+    site.view = view  # type: ignore[assignment]
+    assert site.dispatcher.needs_turn
+
+
+def test_a_view_whose_end_needs_a_turn(site: Site) -> None:
+    class Ending(Quiet):
+        def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
+            pass
+
+    site.view = Ending()  # type: ignore[assignment]
+    assert not site.dispatcher.needs_turn
+    assert not site.dispatcher.skip_turn()
+    assert site.dispatcher.needs_turn
+
+
+def test_who_watches_hooks_needs_a_turn_for_those_that_nobody_wrote(site: Site) -> None:
+    class Watching(Observer):
+        watches_hooks = True
+
+    site.view = Quiet()  # type: ignore[assignment]
+    site.observers = (Watching(),)
+    assert site.dispatcher.needs_turn
 
 
 def test_no_message_is_handled_after_a_failed_on_connect(site: Site) -> None:
