@@ -153,8 +153,8 @@ class WebSocketClient:
 
     def __iter__(self) -> Iterator[Any]:
         """The messages up to the end of the connection."""
-        while (message := self.receive()) is not None:
-            yield message
+        # The end is told by None, which no message is.
+        return iter(self._opened().receive if self._receives_as_is else self.receive, None)
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -465,9 +465,12 @@ class AsyncioWebSocketClient(WebSocketClient):
             )
         return super().recv_nb()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[Any]:
         """The messages up to the end of the connection."""
-        return self
+        driver = self._opened_async()
+        receive = driver.receive_async if self._receives_as_is else self.receive
+        while (message := await receive()) is not None:
+            yield message
 
     async def __anext__(self) -> Any:
         """The next message."""

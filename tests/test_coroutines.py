@@ -46,6 +46,14 @@ def test_echo(server: Server, path: str):
             assert ws.recv(timeout=10) == message
 
 
+def test_a_loop_over_the_messages_can_be_gone_on_with(server: Server):
+    with connect(server.ws("/loops")) as ws:
+        for message in ("a", "next", "b", "c", "next", "next", "last"):
+            ws.send(message)
+        expected = ["0 a", "0 next", "1 b", "1 c", "1 next", "2 next", "last"]
+        assert [ws.recv(timeout=10) for _ in expected] == expected
+
+
 def test_a_view_that_is_idle_has_no_task_but_keeps_its_context_variables(
     server: Server, request: pytest.FixtureRequest
 ):

@@ -67,6 +67,17 @@ class Variable(WebSocketView):
         await ws.send(before)
 
 
+@websocket.route("/loops")
+async def loops(ws):
+    """Begins anew after each "next"."""
+    for number in range(3):
+        async for message in ws:
+            await ws.send(f"{number} {message}")
+            if message == "next":
+                break
+    await ws.send(await anext(ws))
+
+
 @websocket.route("/task")
 class LikeATask(WebSocketView):
     """Does what a coroutine can do in a task."""

@@ -17,6 +17,7 @@ from websockets.frames import Opcode
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConnectionClosed, OutgoingMessageError
 from flask_wsviews.messages import make_protocol
+from flask_wsviews.observers import Observer
 
 from .helpers import (
     Peer,
@@ -127,6 +128,20 @@ def test_receive(client: WebSocketClient, peer: Peer) -> None:
     assert (client.close_code, client.close_reason) == (4000, "bye")
     assert client._driver is not None
     assert client._driver.timeouts == [None, 3, 5]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_a_loop_over_the_messages_can_be_gone_on_with(
+    client: WebSocketClient, peer: Peer, is_watched: bool
+) -> None:
+    if is_watched:
+        client._watchers = (Observer(),)
+    peer.feed(text("one") + text("") + binary(b"") + text("four") + close(4000))
+    messages = iter(client)
+    assert next(messages) == "one"
+    assert next(iter(client)) == ""
+    assert list(messages) == [b"", "four"]
+    assert list(client) == []
 
 
 def test_recv_nb_tells_nothing_yet_from_nothing_more(client: WebSocketClient, peer: Peer) -> None:
