@@ -59,7 +59,7 @@ test: $(VENV)/.installed-test
 test-compiled: $(COMPILED)/.made
 	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/pytest $(or $(ARGS),$(TESTS_COMPILED))
 
-$(COMPILED)/.made: setup.py setup.cfg $(wildcard flask_wsviews/*.py flask_wsviews/*/*.py) | $(VENV)/.installed-test
+$(COMPILED)/.made: setup.py setup.cfg $(wildcard flask_wsviews/*.py flask_wsviews/*.c flask_wsviews/*/*.py) | $(VENV)/.installed-test
 	@echo "Compiling takes half a minute."
 	@rm -rf $(COMPILED) build
 	@FLASK_WSVIEWS_COMPILE=1 $(PIP) install --no-deps --target $(COMPILED) .

@@ -1,13 +1,14 @@
 """Compiles the modules that every message goes through, if ``FLASK_WSVIEWS_COMPILE`` is 1.
 
 The compiler is mypyc. It takes the same Python sources, so there is nothing that has to be written
-twice; without it they run as they are. Everything else about the package is in setup.cfg.
+twice; without it they run as they are. Only what speedups.c has is in Python as well. Everything
+else about the package is in setup.cfg.
 """
 
 import os
 import sys
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 COMPILED = [
     "flask_wsviews/connection.py",
@@ -18,6 +19,7 @@ COMPILED = [
     "flask_wsviews/engines/blocking.py",
     "flask_wsviews/engines/gevent.py",
     "flask_wsviews/engines/loop.py",
+    "flask_wsviews/engines/sockets.py",
     "flask_wsviews/framing.py",
     "flask_wsviews/steps.py",
 ]
@@ -35,7 +37,8 @@ def extensions():
         if "egg_info" in sys.argv:
             return []
         raise
-    return mypycify(COMPILED, group_name="flask_wsviews", debug_level="0")
+    speedups = Extension("flask_wsviews.speedups", ["flask_wsviews/speedups.c"])
+    return [speedups, *mypycify(COMPILED, group_name="flask_wsviews", debug_level="0")]
 
 
 if os.environ.get("FLASK_WSVIEWS_COMPILE") == "1":

@@ -6,8 +6,9 @@ wrong, is left to ``websockets``, which reads the same bytes then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from websockets.frames import Close, Opcode
 
@@ -27,6 +28,12 @@ try:
     from websockets.speedups import apply_mask
 except ImportError:  # the wheel for this platform has no compiled part
     from websockets.utils import apply_mask
+
+speedups: Any
+try:
+    from . import speedups
+except ImportError:  # it isn't compiled
+    speedups = None
 
 # Once compiled, what is Final is found without a look into the module's dictionary; numbers are
 # even part of the code. An enumeration's members would be looked for at each use otherwise.
@@ -53,7 +60,7 @@ _TEXT_HEADS: Final = [bytes((TEXT, length)) for length in range(LENGTH_16)]
 _BINARY_HEADS: Final = [bytes((BINARY, length)) for length in range(LENGTH_16)]
 
 
-def read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
+def _read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
     """Read the plain frames that *data* begins with.
 
     :param limit: how long a message may be, in bytes.
@@ -84,6 +91,12 @@ def read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
         messages.append(payload.decode() if first == TEXT else payload)
         position = end
     return position
+
+
+ReadPlain = Callable[[bytes, "int | None", list[Message]], int]
+
+#: The same in C, where that is compiled.
+read_plain: Final[ReadPlain] = getattr(speedups, "read_plain", _read_plain)
 
 
 def read_close(data: bytes) -> Close | None:

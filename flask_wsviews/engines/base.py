@@ -20,19 +20,12 @@ from ..config import Settings
 from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
+from .sockets import READ_SIZE, receive, send
 
 logger = logging.getLogger("flask_wsviews")
 
-READ_SIZE: Final = 64 * 1024
-
 # A driver stops after so many bytes to let others have their turn.
 READ_BUDGET: Final = 256 * 1024
-
-# What a socket raises instead of waiting.
-WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-# With what comes last, so that the end of the stream goes out in the same packet.
-MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 # Until a handler has been told that its connection ended, what others send to it is dropped, as
 # it is when it is in flight at that moment. A handler that never asks is presumed to know then.
@@ -263,6 +256,9 @@ class Driver(ABC):
         self._at_eof = False  # nothing more can be read
         self._is_full = False  # the kernel had no room when it was last asked
         self._is_tls = isinstance(transport.sock, ssl.SSLSocket)
+        # For whom the bytes go over it as they are, -1 otherwise. Another connection's soon after
+        # it is closed, so it is -1 then, too.
+        self._plain_fd = -1 if self._is_tls else self._fd
         self._told = False  # the handler knows that the connection ended
         self._ended_at: float | None = None
 
@@ -363,21 +359,24 @@ class Driver(ABC):
         budget = READ_BUDGET
         while budget > 0 and not connection.reading_paused:
             try:
-                data = self._sock.recv(READ_SIZE)
-            except WOULD_BLOCK:
-                return
+                data = receive(self._sock, self._plain_fd)
             except OSError:
-                self._at_eof = True
-                self._lost()
+                self._lose_reading()
                 return
-            if not data:
-                connection.receive_eof(monotonic())
-                self._at_eof = True
+            if data is None:
                 return
-            connection.receive_data(data, monotonic())
-            if len(data) < READ_SIZE and not self._is_tls:
+            self._take_in(data)
+            if not data or (len(data) < READ_SIZE and not self._is_tls):
                 return
             budget -= len(data)
+
+    def _take_in(self, data: bytes) -> None:
+        """Give the connection what was read, which is nothing at the end of the stream."""
+        if data:
+            self.connection.receive_data(data, monotonic())
+        else:
+            self.connection.receive_eof(monotonic())
+            self._at_eof = True
 
     def _write(self) -> bool:
         """Give the kernel what it takes.
@@ -393,22 +392,23 @@ class Driver(ABC):
                     self._shutdown()
                 break
             try:
-                if connection.state is CLOSED and not self._is_tls:
-                    count = self._sock.send(chunk, MSG_MORE)
-                else:
-                    count = self._sock.send(chunk)
-            except WOULD_BLOCK:
-                connection.output_written(0, monotonic())
-                self._is_full = True
-                return True
+                count = send(self._sock, self._plain_fd, chunk, connection.state is CLOSED)
             except OSError:
                 self._lost()
                 break
+            if count is None:
+                connection.output_written(0, monotonic())
+                self._is_full = True
+                return True
             # The time counts only where the kernel had no room before.
             connection.output_written(count, monotonic() if connection.is_stalled else 0.0)
             if not connection.send_backlog and connection.state is OPEN:
                 break
         return False
+
+    def _lose_reading(self) -> None:
+        self._at_eof = True
+        self._lost()
 
     def _lost(self) -> None:
         self.connection.abort()
@@ -454,6 +454,7 @@ class Driver(ABC):
         self._released = True
         if not is_over:
             self._cut()
+        self._plain_fd = -1
         self._transport.release()
 
     def _tell_of_release(self) -> None:
