@@ -99,6 +99,32 @@ def test_a_peer_that_never_answers_a_close_frame_is_left(server: Server, key: st
     assert ["close", 1006, "", False] in journal(server, key, until="close")
 
 
+def test_what_is_due_while_a_thread_waits_in_a_read(tmp_path: Path):
+    # Beyond a second the keeper sees to it, in place of the connection's own thread.
+    names = ("WSVIEWS_PING_INTERVAL", "WSVIEWS_PING_TIMEOUT", "WSVIEWS_CLOSE_TIMEOUT")
+    settings = json.dumps(dict.fromkeys(names, 1.2))
+    env = {**BLOCKING, "SETTINGS": settings}
+    with (
+        servers.running(servers.uwsgi("contract:app"), tmp_path / "log", env) as server,
+        RawClient(server).open("/views/all/bob?key=answers") as answers,
+        RawClient(server).open("/views/all/bob?key=silent") as silent,
+        RawClient(server).open("/views/all/bob?key=closed") as closed,
+    ):
+        for client in (answers, silent, closed):
+            client.recv()
+        server.get("/close/closed")
+        assert closed.recv_close().code == 4002
+        assert closed.at_eof()
+        for _ in range(2):
+            answers.send(Opcode.PONG, next_ping(answers))
+        assert silent.recv_close().code == 1011
+        assert silent.at_eof()
+        for key in ("silent", "closed"):
+            assert ["close", 1006, "", False] in journal(server, key, until="close")
+        answers.send(Opcode.TEXT, "still there")
+        assert answers.recv_message() == b"still there"
+
+
 def test_a_peer_that_stops_reading_is_given_up(server: Server, key: str):
     with RawClient(server).open(f"/asks?key={key}") as client:
         client.recv()

@@ -23,18 +23,27 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
+from types import BuiltinFunctionType
+from typing import Final
 
-from ..connection import CLOSED, CLOSING, OPEN, Connection, PreparedMessage
+from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi
 from .base import LINGER, Driver, Engine, time_left
+from .sockets import WAIT_SIZE, wait_and_receive
 from .threads import Threads
 
 logger = logging.getLogger("flask_wsviews")
 
+POLLIN: Final = select.POLLIN
+POLLOUT: Final = select.POLLOUT
+
 # The keeper looks after connections whose hook has been busy for so many seconds.
 KEEP_AFTER = 0.25
+
+# A deadline as near as this is kept by the owner itself, for the keeper comes a little later.
+KEPT_FROM: Final = 1.0
 
 # poll() takes an int of milliseconds, which is less than some settings allow; callers come back.
 LONGEST_POLL = 3600.0
@@ -140,6 +149,10 @@ class BlockingDriver(Driver):
         self._busy_since: float | None = monotonic()
         self._waiting = False
         self._receive_poller = _Poller(self._fd)
+        # gevent can't let others have their turn in a read, but replaces poll() by one that does.
+        self._blocks = self._plain_fd >= 0 and isinstance(select.poll, BuiltinFunctionType)
+        if self._blocks:
+            self._sock.setblocking(True)
         self._written_by: float | None = None  # set once nothing more is to be said
         with self.lock:
             self._write()
@@ -148,14 +161,19 @@ class BlockingDriver(Driver):
     def receive(self, timeout: float | None = None) -> Message | None:
         """See :meth:`Driver.receive`."""
         deadline = None if timeout is None else monotonic() + timeout
-        self._begin_waiting()
+        has_begun = False
+        data: bytes | None = None
+        # There is more to read only where somebody has found out. TLS may have decrypted it.
+        is_read = not self._is_tls
         try:
-            # poll() knows whether there is something to read, for less than a read that fails. It
-            # doesn't know of what TLS has decrypted.
-            look = self._take if self._is_tls else self._take_waiting
             while True:
                 with self.lock:
-                    message = look()
+                    if not has_begun:
+                        self._begin_waiting()
+                        has_begun = True
+                    if data is not None:
+                        self._take_in_first(data)
+                    message = self._take_known() if is_read else self._take()
                     if message is not None:
                         return message
                     if self.connection.state is CLOSED:
@@ -164,11 +182,16 @@ class BlockingDriver(Driver):
                     events = self._events()
                     wake_at = self.connection.next_deadline
                 time_left(timeout, deadline)
-                self._poll(events, wake_at, deadline, poller=self._receive_poller)
-                look = self._take
+                is_read = deadline is None and self._can_wait_in_read(events, wake_at)
+                if is_read:
+                    data = self._wait_in_read()
+                else:
+                    data = None
+                    self._poll(events, wake_at, deadline, poller=self._receive_poller)
         finally:
-            self._waiting = False
-            self._busy_since = monotonic()
+            if has_begun:
+                self._waiting = False
+                self._busy_since = monotonic()
 
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`."""
@@ -269,7 +292,7 @@ class BlockingDriver(Driver):
         """Look after the connection if its hook has been busy for a while."""
         with self.lock:
             if self._waiting:
-                self._end_overdue_close(now)
+                self._keep_waiting(now)
                 return
             self._tick(now)
             busy_since = self._busy_since
@@ -277,12 +300,21 @@ class BlockingDriver(Driver):
         if overdue:
             self._keeper.watch(self)
 
-    def _end_overdue_close(self, now: float) -> None:
-        # Somebody else has called close() since the owner looked at the clock.
-        if self.connection.state is CLOSING:
-            self.connection.tick(now)
-            if self.connection.has_news:
-                self._cut()
+    def _keep_waiting(self, now: float) -> None:
+        """Do what is overdue for an owner that waits in a read, or isn't awake yet."""
+        connection = self.connection
+        due = connection.next_deadline
+        # What has arrived is the owner's to read, and may be what the peer was to answer.
+        if due is None or now < due + KEEP_AFTER or self._has_unread():
+            return
+        connection.tick(now)
+        if self._write():
+            self._keeper.watch(self)
+        if connection.has_news:
+            self._cut()
+
+    def _has_unread(self) -> bool:
+        return bool(_Poller(self._fd).watching(POLLIN).poll(0))
 
     def attend(self) -> int:
         """Read and write for a busy owner.
@@ -294,7 +326,7 @@ class BlockingDriver(Driver):
                 return 0
             if self._waiting:
                 self._write()
-                return select.POLLOUT if self._has_rest else 0
+                return POLLOUT if self._has_rest else 0
             self._read()
             self._write()
             return self._events()
@@ -306,10 +338,9 @@ class BlockingDriver(Driver):
         return self.connection.send_backlog > 0 and not self._shut
 
     def _begin_waiting(self) -> None:
-        with self.lock:
-            if self._waiting:
-                raise RuntimeError("another thread is already in receive() of this connection")
-            self._waiting = True
+        if self._waiting:
+            raise RuntimeError("another thread is already in receive() of this connection")
+        self._waiting = True
 
     def _take(self) -> Message | None:
         connection = self.connection
@@ -321,19 +352,42 @@ class BlockingDriver(Driver):
         self._write()
         return message
 
-    def _take_waiting(self) -> Message | None:
+    def _take_known(self) -> Message | None:
         """As :meth:`_take`, of what has been read already."""
         message = self.connection.next_message()
         if message is None and self.connection.state is not OPEN:
             self._write()
         return message
 
+    def _can_wait_in_read(self, events: int, wake_at: float | None) -> bool:
+        """Whether nothing but reading is to be done, and the keeper may do what is due then."""
+        return (
+            self._blocks
+            and events == POLLIN
+            and (wake_at is None or wake_at - monotonic() > KEPT_FROM)
+        )
+
+    def _wait_in_read(self) -> bytes | None:
+        """Wait for bytes by reading them: one system call in place of two."""
+        try:
+            return wait_and_receive(self._sock, self._plain_fd)
+        except OSError:
+            with self.lock:
+                self._lose_reading()
+            return None
+
+    def _take_in_first(self, data: bytes) -> None:
+        """Take in what a read has waited for, and what has come with it."""
+        self._take_in(data)
+        if len(data) == WAIT_SIZE:
+            self._read()
+
     def _events(self) -> int:
         events = 0
         if not self._at_eof and not self.connection.reading_paused:
-            events |= select.POLLIN
+            events |= POLLIN
         if self._has_rest:
-            events |= select.POLLOUT
+            events |= POLLOUT
         return events
 
     def _poll(self, events: int, *deadlines: float | None, poller: _Poller | None = None) -> None:
@@ -356,7 +410,7 @@ class BlockingDriver(Driver):
                 if self.connection.state is not OPEN:
                     raise self.connection.closed_error()
                 wake_at = self.connection.next_deadline
-            self._poll(select.POLLOUT, wake_at)
+            self._poll(POLLOUT, wake_at)
 
 
 class _Poller:
@@ -466,8 +520,8 @@ class Keeper:
             if not events:
                 self._unwatch(driver)
                 return
-            wanted = selectors.EVENT_READ if events & select.POLLIN else 0
-            wanted |= selectors.EVENT_WRITE if events & select.POLLOUT else 0
+            wanted = selectors.EVENT_READ if events & POLLIN else 0
+            wanted |= selectors.EVENT_WRITE if events & POLLOUT else 0
             self._selector.modify(driver.fd, wanted, driver)
 
     def _unwatch(self, driver: BlockingDriver) -> None:
