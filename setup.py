@@ -17,6 +17,7 @@ COMPILED = [
     "flask_wsviews/engines/asyncio.py",
     "flask_wsviews/engines/base.py",
     "flask_wsviews/engines/blocking.py",
+    "flask_wsviews/engines/deadlines.py",
     "flask_wsviews/engines/gevent.py",
     "flask_wsviews/engines/loop.py",
     "flask_wsviews/engines/sockets.py",

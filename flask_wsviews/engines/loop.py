@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,11 +13,9 @@ from mypy_extensions import mypyc_attr
 from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import LINGER, Driver, Engine
+from .deadlines import RATE, Deadlines, StartTimer
 
 logger = logging.getLogger("flask_wsviews")
-
-#: Calls a function after so many seconds; what it returns takes that back.
-StartTimer = Callable[[float, Callable[[], None]], Callable[[], None]]
 
 # For how long what runs a conversation waits for the next message before it ends; or up to twice
 # as long.
@@ -53,7 +49,7 @@ class LoopDriver(Driver):
         self._writing = False
         self._is_unsettled = False
         self._sweeper = sweeper
-        self._entry: Entry | None = None
+        self._swept_at: int | None = None
         self._finish_by: float | None = None  # set once the owner is through with it
 
     def abandon(self) -> None:
@@ -184,9 +180,10 @@ class LoopDriver(Driver):
 
     def schedule(self, deadline: float | None) -> None:
         """Have :meth:`sweep` called at *deadline*, and no more for what was scheduled before."""
-        if self._entry is not None:
-            self._entry.driver = None
-        self._entry = None if deadline is None else self._sweeper.add(self, deadline)
+        deadlines = self._sweeper.deadlines
+        if self._swept_at is not None:
+            deadlines.remove(self, self._swept_at)
+        self._swept_at = None if deadline is None else deadlines.add(self, deadline)
 
     def _on_readable(self) -> None:
         if self.connection.reading_paused:
@@ -237,7 +234,8 @@ class LoopDriver(Driver):
         if connection.has_news:
             self._wake_receiver()
         deadline = self.deadline
-        if deadline is not None and (self._entry is None or deadline < self._entry.deadline):
+        swept_at = self._swept_at
+        if deadline is not None and (swept_at is None or deadline * RATE < swept_at - 1):
             self.schedule(deadline)
 
     def _take(self) -> Message | None:
@@ -328,32 +326,15 @@ class LoopDriver(Driver):
             self._call_in_loop(self.close, code, reason)
 
 
-class Entry:
-    """When to look after a driver; without one, it is void."""
-
-    __slots__ = ("deadline", "driver", "order")
-
-    def __init__(self, deadline: float, order: int, driver: LoopDriver) -> None:
-        self.deadline = deadline
-        self.order = order
-        self.driver: LoopDriver | None = driver
-
-    def __lt__(self, other: Entry) -> bool:
-        return (self.deadline, self.order) < (other.deadline, other.order)
-
-
 class Sweeper:
-    """What a loop's connections have in common: one timer, and one call for all that have to write.
+    """What a loop's connections have in common: timers, and one call for all that have to write.
 
     :param start_timer: starts one, with the loop's own means.
     """
 
     def __init__(self, start_timer: StartTimer) -> None:
         self._start_timer = start_timer
-        self._heap: list[Entry] = []
-        self._order = itertools.count()
-        self._cancel: Callable[[], None] | None = None
-        self._fires_at: float | None = None
+        self.deadlines = Deadlines(start_timer)
         #: Connections that have something new to write; with the first one, :meth:`settle` is due.
         self.unsettled: list[LoopDriver] = []
         self._patient: set[LoopDriver] = set()
@@ -386,40 +367,3 @@ class Sweeper:
         self._is_looking = bool(self._patient)
         if self._is_looking:
             self._start_timer(PATIENCE, self._look)
-
-    def add(self, driver: LoopDriver, deadline: float) -> Entry:
-        """Call ``driver.sweep()`` at *deadline* unless the entry is made void before."""
-        entry = Entry(deadline, next(self._order), driver)
-        heapq.heappush(self._heap, entry)
-        if self._fires_at is None or deadline < self._fires_at:
-            self._arm(deadline)
-        return entry
-
-    def _arm(self, deadline: float) -> None:
-        if self._cancel is not None:
-            self._cancel()
-        self._fires_at = deadline
-        self._cancel = self._start_timer(max(0.0, deadline - monotonic()), self._sweep)
-
-    def _sweep(self) -> None:
-        self._cancel = self._fires_at = None
-        now = monotonic()
-        heap = self._heap
-        while heap and (heap[0].deadline <= now or heap[0].driver is None):
-            driver = heapq.heappop(heap).driver
-            if driver is not None:
-                self._look_after(driver, now)
-        if heap and (self._fires_at is None or heap[0].deadline < self._fires_at):
-            self._arm(heap[0].deadline)
-
-    def _look_after(self, driver: LoopDriver, now: float) -> None:
-        due = driver.deadline
-        if due is not None and due > now:
-            # The peer has been heard in the meantime.
-            driver.schedule(due)
-            return
-        driver.schedule(None)
-        try:
-            driver.sweep(now)
-        except Exception:
-            logger.exception("a connection could not be looked after")
