@@ -11,40 +11,24 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 
 import echo
 from idle import allow_descriptors
-from serving import add_options, choose, compile_client, take_turns, write_json
+from serving import Figures, add_options, choose, compile_client, take_turns, write_json
 from subjects import SUBJECTS, Subject
 
-DEFAULT = ["asyncio-class", "gevent-class", "blocking-class"]
+DEFAULT = ["asyncio-class", "gevent-class", "blocking-class", "bare-c"]
 
-Rows = list[dict[str, object]]
+Load = dict[str, int]
 
 
-def measure(
-    client: Path,
-    options: argparse.Namespace,
-    subjects: Mapping[str, Subject],
-    load: Mapping[str, int],
-) -> Rows:
-    """The figures of all subjects that can have so many connections; they are printed as well."""
-    total = load["connections"] + load["idle"]
-    able = {name: each for name, each in subjects.items() if each.most >= total}
+def measure(client: Path, options: argparse.Namespace, run: tuple[Subject, Load]) -> Figures:
+    """One run of one subject with one load."""
+    subject, load = run
     arguments = argparse.Namespace(**{**vars(options), **load}, binary=False)
     pace = (load["pause"], load["idle"]) if load["pause"] else ()
-    run_one = functools.partial(echo.measure, client, arguments, pace=pace)
-    rows: Rows = []
-    for name, run in take_turns(able, options.rounds, run_one).items():
-        print(
-            f"| {name} | {load['connections']:,} | {load['idle']:,} | {run['cpu']:.1f} | "
-            f"{run['rate']:,.0f} | {run['median']:,.0f} | {run['p99']:,.0f} |",
-            flush=True,
-        )
-        rows.append({"subject": name, "bytes": options.bytes, **load, **run})
-    return rows
+    return echo.measure(client, arguments, subject, pace)
 
 
 def main() -> None:
@@ -64,11 +48,27 @@ def main() -> None:
     ]
     allow_descriptors(max(load["connections"] + load["idle"] for load in loads) + 1100)
     subjects = choose(parser, options.names or DEFAULT, lambda subject: True)
-    client = compile_client("load")
+    runs = {
+        (name, number): (subject, load)
+        for number, load in enumerate(loads)
+        for name, subject in subjects.items()
+        if subject.most >= load["connections"] + load["idle"]
+    }
+    # What is compared is measured in turns: with and without a crowd, too.
+    found = take_turns(
+        runs, options.rounds, functools.partial(measure, compile_client("load"), options)
+    )
     columns = ["subject", "connections", "idle", "CPU, µs per message", "messages/s"]
     print(f"| {' | '.join(columns)} | median, µs | 99 %, µs |")
-    print("|---|---|---|---|---|---|---|", flush=True)
-    rows = [row for load in loads for row in measure(client, options, subjects, load)]
+    print("|---|---|---|---|---|---|---|")
+    rows = []
+    for (name, number), run in found.items():
+        load = loads[number]
+        print(
+            f"| {name} | {load['connections']:,} | {load['idle']:,} | {run['cpu']:.1f} | "
+            f"{run['rate']:,.0f} | {run['median']:,.0f} | {run['p99']:,.0f} |"
+        )
+        rows.append({"subject": name, "bytes": options.bytes, **load, **run})
     write_json(options.json, rows)
 
 

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from idle import cpu_seconds
 from subjects import HERE, MADE, SUBJECTS, Subject, Unavailable, available, compile_c
@@ -20,6 +21,9 @@ from subjects import HERE, MADE, SUBJECTS, Subject, Unavailable, available, comp
 APPS = HERE / "echo_apps"
 
 Figures = dict[str, float]
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -130,12 +134,12 @@ def choose(
 
 
 def take_turns(
-    subjects: Mapping[str, Subject], rounds: int, measure: Callable[[Subject], Figures]
-) -> dict[str, Figures]:
+    subjects: Mapping[K, T], rounds: int, measure: Callable[[T], Figures]
+) -> dict[K, Figures]:
     """The medians over rounds, in each of which every subject has its turn."""
     # Otherwise who is told to end leaves a server behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    runs: dict[str, list[Figures]] = {name: [] for name in subjects}
+    runs: dict[K, list[Figures]] = {name: [] for name in subjects}
     for _ in range(rounds):
         for name, subject in subjects.items():
             runs[name].append(measure(subject))
