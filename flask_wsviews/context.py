@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
 from flask.ctx import AppContext, RequestContext
-from flask.globals import _cv_app, _cv_request, app_ctx, request_ctx
+from flask.globals import _cv_app, _cv_request, request_ctx
 from flask.signals import (
     appcontext_popped,
     appcontext_pushed,
@@ -62,7 +62,7 @@ class Handshake:
             context._session if _SESSION_IS_PROPERTY else context.session
         )
         self._url_adapter: MapAdapter | None = None
-        self.app_url_adapter: MapAdapter | None = app_ctx.url_adapter
+        self.app_url_adapter: MapAdapter | None = _app_in_use().url_adapter
         self._is_plain = (
             type(self.app).app_context is Flask.app_context and self.session is not None
         )

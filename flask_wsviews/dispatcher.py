@@ -79,7 +79,9 @@ class Dispatcher:
         """
         view, client = self._view, self._client
         try:
-            if not self._has_begun and run_steps(self._begin(self.run)):
+            if not self._has_begun and not self.needs_turn:
+                self.skip_turn()
+            elif not self._has_begun and run_steps(self._begin(self.run)):
                 self.run(view._opening_hook, client, **self._view_args)
             while self._listens:
                 if not driver.wait_for_news():
@@ -94,8 +96,10 @@ class Dispatcher:
         except BaseException:
             run_steps(self._finish(self.run))
             raise
-        run_steps(self._finish(self.run))
-        return True
+        if self.needs_turn:
+            run_steps(self._finish(self.run))
+            return True
+        return self.skip_turn()
 
     async def converse_async(self, driver: AsyncDriver) -> bool:
         """As :meth:`converse`, in this task. Plain hooks run in threads."""

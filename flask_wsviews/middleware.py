@@ -63,7 +63,7 @@ class Upgrade(Response):
         if self.status_code != 101:
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
-        return ClosingIterator((), self.close)
+        return _NoBody(self.close)
 
 
 class WebSocketMiddleware:
@@ -310,6 +310,21 @@ class Upgrader:
         accepted = Accepted(client, self._dispatcher, self._request, self.observers, leave)
         engine.serve(transport, connection, accepted)
         return transport.finish(start_response)
+
+
+class _NoBody:
+    """The body of a 101; whoever is through with it tells the response.
+
+    :param close: tells it.
+    """
+
+    __slots__ = ("close",)
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
 
 
 class _Answer:

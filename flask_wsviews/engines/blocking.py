@@ -148,7 +148,7 @@ class BlockingDriver(Driver):
         self._owner = threading.get_ident()
         self._busy_since: float | None = monotonic()
         self._waiting = False
-        self._receive_poller = _Poller(self._fd)
+        self._own_poller = _Poller(self._fd)
         # gevent can't let others have their turn in a read, but replaces poll() by one that does.
         self._blocks = self._plain_fd >= 0 and isinstance(select.poll, BuiltinFunctionType)
         if self._blocks:
@@ -187,7 +187,7 @@ class BlockingDriver(Driver):
                     data = self._wait_in_read()
                 else:
                     data = None
-                    self._poll(events, wake_at, deadline, poller=self._receive_poller)
+                    self._poll(events, wake_at, deadline, poller=self._own_poller)
         finally:
             if has_begun:
                 self._waiting = False
@@ -264,7 +264,8 @@ class BlockingDriver(Driver):
             self._told = True
             self.connection.close(1000, "", monotonic())
         while not self._is_written():
-            self._poll(self._events(), self.connection.next_deadline, self._written_by)
+            deadlines = self.connection.next_deadline, self._written_by
+            self._poll(self._events(), *deadlines, poller=self._own_poller)
         with self.lock:
             self._release()
         self._tell_of_release()

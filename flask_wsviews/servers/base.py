@@ -95,7 +95,7 @@ def say_all(farewells: Iterable[Callable[[int], None]], code: int) -> None:
 
 
 def duplicate(fd: int) -> socket.socket:
-    """A non-blocking socket of our own on the same stream as *fd*.
+    """A socket of our own on the same stream as *fd*. Whether it blocks is up to the engine.
 
     :raises OSError: if no descriptor is left.
     """
@@ -106,7 +106,6 @@ def duplicate(fd: int) -> socket.socket:
     except OSError:
         os.close(own)
         raise
-    sock.setblocking(False)
     return cast(socket.socket, sock)
 
 
