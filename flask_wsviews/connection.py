@@ -30,6 +30,7 @@ from .framing import (
     plain_binary_size,
     plain_frame,
     read_close,
+    read_one,
     read_plain,
 )
 from .typing import Message, Sendable
@@ -93,8 +94,10 @@ class Connection:
         "_ending",
         "_extensions",
         "_failure",
+        "_first",
         "_fragments",
         "_frame_reads",
+        "_head",
         "_heard",
         "_idle_timeout",
         "_inbox",
@@ -164,12 +167,15 @@ class Connection:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._message_size = 0
         self._fragments = 0
-        # Lists, as an empty deque has 700 bytes. Both are bounded by what is in them.
+        # What waits is mostly one message, in or out: it needs no list. Where there are more, they
+        # are behind it, in lists, as an empty deque has 700 bytes.
+        self._first: Message | None = None
         self._inbox: list[Message] = []
         self._inbox_size = 0
         self._listening = True
         self._ending: _Ending | None = None
         # What goes out.
+        self._head: bytes | memoryview | None = None
         self._outbox: list[bytes | memoryview] = []
         #: Whether the kernel had no room for all of what was to be written.
         self.is_stalled = False
@@ -238,9 +244,14 @@ class Connection:
 
     def next_message(self) -> Message | None:
         """The next whole message, or ``None`` if there is none (see ``state``)."""
-        if self._inbox:
-            message = self._inbox.pop(0)
-            self._inbox_size = self._inbox_size - message.__sizeof__() if self._inbox else 0
+        message = self._first
+        if message is not None:
+            if self._inbox:
+                self._first = self._inbox.pop(0)
+                self._inbox_size -= message.__sizeof__()
+            else:
+                self._first = None
+                self._inbox_size = 0
             return message
         if self._ending is not None:
             self._finish_ending()
@@ -264,7 +275,7 @@ class Connection:
     def has_only_messages(self) -> bool:
         """Whether there is nothing to do but to take messages, and more of them may come."""
         return (
-            not self._outbox
+            self._head is None
             and self.state is OPEN
             and self._ending is None
             and self._inbox_size < self.settings.max_receive_buffer
@@ -278,12 +289,12 @@ class Connection:
     @property
     def has_news(self) -> bool:
         """Whether :meth:`next_message` or ``state`` has something new for the handler."""
-        return bool(self._inbox) or self._ending is not None or self.state is CLOSED
+        return self._first is not None or self._ending is not None or self.state is CLOSED
 
     @property
     def has_only_end(self) -> bool:
         """Whether the end is all the news."""
-        return self.has_news and not self._inbox
+        return self.has_news and self._first is None
 
     # -- what we send ---------------------------------------------------------------------------
 
@@ -299,9 +310,7 @@ class Connection:
             frame = Frame(*payload_of(message))
             self._queue(frame.serialize(mask=False, extensions=self._extensions))
         else:
-            data = plain_frame(message)
-            self._outbox.append(data)
-            self.send_backlog += len(data)
+            self._queue(plain_frame(message))
         self.messages_sent += 1
 
     def send_prepared(self, prepared: PreparedMessage, policy: str, now: float) -> int:
@@ -346,7 +355,7 @@ class Connection:
         """
         outbox = self._outbox
         dropped = 0
-        index = 1  # the first may be half written
+        index = 0  # not the one at the head, which may be half written
         while excess > 0 and index < len(outbox):
             frame = outbox[index]
             if isinstance(frame, _SharedFrame):
@@ -368,6 +377,7 @@ class Connection:
         check_close(code, reason)
         if self.state is not OPEN:
             return
+        self._first = None
         self._inbox.clear()
         self._inbox_size = 0
         if self._ending is not None:
@@ -385,39 +395,42 @@ class Connection:
         """
         if self._ending is not None:
             self._record(self._ending)
+        self._head = None
         self._outbox.clear()
         self.send_backlog = 0
         self._give_up()
 
     def output(self) -> bytes | memoryview:
         """What to write next; empty when there is nothing. Report it to :meth:`output_written`."""
-        outbox = self._outbox
-        if not outbox:
+        head, outbox = self._head, self._outbox
+        if head is None:
             return b""
-        if len(outbox) > 1 and len(outbox[0]) < WRITE_SIZE:
-            size = count = 0
+        if outbox and len(head) < WRITE_SIZE:
+            size, count = len(head), 0
             for chunk in outbox:
                 size += len(chunk)
                 count += 1
                 if size >= WRITE_SIZE:
                     break
-            outbox[:count] = [b"".join(outbox[:count])]
-        return outbox[0]
+            head = self._head = b"".join([head, *outbox[:count]])
+            del outbox[:count]
+        return head
 
     def output_written(self, count: int, now: float) -> None:
         """*count* bytes of :meth:`output` were taken by the kernel."""
-        chunk = self._outbox[0]
+        head = self._head
+        assert head is not None
         self.send_backlog -= count
         self.bytes_sent += count
         if self.is_stalled and count:
             # The kernel has room again, so the peer acknowledges: as good as a Pong.
             self._heard = now
             self._pinged = None
-        if count == len(chunk):
-            del self._outbox[0]
+        if count == len(head):
+            self._head = self._outbox.pop(0) if self._outbox else None
             self.is_stalled = False
         else:
-            self._outbox[0] = memoryview(chunk)[count:]
+            self._head = memoryview(head)[count:]
             self.is_stalled = True
 
     # -- time -----------------------------------------------------------------------------------
@@ -452,7 +465,7 @@ class Connection:
             self.close(SERVICE_RESTART, "it has lasted long enough: please reconnect", now)
             return
         if now >= self._spoken + self._idle_timeout:
-            if not self._inbox and not self.reading_paused:
+            if self._first is None and not self.reading_paused:
                 self.close(GOING_AWAY, f"no message for {self._idle_timeout:g} s", now)
                 return
             # It isn't the client that is silent: what it sent waits for us.
@@ -467,7 +480,7 @@ class Connection:
             # We stopped reading because a hook lags behind, so its Pong may be waiting unread.
             self._pinged = now
         else:
-            if not self._outbox:
+            if self._head is None:
                 self._send_close(Close(1011, "no answer to a Ping"))
             self._give_up()
 
@@ -518,7 +531,7 @@ class Connection:
             return
         self._stop_listening()
         self._ending = ending
-        if ending.close is None and not self._inbox:
+        if ending.close is None and self._first is None:
             self._finish_ending()
 
     def _finish_ending(self) -> None:
@@ -553,9 +566,13 @@ class Connection:
     # -- frames ---------------------------------------------------------------------------------
 
     def _queue(self, data: bytes) -> None:
-        if data:
+        if not data:
+            return
+        if self._head is None:
+            self._head = data
+        else:
             self._outbox.append(data)
-            self.send_backlog += len(data)
+        self.send_backlog += len(data)
 
     def _new_parser(self) -> Generator[None, None, Frame]:
         limit = self.settings.max_message_size
@@ -587,13 +604,17 @@ class Connection:
     def _take_plain(self, data: bytes) -> bytes:
         """Take the plain frames that *data* begins with; returns the rest."""
         limit = self.settings.max_message_size
+        message = read_one(data, limit)
+        if message is not None:
+            self._admit(message)
+            return b""
         messages: list[Message] = []
         try:
             position = read_plain(data, limit, messages)
         finally:
             # Those ahead of a bad one, too.
-            if messages:
-                self._admit(messages)
+            for message in messages:
+                self._admit(message)
         if not position:
             rest = data
         elif position == len(data):
@@ -603,19 +624,20 @@ class Connection:
         self._awaited = plain_binary_size(rest, limit)
         return rest
 
-    def _admit(self, messages: list[Message]) -> None:
-        """Keep messages for :meth:`next_message`.
+    def _admit(self, message: Message) -> None:
+        """Keep a message for :meth:`next_message`.
 
-        :raises _TooMany: at the first one beyond a rate.
+        :raises _TooMany: if it is beyond a rate.
         """
-        now = self._spoken = self._heard
-        rates = self._rates
-        for message in messages:
-            for window in rates:
-                window.count(now)
-            self.messages_received += 1
+        self._spoken = self._heard
+        for window in self._rates:
+            window.count(self._heard)
+        self.messages_received += 1
+        self._inbox_size += message.__sizeof__()
+        if self._first is None:
+            self._first = message
+        else:
             self._inbox.append(message)
-            self._inbox_size += message.__sizeof__()
 
     def _parse(self, now: float) -> None:
         while self._listening:
@@ -710,7 +732,7 @@ class Connection:
         self._message_size = 0
         self._fragments = 0
         if self.state is OPEN:
-            self._admit([message])
+            self._admit(message)
 
     def _decode(self, data: bytes | bytearray | memoryview, *, final: bool) -> None:
         if final and not self._pieces and not self._fragmented_text:

@@ -21,6 +21,7 @@ __all__ = [
     "plain_binary_size",
     "plain_frame",
     "read_close",
+    "read_one",
     "read_plain",
 ]
 
@@ -93,9 +94,37 @@ def _read_plain(data: bytes, limit: int | None, messages: list[Message]) -> int:
     return position
 
 
+def _read_one(data: bytes, limit: int | None) -> Message | None:
+    """Read *data* if it is one plain frame, and nothing else, as it mostly is.
+
+    :param limit: as for :func:`read_plain`.
+    :raises UnicodeDecodeError: as there.
+    """
+    size = len(data)
+    if size < 6:
+        return None
+    first = data[0]
+    length = data[1] - MASK
+    start = 6
+    if length == LENGTH_16:
+        (length,) = _unpack_16(data, 2)
+        start = 8
+    elif length == LENGTH_64 and size >= 14:
+        (length,) = _unpack_64(data, 2)
+        start = 14
+    if (first != TEXT and first != BINARY) or start + length != size:
+        return None
+    if limit is not None and length > limit:
+        return None
+    payload = _unmask(data[start:], data[start - 4 : start])
+    return payload.decode() if first == TEXT else payload
+
+
+ReadOne = Callable[[bytes, "int | None"], "Message | None"]
 ReadPlain = Callable[[bytes, "int | None", list[Message]], int]
 
-#: The same in C, where that is compiled.
+# The same in C, where that is compiled.
+read_one: Final[ReadOne] = getattr(speedups, "read_one", _read_one)
 read_plain: Final[ReadPlain] = getattr(speedups, "read_plain", _read_plain)
 
 

@@ -93,6 +93,45 @@ static size_t read_head(const unsigned char *data, size_t size, uint64_t *length
     return 14;
 }
 
+static PyObject *message_of(const unsigned char *frame, size_t head, size_t length)
+{
+    const unsigned char *payload = frame + head;
+    return (frame[0] == TEXT ? text_of : bytes_of)(payload, length, payload - 4);
+}
+
+/* The limit of a message's size, None for none; says whether it is a number. */
+static int take_limit(PyObject *arg, uint64_t *limit)
+{
+    int is_huge;
+    long long value;
+    *limit = UINT64_MAX;
+    if (arg == Py_None)
+        return 1;
+    value = PyLong_AsLongLongAndOverflow(arg, &is_huge);
+    if (value == -1 && PyErr_Occurred())
+        return 0;
+    if (!is_huge)
+        *limit = value;
+    return 1;
+}
+
+static PyObject *read_one(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyBytes_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "read_one() takes bytes and a limit");
+        return NULL;
+    }
+    const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+    size_t size = PyBytes_GET_SIZE(args[0]), head;
+    uint64_t limit, length;
+    if (!take_limit(args[1], &limit))
+        return NULL;
+    head = read_head(data, size, &length);
+    if (!head || length > limit || length != size - head)
+        Py_RETURN_NONE;
+    return message_of(data, head, length);
+}
+
 static PyObject *read_plain(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     if (count != 3 || !PyBytes_Check(args[0]) || !PyList_Check(args[2])) {
@@ -101,21 +140,13 @@ static PyObject *read_plain(PyObject *module, PyObject *const *args, Py_ssize_t 
     }
     const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
     size_t size = PyBytes_GET_SIZE(args[0]), position = 0, head;
-    uint64_t limit = UINT64_MAX, length;
-    if (args[1] != Py_None) {
-        int is_huge;
-        long long value = PyLong_AsLongLongAndOverflow(args[1], &is_huge);
-        if (value == -1 && PyErr_Occurred())
-            return NULL;
-        if (!is_huge)
-            limit = value;
-    }
+    uint64_t limit, length;
+    if (!take_limit(args[1], &limit))
+        return NULL;
     while ((head = read_head(data + position, size - position, &length))) {
         if (length > limit || length > size - position - head)
             break;
-        const unsigned char *payload = data + position + head;
-        PyObject *message = (data[position] == TEXT ? text_of : bytes_of)(
-            payload, length, payload - 4);
+        PyObject *message = message_of(data + position, head, length);
         if (!message)
             return NULL;
         int failed = PyList_Append(args[2], message);
@@ -189,6 +220,7 @@ static PyObject *send_now(PyObject *module, PyObject *const *args, Py_ssize_t co
 }
 
 static PyMethodDef functions[] = {
+    {"read_one", (PyCFunction)(void (*)(void))read_one, METH_FASTCALL, "As framing.read_one()."},
     {"read_plain", (PyCFunction)(void (*)(void))read_plain, METH_FASTCALL,
         "As framing.read_plain()."},
     {"receive", receive, METH_O, "As engines.sockets.receive(), of a descriptor."},

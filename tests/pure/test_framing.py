@@ -18,6 +18,7 @@ from flask_wsviews.framing import (
     plain_binary_size,
     plain_frame,
     read_close,
+    read_one,
     read_plain,
 )
 
@@ -35,6 +36,18 @@ def test_messages_of_all_sizes(size: int) -> None:
     for message, opcode in (("x" * size, Opcode.TEXT), (b"\xff" * size, Opcode.BINARY)):
         payload = message.encode() if isinstance(message, str) else message
         assert plain_frame(message) == Frame(opcode, payload).serialize(mask=False)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_one_message(size: int) -> None:
+    for message, data in (("x" * size, text("x" * size)), (b"\xff" * size, binary(b"\xff" * size))):
+        assert read_one(data, None) == message
+        assert read_one(data, size) == message
+        assert read_one(data, 10**30) == message
+        assert read_one(data[:-1], None) is None
+        assert read_one(data + b"x", None) is None
+        if size:
+            assert read_one(data, size - 1) is None
 
 
 def test_what_bytes_may_be() -> None:
@@ -100,6 +113,7 @@ def test_bad_close_frames() -> None:
 )
 def test_the_rest_is_left(other: bytes) -> None:
     messages: list[str | bytes] = []
+    assert read_one(other, 5) is None
     data = text("one") + binary(b"two") + other + text("three")
     at = len(text("one") + binary(b"two"))
     if other:
@@ -113,6 +127,8 @@ def test_text_that_is_not_utf_8() -> None:
     with pytest.raises(UnicodeDecodeError):
         read_plain(text("one") + text(b"\xff") + text("two"), None, messages)
     assert messages == ["one"]
+    with pytest.raises(UnicodeDecodeError):
+        read_one(text(b"\xff"), None)
 
 
 @pytest.mark.parametrize("size", SIZES)
