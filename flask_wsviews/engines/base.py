@@ -256,8 +256,8 @@ class Driver(ABC):
         self._at_eof = False  # nothing more can be read
         self._is_full = False  # the kernel had no room when it was last asked
         self._is_tls = isinstance(transport.sock, ssl.SSLSocket)
-        # For whom the bytes go over it as they are, -1 otherwise. Another connection's soon after
-        # it is closed, so it is -1 then, too.
+        # Where the bytes go over it as they are, so not with TLS; -1 otherwise, also once it is
+        # closed, for then the number may soon be another connection's.
         self._plain_fd = -1 if self._is_tls else self._fd
         self._told = False  # the handler knows that the connection ended
         self._ended_at: float | None = None

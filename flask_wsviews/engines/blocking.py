@@ -371,11 +371,15 @@ class BlockingDriver(Driver):
     def _wait_in_read(self) -> bytes | None:
         """Wait for bytes by reading them: one system call in place of two."""
         try:
-            return wait_and_receive(self._sock, self._plain_fd)
+            data = wait_and_receive(self._sock, self._plain_fd)
         except OSError:
             with self.lock:
                 self._lose_reading()
             return None
+        if data is None:
+            # A signal came, or somebody who shares the socket has made it one that doesn't block.
+            self._blocks = False
+        return data
 
     def _take_in_first(self, data: bytes) -> None:
         """Take in what a read has waited for, and what has come with it."""

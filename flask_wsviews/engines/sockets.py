@@ -59,12 +59,15 @@ def wait_and_receive(sock: socket.socket, fd: int) -> bytes | None:
 
     For a socket that blocks, without TLS.
 
-    :returns: as :func:`receive`; ``None`` also if a signal came in between.
+    :returns: as :func:`receive`; ``None`` if a signal came in between, or it doesn't block.
     :raises OSError: if the stream is broken.
     """
     if _wait_and_receive is not None:
         return _wait_and_receive(fd)
-    return sock.recv(WAIT_SIZE)
+    try:
+        return sock.recv(WAIT_SIZE)
+    except WOULD_BLOCK:
+        return None
 
 
 def send(sock: socket.socket, fd: int, data: bytes | memoryview, more: bool) -> int | None:

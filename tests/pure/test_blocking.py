@@ -1,0 +1,83 @@
+"""The blocking engine's driver, where a server can't bring about what happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from servers import poll
+
+from flask_wsviews import WebSocket
+from flask_wsviews.client import WebSocketClient
+from flask_wsviews.engines.sockets import WAIT_SIZE
+from flask_wsviews.testing import websocket_connect
+
+
+@pytest.fixture
+def clients() -> list[WebSocketClient]:
+    """Those that have connected."""
+    return []
+
+
+@pytest.fixture
+def app(clients: list[WebSocketClient]) -> Iterator[Flask]:
+    app = Flask("site")
+    websocket = WebSocket(app)
+
+    @websocket.route("/echo")
+    def echo(ws: WebSocketClient) -> None:
+        clients.append(ws)
+        for message in ws:
+            ws.send(message)
+
+    yield app
+    websocket.stop()
+
+
+def test_a_socket_that_somebody_else_makes_non_blocking(
+    app: Flask, clients: list[WebSocketClient]
+) -> None:
+    with app.test_client() as client, websocket_connect(client, "/echo") as ws:
+        ws.send("one")
+        assert ws.receive() == "one"
+        driver = clients[0]._driver
+        assert driver._blocks  # type: ignore[union-attr]
+        driver._sock.setblocking(False)  # type: ignore[union-attr]
+        for message in ("two", "three", "four"):
+            ws.send(message)
+            assert ws.receive() == message
+        # It waits by poll() from now on, and doesn't try again and again.
+        assert poll(lambda: not driver._blocks)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", [WAIT_SIZE - 9, WAIT_SIZE - 8, WAIT_SIZE - 7, 300_000])
+def test_a_read_that_waits_may_bring_a_part_of_a_message(app: Flask, size: int) -> None:
+    # The head of a frame of a few thousand bytes, with its mask, has eight.
+    with app.test_client() as client, websocket_connect(client, "/echo") as ws:
+        for message in ("x" * size, b"\xff" * size):
+            ws.send(message)
+            assert ws.receive() == message
+
+
+def test_what_is_read_after_the_end_is_not_another_connection_s(
+    app: Flask, clients: list[WebSocketClient]
+) -> None:
+    with app.test_client() as client:
+        with websocket_connect(client, "/echo") as ended:
+            ended.send("one")
+            assert ended.receive() == "one"
+        old = clients[0]._driver
+        assert old is not None
+        assert poll(lambda: old._released)
+        with websocket_connect(client, "/echo") as ws:
+            ws.send("two")
+            assert ws.receive() == "two"
+            new = clients[1]._driver
+            assert new is not None
+            # The number is used again, as it would be in a server.
+            assert new._fd == old._fd
+            old._read()
+            old._write()
+            ws.send("three")
+            assert ws.receive() == "three"
