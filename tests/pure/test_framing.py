@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 
+from flask_wsviews import framing
 from flask_wsviews.config import Settings
 from flask_wsviews.connection import Connection, State
 from flask_wsviews.framing import (
@@ -195,6 +198,34 @@ def test_both_ways_say_the_same(parts: list[bytes], cuts: list[int], limit: int 
     settings = Settings(max_message_size=limit)
     short = story([c for c in chunks if c], settings, takes_plain=True)
     assert short == story([c for c in chunks if c], settings, takes_plain=False)
+
+
+def outcome(read: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return read(*arguments)
+    except UnicodeDecodeError as error:
+        return error.args
+
+
+@bounded
+@given(
+    st.lists(
+        frames | st.builds(partial(frame, 2, b"some"), announced=st.integers(0, 2**64 - 1)),
+        max_size=4,
+    ),
+    st.integers(0, 1000),
+    st.sampled_from([None, 0, 10, 150, 10**30]),
+)
+def test_what_is_compiled_reads_the_same(parts: list[bytes], cut: int, limit: int | None) -> None:
+    data = b"".join(parts)
+    for part in (data, data[:cut]):
+        messages: tuple[list[Any], list[Any]] = ([], [])
+        read = [framing._read_plain, framing.read_plain]
+        ends = [outcome(one, part, limit, into) for one, into in zip(read, messages, strict=True)]
+        assert ends[0] == ends[1]
+        assert messages[0] == messages[1]
+        one = [outcome(read, part, limit) for read in (framing._read_one, framing.read_one)]
+        assert one[0] == one[1]
 
 
 def test_a_large_binary_message_comes_in_pieces() -> None:
