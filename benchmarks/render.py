@@ -21,6 +21,8 @@ LABELS = {
     "blocking-function": "**blocking, function route**",
     "blocking-class": "**blocking, class-based view**",
     "uwsgi-api-gevent": "uWSGI's own API, gevent",
+    "flask-only-gevent": "Flask's answer alone, uWSGI with gevent",
+    "flask-only-threads": "Flask's answer alone, uWSGI with threads",
     "old-package-gevent": "Flask-uWSGI-WebSocket, gevent",
     "old-package-blocking": "Flask-uWSGI-WebSocket, threads",
     "flask-sock-gevent": "Flask-Sock, gunicorn gevent",

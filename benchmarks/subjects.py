@@ -135,6 +135,11 @@ def ours(engine: str, kind: str, *options: str) -> Subject:
     )
 
 
+def flask_only(*options: str) -> Subject:
+    """It has no WebSockets: what of a handshake isn't ours."""
+    return Subject(uwsgi("flask_only:app", *options), handshake="/handshake", most=0)
+
+
 def old_package(client: str, *options: str) -> Subject:
     return Subject(
         uwsgi("old_package:app", *options),
@@ -188,6 +193,8 @@ SUBJECTS = {
         most=2200,
         needs=("gevent",),
     ),
+    "flask-only-gevent": flask_only(*GEVENT),
+    "flask-only-threads": flask_only(*THREADS),
     "old-package-gevent": old_package("gevent", *GEVENT),
     "old-package-blocking": old_package("blocking", "--threads", "200"),
     "flask-sock-gevent": flask_sock("-k", "gevent", *WORKER_CONNECTIONS, most=20_000),
