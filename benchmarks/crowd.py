@@ -37,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--busy", type=int, default=100, help="those that send at a fixed pace")
     parser.add_argument("--pause", type=int, default=20, help="between two of their messages, ms")
-    parser.add_argument("--idle", type=int, nargs="+", default=[0, 10_000], help="beside the busy")
+    parser.add_argument("--idle", type=int, nargs="*", default=[0, 10_000], help="beside the busy")
     parser.add_argument("-c", "--connections", type=int, nargs="*", default=[100, 1000, 10_000])
     parser.add_argument("-b", "--bytes", type=int, default=32)
     add_options(parser, SUBJECTS)

@@ -3,8 +3,9 @@
 ``python benchmarks/handshakes.py [NAME …] [-c ATONCE] [-s SECONDS] [-r ROUNDS] [--json FILE]``
 opens WebSockets and closes them again, so many at once, and prints handshakes per second and
 microseconds of the server's CPU for each. Those with Flask read a session's cookie in a
-before_request hook; the others have no such things, and only shake hands. The client is
-handshakes.c; it and the server have a core each.
+before_request hook; the others have no such things, and only shake hands. flask-only-… only have
+Flask answer 101, as the part of it that no engine can save. The client is handshakes.c; it and the
+server have a core each.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
  *
  *   load PORT PATH CONNECTIONS BYTES text|binary SECONDS [PAUSE IDLE]
  *
- * With a PAUSE in milliseconds, each connection sends that long after its last message and not as
- * soon as it has its answer; IDLE more connections are open and do nothing.
+ * With a PAUSE in milliseconds, each connection sends at a steady pace and not as soon as it has
+ * its answer, and all of them at even distances; a round trip counts from when it was to begin, so
+ * that who keeps others waiting has that in the figures. IDLE more connections are open and do
+ * nothing.
  *
  * Waits for all handshakes, warms up for a quarter of the time, measures for SECONDS and for four
  * messages of each connection at least, and prints one line: messages, seconds, and the median
@@ -15,11 +17,14 @@
 
 #define PATIENCE 10 /* seconds without any answer */
 
+/* Seconds: for up to two after thousands of connections were made a bare loop stalls, too. */
+#define SETTLING 3.0
+
 struct peer {
     int fd;
     size_t sent;
     int waits;
-    double began;
+    double began, due;
     struct answer answer;
 };
 
@@ -39,20 +44,22 @@ static void send_some(struct peer *peer)
     }
 }
 
-static void begin(struct peer *peer)
+static void begin(struct peer *peer, double began)
 {
     peer->sent = peer->waits = 0;
-    peer->began = now();
+    peer->began = began;
     send_some(peer);
 }
 
-/* Send for those whose pause is over. */
+/* Send for those whose turn it is. */
 static void begin_due(struct peer *peers, int count, double pause)
 {
     double t = now();
     for (int i = 0; i < count; i++)
-        if (peers[i].waits && t >= peers[i].began + pause)
-            begin(peers + i);
+        if (peers[i].waits && t >= peers[i].due) {
+            begin(peers + i, peers[i].due);
+            peers[i].due += pause;
+        }
 }
 
 /* Somebody who was hung up on didn't take part. */
@@ -99,19 +106,20 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < idle_count; i++)
         idle[i] = dial(atoi(argv[1]), argv[2]);
+    start = now();
     for (int i = 0; i < count; i++) {
-        if (pause) { /* spread over the first one */
+        if (pause) {
             peers[i].waits = 1;
-            peers[i].began = now() - pause * i / count;
+            peers[i].due = start + pause * i / count;
         } else {
-            begin(peers + i);
+            begin(peers + i, now());
         }
     }
-    start = now();
-    limit = start + seconds / 4;
+    limit = start + (pause && seconds / 4 < SETTLING ? SETTLING : seconds / 4);
     for (;;) {
         begin_due(peers, pause ? count : 0, pause);
-        int ready = epoll_wait(queue, events, 256, pause ? 1 : PATIENCE * 1000);
+        /* With a pace to keep it looks all the time: a timer would have many send at once. */
+        int ready = epoll_wait(queue, events, 256, pause ? 0 : PATIENCE * 1000);
         double t = now();
         /* Some servers read from all before they answer anybody: whole rounds count. */
         if (t >= limit && !counting && (answers >= (size_t)count || pause)) {
@@ -147,7 +155,7 @@ int main(int argc, char **argv)
                 if (pause)
                     peer->waits = 1;
                 else
-                    begin(peer);
+                    begin(peer, now());
             }
         }
     }

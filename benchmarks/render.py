@@ -81,6 +81,7 @@ KINDS = {
     "fan-out-1": "fan-out",
     "memory-2000": "memory",
     "memory-10000": "memory",
+    "many": "crowd",
 }
 
 #: Of each plot: its title, the benchmark, which rows, what is drawn, and how it is written.

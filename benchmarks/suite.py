@@ -36,18 +36,19 @@ MANY = (
 
 JOBS = {
     "echo-32": "echo.py -b 32 -r 5 -s 1.2",
-    "echo-1k": "echo.py -b 1024 -r 1 -s 1.2",
-    "echo-64k": "echo.py -b 65536 --binary -r 2 -s 1",
-    "latency": "echo.py -c 1 -r 1 -s 1",
-    "fan-out": "broadcast.py -r 1 -s 1.5",
-    "fan-out-1": "broadcast.py -m 500 -k 1 -r 1 -s 1.5",
+    "echo-1k": "echo.py -b 1024 -r 3 -s 0.8",
+    "echo-64k": "echo.py -b 65536 --binary -r 3 -s 1",
+    "latency": "echo.py -c 1 -r 2 -s 0.6",
+    "fan-out": "broadcast.py -r 2 -s 1",
+    "fan-out-1": "broadcast.py -m 500 -k 1 -r 9 -s 0.8",
     "handshakes": "handshakes.py -r 5 -s 2",
     "memory-2000": "memory.py -n 2000 -r 1",
     "memory-10000": f"memory.py -n 10000 -r 1 {MANY}",
-    "crowd": "crowd.py -r 5 -s 2",
+    "crowd": "crowd.py -r 5 -s 5 -c",
+    "many": "crowd.py -r 2 -s 3 --idle",
     "router": "router.py -r 1 -s 0.5",
     "hooks": "hooks.py",
-    "typed": "typed.py -n 20000 -r 3",
+    "typed": "typed.py -n 20000 -r 9",
 }
 QUICK = {
     "echo": "-r 1 -s 0.3",

@@ -59,7 +59,7 @@ def more_with_idle(subject: str) -> Callable[[Results], float]:
 
     def measure(results: Results) -> float:
         beside = value(results, "crowd", subject, "p99", connections=100, idle=10_000)
-        return beside / value(results, "crowd", subject, "p99", connections=100, idle=0, pause=20)
+        return beside / value(results, "crowd", subject, "p99", connections=100, idle=0)
 
     return measure
 
@@ -68,8 +68,8 @@ def more_with_many(subject: str) -> Callable[[Results], float]:
     """How many times as much a message costs with 10,000 connections as with 100."""
 
     def measure(results: Results) -> float:
-        many = value(results, "crowd", subject, "cpu", connections=10_000, pause=0)
-        return many / value(results, "crowd", subject, "cpu", connections=100, idle=0, pause=0)
+        many = value(results, "many", subject, "cpu", connections=10_000)
+        return many / value(results, "many", subject, "cpu", connections=100)
 
     return measure
 
