@@ -4,7 +4,8 @@
 [-b BYTES] [-s SECONDS] [-r ROUNDS] [--json FILE]`` measures two things. Some busy connections send
 at a fixed pace, with and without a crowd of idle ones beside them: how long do their answers take?
 And many connections send as soon as they have their answer: what does a message cost the server
-when there are more and more of them? The client is load.c; it and the server have a core each.
+when there are more and more of them? An empty --idle or -c leaves one out. The client is load.c; it
+and the server have a core each.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def main() -> None:
         *({"connections": options.busy, "idle": n, "pause": options.pause} for n in options.idle),
         *({"connections": n, "idle": 0, "pause": 0} for n in options.connections),
     ]
+    if not loads:
+        parser.error("with neither --idle nor -c there is nothing to measure")
     allow_descriptors(max(load["connections"] + load["idle"] for load in loads) + 1100)
     subjects = choose(parser, options.names or DEFAULT, lambda subject: True)
     runs = {

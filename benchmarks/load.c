@@ -8,9 +8,9 @@
  * that who keeps others waiting has that in the figures. IDLE more connections are open and do
  * nothing.
  *
- * Waits for all handshakes, warms up for a quarter of the time, measures for SECONDS and for four
- * messages of each connection at least, and prints one line: messages, seconds, and the median
- * and the 99th percentile of the round trips in microseconds.
+ * Waits for all handshakes, warms up for a quarter of the time, with a PAUSE for SETTLING at least,
+ * measures for SECONDS and for four messages of each connection at least, and prints one line:
+ * messages, seconds, and the median and the 99th percentile of the round trips in microseconds.
  * At its beginning and its end it writes "begin" and "end" lines, for who reads the server's CPU.
  */
 #include "client.h"

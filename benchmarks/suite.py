@@ -50,12 +50,14 @@ JOBS = {
     "hooks": "hooks.py",
     "typed": "typed.py -n 20000 -r 9",
 }
+# Of a benchmark or, where it has none of its own, of its script.
 QUICK = {
     "echo": "-r 1 -s 0.3",
     "broadcast": "-m 500 -r 1 -s 0.3",
     "handshakes": "-r 1 -s 0.3",
     "memory": "-n 200",
-    "crowd": "-r 1 -s 0.5 --idle 0 500 -c 100 500",
+    "crowd": "-r 1 -s 0.5 --idle 0 500",
+    "many": "-r 1 -s 0.5 -c 100 500",
     "router": "-r 1 -s 0.1",
     "hooks": "-r 1",
     "typed": "-r 1 -n 2000",
@@ -82,7 +84,8 @@ def versions() -> str:
 def run(name: str, *, quick: bool) -> dict[str, Any]:
     """Run one benchmark; returns what is kept of it."""
     script, *options = JOBS[name].split()
-    options += QUICK[script.removesuffix(".py")].split() if quick else []
+    if quick:
+        options += (QUICK.get(name) or QUICK[script.removesuffix(".py")]).split()
     print(f"\n== {name}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
