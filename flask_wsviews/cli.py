@@ -16,10 +16,20 @@ from .blueprints import EXTENSION as WEBSOCKET
 from .doctor import Finding, check_broker, check_build, check_configuration, check_url, check_uwsgi
 from .exceptions import ConfigError, WSViewsError
 from .groups.brokers import without_password
+from .settled import SETTINGS
 from .uwsgi_command import command_line, run_uwsgi
 from .views import declared, is_websocket_view, protocol_of, view_class_of
 
 ws = AppGroup("ws", help="WebSockets of the application.")
+
+
+def _websocket() -> Any:
+    """The application's extension, its settings settled."""
+    try:
+        current_app.extensions[SETTINGS].settle()
+    except WSViewsError as error:
+        raise click.ClickException(str(error)) from error
+    return current_app.extensions[WEBSOCKET]
 
 
 @ws.command("asyncapi")
@@ -99,7 +109,7 @@ def run(
 
     What follows a -- goes to uWSGI as it is: flask ws run -- --stats :1717
     """
-    engine = current_app.extensions[WEBSOCKET].engine.name
+    engine = _websocket().engine.name
     options: dict[str, Any] = {"processes": processes}
     if engine == "gevent":
         options["gevent"] = concurrency or 100
@@ -151,7 +161,7 @@ def broadcast(group: str, message: str, type_: str | None) -> None:
 
     A MESSAGE of - is read from standard input.
     """
-    websocket = current_app.extensions[WEBSOCKET]
+    websocket = _websocket()
     groups = websocket.groups
     if message == "-":
         message = sys.stdin.read()
@@ -184,7 +194,7 @@ def broadcast(group: str, message: str, type_: str | None) -> None:
 @click.option("--url", help="That of a WebSocket of a server that runs, to try a handshake with.")
 def doctor(ini: Path | None, url: str | None) -> None:
     """Look whether what the WebSockets need is there; exits with 1 if not."""
-    websocket = current_app.extensions[WEBSOCKET]
+    websocket = _websocket()
     findings = [Finding("engine", websocket.engine.name), check_build(), *check_uwsgi(websocket)]
     findings += check_broker(websocket)
     if ini is not None:
@@ -203,7 +213,7 @@ def doctor(ini: Path | None, url: str | None) -> None:
 @ws.command("routes")
 def routes() -> None:
     """List the WebSocket rules of the application."""
-    engine = current_app.extensions[WEBSOCKET].engine.name
+    engine = _websocket().engine.name
     rows = [("Rule", "Endpoint", "View", "Messages", "Groups", "Origins")]
     for rule in sorted(current_app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = current_app.view_functions.get(rule.endpoint)

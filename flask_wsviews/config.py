@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from math import inf, nan
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +13,9 @@ from urllib.parse import urlsplit
 from .exceptions import ConfigError
 
 PREFIX = "WSVIEWS_"
+
+# What is easily typed in place of the prefix.
+_NEAR_PREFIX = re.compile(r"(?!WSVIEWS_)WS_?VIEWS?_")
 
 #: What may happen to a client that is too slow for its groups.
 POLICIES = ("close", "drop-oldest", "drop-newest")
@@ -114,15 +119,35 @@ class Settings:
         :param defaults: field values to use where *mapping* has no key.
         :raises ConfigError: for a key that doesn't exist or a value that can't be used.
         """
-        known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        known = {key_of(field.name): field.name for field in fields(cls)}
         values = dict(defaults)
         for key, value in mapping.items():
-            if not key.startswith(PREFIX):
-                continue
-            if key not in known:
-                raise ConfigError(f"there is no setting {key}; known are {', '.join(known)}")
-            values[known[key]] = value
-        return cls(**{name: CHECKS[name](PREFIX + name.upper(), v) for name, v in values.items()})
+            if key in known:
+                values[known[key]] = value
+            else:
+                _check_spelling(key, known)
+        return cls(**{name: CHECKS[name](key_of(name), value) for name, value in values.items()})
+
+
+def key_of(name: str) -> str:
+    """Return the configuration key of the setting called *name*."""
+    return PREFIX + name.upper()
+
+
+def _check_spelling(key: str, known: Iterable[str]) -> None:
+    """Refuse a key that looks like one of ours, but isn't.
+
+    :raises ConfigError: naming the key that it most resembles.
+    """
+    if key.startswith(PREFIX):
+        nearest = get_close_matches(key, known, 1)
+        hint = f"did you mean {nearest[0]}? Known" if nearest else "known"
+        raise ConfigError(f"there is no setting {key}; {hint} are {', '.join(known)}")
+    # An application may have keys with such a prefix: only those that are meant for us count.
+    if key.isupper() and _NEAR_PREFIX.match(key):
+        nearest = get_close_matches(_NEAR_PREFIX.sub(PREFIX, key), known, 1, cutoff=0.9)
+        if nearest:
+            raise ConfigError(f"there is no setting {key}; did you mean {nearest[0]}?")
 
 
 def origins(key: str, value: Any) -> frozenset[str] | str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -17,7 +18,13 @@ from . import cli
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
 from .config import CHECKS, Settings
 from .engines import Engine, make_engine
-from .exceptions import EngineError, OutgoingMessageError, RegistrationError
+from .exceptions import (
+    ConfigError,
+    EngineError,
+    OutgoingMessageError,
+    RegistrationError,
+    WSViewsError,
+)
 from .groups import GroupMember, Groups, Outcome
 from .groups.attendance import JOINED, LEFT
 from .groups.mailbox import MESSAGE_ID
@@ -34,6 +41,8 @@ from .middleware import (
 )
 from .observers import Observer
 from .rate_limits import RateLimits, check_rate
+from .servers import when_worker_starts
+from .settled import SETTINGS, AppSettings
 from .signals import Signals
 from .steps import is_coroutine_function
 from .typing import Sendable
@@ -53,6 +62,8 @@ if TYPE_CHECKING:
     import flask
 
 T = TypeVar("T", bound=Callable[..., Any])
+
+logger = logging.getLogger("flask_wsviews")
 
 
 class WebSocket:
@@ -89,7 +100,10 @@ class WebSocket:
         name = engine or self._engine_name
         # Where it runs is known once the application is set up, but a library that isn't
         # installed shall be missed here.
-        self._chosen_engine = None if name == "auto" else make_engine(name)
+        self._engine_default = name
+        # Engines by name that no application has settled on yet, and those in use.
+        self._spare_engines = {} if name == "auto" else {name: make_engine(name)}
+        self._engines: dict[tuple[str, int], Engine] = {}
         #: The application, the last one if several are set up.
         self.app: flask.Flask | None = None
         #: What :meth:`add_observer` was given.
@@ -100,16 +114,23 @@ class WebSocket:
 
     @property
     def engine(self) -> Engine:
-        """What drives the connections.
+        """What drives the connections of the current application, else of the last one set up.
 
         :raises EngineError: if it is to be chosen by the server, and no application is set up.
         """
-        if self._chosen_engine is None:
+        app: flask.Flask | None = current_app or self.app
+        extension: WebSocket | None = app.extensions.get(EXTENSION) if app else None
+        if app and extension is self:
+            return self._engine_of(app)
+        if self._engine_default == "auto":
             raise EngineError('engine="auto" is chosen when an application is set up')
-        return self._chosen_engine
+        return self._spare_engine(self._engine_default)
 
     def init_app(self, app: flask.Flask) -> None:
         """Set an application up.
+
+        The ``WSVIEWS_*`` settings are checked here, and settled when they are first used: by a
+        handshake, a broadcast, a command. What is set between the two counts.
 
         :raises ConfigError: if a ``WSVIEWS_*`` value can't be used.
         :raises EngineError: if the engine can't run in this process.
@@ -119,22 +140,20 @@ class WebSocket:
             raise RegistrationError(
                 f"{type(app.extensions[EXTENSION]).__name__} is already set up for {app.name!r}"
             )
-        settings = self.read_settings(app.config)
-        if settings.engine is not None or self._chosen_engine is None:
-            self._chosen_engine = make_engine(settings.engine or "auto")
-        self.engine.prepare(settings)
-        self.engine.check()
+        state = AppSettings(app, self.read_settings, partial(self._apply, app))
+        settings = state.initial
+        engine = self._spare_engine(settings.engine or self._engine_default)
+        engine.prepare(settings)
+        engine.check()
+        groups = Groups(settings)
+        _check_default_rate(settings)
         if os.environ.get(DEBUG_VARIABLE):
             from werkzeug.debug import DebuggedApplication
 
             app.debug = True
             app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
-        app.extensions[GROUPS] = Groups(settings)
-        app.extensions[RATE_LIMITS] = RateLimits(
-            settings.rate_limit_storage, settings.key_prefix, settings.broker_timeout
-        )
-        if check_rate("WSVIEWS_RATE_LIMIT", settings.rate_limit) is not None:
-            app.extensions[RATE_LIMITS].check()
+        app.extensions[SETTINGS] = state
+        app.extensions[GROUPS] = groups
         middleware = self.middleware(app.wsgi_app, self)
         middleware.observers = (ConnectionLog(), Signals(app))
         app.wsgi_app = middleware  # type: ignore[method-assign]
@@ -146,6 +165,51 @@ class WebSocket:
         for add_rule in self._rules:
             add_rule(app)
         self.check_views(app)
+        when_worker_starts(partial(_settle_at_start, state))
+
+    def _apply(self, app: flask.Flask, settings: Settings) -> Engine:
+        """Make what the settings of an application ask for, now that they are final.
+
+        :raises WSViewsError: if the views that are registered can't be served with them.
+        """
+        initial = app.extensions[SETTINGS].initial
+        if settings.monkey_patch != initial.monkey_patch:
+            raise ConfigError(
+                f"WSVIEWS_MONKEY_PATCH was changed from {initial.monkey_patch} to "
+                f"{settings.monkey_patch} after it took effect: set it before "
+                f"{type(self).__name__}(app) or init_app()"
+            )
+        _check_default_rate(settings)
+        engine = self._engine_with(settings)
+        app.extensions[GROUPS].use(settings)
+        app.extensions[RATE_LIMITS] = _rate_limits(settings)
+        for view in app.view_functions.values():
+            self._check_view(view, engine)
+        self._check_services(app, app.view_functions.values())
+        return engine
+
+    def _engine_with(self, settings: Settings) -> Engine:
+        """The engine for an application; those with equal settings share one."""
+        name = settings.engine or self._engine_default
+        key = (name, settings.threads)
+        if key not in self._engines:
+            engine = self._spare_engine(name)
+            engine.prepare(settings)
+            engine.check()
+            self._engines[key] = self._spare_engines.pop(name)
+        return self._engines[key]
+
+    def _spare_engine(self, name: str) -> Engine:
+        if name not in self._spare_engines:
+            self._spare_engines[name] = make_engine(name)
+        return self._spare_engines[name]
+
+    def _engine_of(self, app: flask.Flask) -> Engine:
+        """The engine of an application; before its settings are settled, the one they name now."""
+        settled: Engine | None = app.extensions[SETTINGS].engine
+        if settled is not None:
+            return settled
+        return self._spare_engine(app.config.get("WSVIEWS_ENGINE") or self._engine_default)
 
     def read_settings(self, config: Mapping[str, Any]) -> Settings:
         """The ``WSVIEWS_*`` settings in *config*.
@@ -162,15 +226,21 @@ class WebSocket:
         self.observers.append(observer)
 
     def check_views(self, app: flask.Flask) -> None:
-        """Check that the engine and the broker can serve what is registered.
+        """Check what is registered.
+
+        Whether the broker and the storage of rates fit it is known once the settings are settled.
 
         :raises RegistrationError: naming the handlers or groups that don't fit.
-        :raises ConfigError: if there are groups, and the broker doesn't reach all workers.
+        :raises ConfigError: if the settings are settled, there are groups, and the broker doesn't
+            reach all workers.
         """
+        engine = self._engine_of(app)
         for endpoint, view in app.view_functions.items():
-            self._check_view(view)
-            self._check_limits(app, view)
+            self._check_view(view, engine)
+            self._check_limits(view)
             self._check_groups(app, endpoint)
+        if app.extensions[SETTINGS].is_settled:
+            self._check_services(app, app.view_functions.values())
 
     # -- registration ---------------------------------------------------------------------------
 
@@ -233,38 +303,49 @@ class WebSocket:
     ) -> None:
         own_options = dict(options)
         endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
-        self._check_view(view)
-        self._check_limits(app, view)
+        self._check_view(view, self._engine_of(app))
+        self._check_limits(view)
         app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
         self._check_groups(app, endpoint)
+        if app.extensions[SETTINGS].is_settled:
+            self._check_services(app, [view])
 
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
         if self.app is not None:
             add_to(self.app)
         self._rules.append(add_to)
 
-    def _check_view(self, view: Callable[..., Any]) -> None:
-        handlers = [] if self.engine.runs_coroutines else coroutine_handlers(view)
+    def _check_view(self, view: Callable[..., Any], engine: Engine) -> None:
+        handlers = [] if engine.runs_coroutines else coroutine_handlers(view)
         if handlers:
             raise RegistrationError(
                 f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
-                f"{type(self).__name__} on the {self.engine.name} engine runs plain functions"
+                f"{type(self).__name__} on the {engine.name} engine runs plain functions"
             )
 
-    def _check_limits(self, app: flask.Flask, view: Callable[..., Any]) -> None:
+    def _check_limits(self, view: Callable[..., Any]) -> None:
         if not is_websocket_view(view):
             return
         for name in TIME_LIMITS:
             # 0 stands for no limit.
             CHECKS[name](f"{name} of {view.__name__}", declared(view, name) or None)
-        rate = check_rate(f"rate_limit of {view.__name__}", declared(view, "rate_limit"))
-        if rate is not None:
-            app.extensions[RATE_LIMITS].check()
+        check_rate(f"rate_limit of {view.__name__}", declared(view, "rate_limit"))
         if is_coroutine_function(declared(view, "rate_limit_key")):
             raise RegistrationError(f"rate_limit_key of {view.__name__} can't be async def")
 
+    def _check_services(self, app: flask.Flask, views: Iterable[Callable[..., Any]]) -> None:
+        """Check that the settled settings provide what views need of other services.
+
+        :raises ConfigError: if groups don't reach all workers, or rates can't be counted.
+        """
+        served = [view for view in views if is_websocket_view(view)]
+        if any(declared(view, "rate_limit") for view in served):
+            app.extensions[RATE_LIMITS].check()
+        if any(declared(view, "groups") for view in served):
+            app.extensions[GROUPS].check_workers()
+
     def _check_groups(self, app: flask.Flask, endpoint: str) -> None:
-        """See what a view says of its groups, and whether the broker reaches them."""
+        """See what a view says of its groups."""
         view = app.view_functions[endpoint]
         patterns = declared_groups(view)
         if not patterns:
@@ -281,7 +362,6 @@ class WebSocket:
                         f"groups of {endpoint!r}: {rule.rule} has no variable "
                         f"{', '.join(sorted(missing))} for {pattern.text!r}"
                     )
-        groups.check_workers()
 
     # -- groups ---------------------------------------------------------------------------------
 
@@ -290,12 +370,12 @@ class WebSocket:
         """The groups of the current application, else of the one that was set up last.
 
         :raises RegistrationError: if none was.
+        :raises ConfigError: if the settings can't be used, or were changed after their first use.
         """
         app = current_app or self.app
-        if not app or GROUPS not in app.extensions:
+        if not app:
             raise RegistrationError("groups need an application: call init_app() first")
-        groups: Groups = app.extensions[GROUPS]
-        return groups
+        return groups_of(app)
 
     def broadcast(self, group: str, message: Sendable, exclude: Any = None) -> str | None:
         """Send a message to all members of a group, wherever they are connected.
@@ -443,7 +523,8 @@ class WebSocket:
 
         There may be no connection any more; the next one begins them anew.
         """
-        self.engine.stop()
+        for engine in (*self._spare_engines.values(), *self._engines.values()):
+            engine.stop()
         if self.app is not None:
             self.app.extensions[GROUPS].close()
 
@@ -572,6 +653,39 @@ class _WebSocketRules:
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
         self._extension._add_rule(rule, endpoint, view_func, options, self._app)
+
+
+def groups_of(app: flask.Flask) -> Groups:
+    """Return the groups of an application, whose settings are settled by that.
+
+    :raises RegistrationError: if it isn't set up.
+    :raises ConfigError: if the settings can't be used, or were changed after their first use.
+    """
+    state: AppSettings | None = app.extensions.get(SETTINGS)
+    if state is None:
+        raise RegistrationError(
+            f"no WebSocket(app) has been made for {app.name!r}: call init_app() first"
+        )
+    state.settle()
+    groups: Groups = app.extensions[GROUPS]
+    return groups
+
+
+def _settle_at_start(state: AppSettings) -> None:
+    """Settle the settings in a worker that starts, so that its log says at once what is wrong."""
+    try:
+        state.settle()
+    except WSViewsError as error:
+        logger.error("this worker can't serve WebSockets: %s", error)
+
+
+def _rate_limits(settings: Settings) -> RateLimits:
+    return RateLimits(settings.rate_limit_storage, settings.key_prefix, settings.broker_timeout)
+
+
+def _check_default_rate(settings: Settings) -> None:
+    if check_rate("WSVIEWS_RATE_LIMIT", settings.rate_limit) is not None:
+        _rate_limits(settings).check()
 
 
 def _add_presence_handler(

@@ -34,7 +34,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from .middleware import GROUPS
+from .extension import groups_of
 from .observers import Observer, Summary, Traffic
 from .typing import Environ
 
@@ -134,7 +134,7 @@ class Metrics(Observer):
                 self._count(ws, ws.traffic)
         app = self._websocket.app
         if app is not None:
-            self.broker.set(app.extensions[GROUPS].broker.is_reachable)
+            self.broker.set(groups_of(app).broker.is_reachable)
 
     def _collected(self) -> CollectorRegistry:
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")

@@ -28,12 +28,14 @@ from .groups import Groups
 from .observers import Observer, tell
 from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
+from .settled import SETTINGS, AppSettings
 from .typing import Environ
 from .views import TIME_LIMITS, UPGRADER, WebSocketView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
+    from .engines import Engine
     from .extension import WebSocket
 
 
@@ -79,7 +81,7 @@ class WebSocketMiddleware:
     def __init__(self, wsgi_app: WSGIApplication, websocket: WebSocket) -> None:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
-        self._settings: Settings | None = None
+        self._state: AppSettings | None = None
         #: Whose connections this worker has.
         self.addresses = Addresses()
         #: What watches its application's connections, besides those of the extension.
@@ -122,23 +124,29 @@ class WebSocketMiddleware:
         return AsyncioWebSocketClient if view.is_async else self.client
 
     def settings(self) -> Settings:
-        """The application's settings, fixed at the first handshake.
+        """Return the application's settings, settled by their first use.
 
-        :raises ConfigError: for a value that can't be used.
+        :raises ConfigError: if a value can't be used, or was changed after that.
         """
-        if self._settings is None:
-            self._settings = self.websocket.read_settings(current_app.config)
-        return self._settings
+        state: AppSettings = current_app.extensions[SETTINGS]
+        self._state = state
+        return state.settle()
+
+    @property
+    def engine(self) -> Engine:
+        """What drives the connections of its application."""
+        settled = None if self._state is None else self._state.engine
+        return settled or self.websocket.engine
 
     def say_goodbye(self, code: int) -> None:
         """Close the connections of this worker, which ends, within the time that is set for it.
 
         :param code: of the close frames: 1012 if the worker will be replaced, else 1001.
         """
-        engine = self.websocket.engine
-        if self._settings is not None and engine.is_last_call():
+        state = self._state
+        if state is not None and state.settings is not None and self.engine.is_last_call():
             reason = GOODBYES.get(code, "")
-            engine.shutdown(code, reason, self._settings.shutdown_timeout)
+            self.engine.shutdown(code, reason, state.settings.shutdown_timeout)
             if self.groups is not None:
                 self.groups.close()
 
@@ -213,7 +221,7 @@ class Upgrader:
             client.headers = load_headers(view.headers_schema)
         answer = view.on_handshake(client, **view_args)
         if inspect.iscoroutine(answer):
-            answer = self._middleware.websocket.engine.wait_for(answer)
+            answer = self._middleware.engine.wait_for(answer)
         refusal: ResponseReturnValue | None = answer
         if refusal is not None:
             return refusal
@@ -228,7 +236,7 @@ class Upgrader:
         return Upgrade(headers=client._response_headers)
 
     def _check_room(self, settings: Settings) -> None:
-        engine = self._middleware.websocket.engine
+        engine = self._middleware.engine
         if engine.is_shutting_down:
             raise ServiceUnavailable(ENDING)
         limit = settings.max_connections or engine.max_connections
@@ -272,7 +280,7 @@ class Upgrader:
         fields = handshake.response_fields(
             self._offer, self._client.subprotocol, self._extensions_header, headers
         )
-        engine = self._middleware.websocket.engine
+        engine = self._middleware.engine
         # Before the 101: whoever gets that hears the goodbye, too.
         before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
         if not engine.announce():

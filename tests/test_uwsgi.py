@@ -365,3 +365,36 @@ def test_when_no_thread_can_be_started_a_connection_keeps_that_of_its_request(tm
         for client in clients:
             client.send(Opcode.TEXT, "still there")
             assert client.recv_message() == b"still there"
+
+
+LATE = """
+from flask import Flask
+from flask_wsviews import WebSocket
+
+app = Flask(__name__)
+app.add_url_rule("/", "ready", lambda: "ready")
+websocket = WebSocket(app)
+
+
+@websocket.route("/lobby", groups=["lobby"])
+def lobby(ws):
+    ws.send("in the lobby")
+
+
+app.config.from_prefixed_env()
+"""
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "memory://"], ids=["redis", "memory"])
+def test_workers_settle_settings_that_were_set_late(tmp_path, url):
+    (tmp_path / "late.py").write_text(LATE)
+    command = servers.uwsgi("late:app", "--processes", "2", "--threads", "2")
+    env = {"FLASK_WSVIEWS_BROKER_URL": url}
+    with servers.running(command, tmp_path / "log", env, cwd=tmp_path) as server:
+        mistake = "this worker can't serve WebSockets: groups are in the memory of one worker"
+        if url == "memory://":
+            poll(lambda: server.log.count(mistake) == 2)
+        with RawClient(server) as client:
+            status, _ = client.request("/lobby")
+        assert status == (500 if url == "memory://" else 101)
+        assert (mistake in server.log) == (url == "memory://")

@@ -92,6 +92,7 @@ class Groups:
 
     def __init__(self, settings: Settings, broker: Broker | None = None) -> None:
         self.settings = settings
+        self._has_own_broker = broker is not None
         self.broker = broker or make_broker(settings)
         self._patterns: list[tuple[Pattern, GroupOptions]] = []
         self._remembered: dict[str, GroupOptions] = {}
@@ -99,6 +100,19 @@ class Groups:
         self.events = PresenceEvents()
         self._local: Worker | None = None
         self._lock = threading.Lock()
+
+    def use(self, settings: Settings) -> None:
+        """Take other settings, before the groups are first used.
+
+        :raises ConfigError: if there is no such broker.
+        :raises RegistrationError: if it keeps no presence, and a group needs that.
+        """
+        if settings == self.settings:
+            return
+        broker = self.broker if self._has_own_broker else make_broker(settings)
+        for pattern, options in self._patterns:
+            _check_presence(pattern.text, options, broker)
+        self.settings, self.broker = settings, broker
 
     # -- what is set ------------------------------------------------------------------------------
 
@@ -115,10 +129,7 @@ class Groups:
                 )
             if known.text == pattern:
                 return
-        if options.presence and self.broker.presence is None:
-            raise RegistrationError(
-                f"groups {pattern!r}: {type(self.broker).__name__} keeps no presence"
-            )
+        _check_presence(pattern, options, self.broker)
         self._patterns.append((made, options))
         self._remembered.clear()
 
@@ -332,6 +343,11 @@ class Groups:
                     f"somebody wants to hear who joins or leaves {pattern.text!r}, but that group "
                     "has no presence: set presence = True for it"
                 )
+
+
+def _check_presence(pattern: str, options: GroupOptions, broker: Broker) -> None:
+    if options.presence and broker.presence is None:
+        raise RegistrationError(f"groups {pattern!r}: {type(broker).__name__} keeps no presence")
 
 
 def make_publication(

@@ -11,7 +11,7 @@ from .base import detach_environ
 
 ADAPTERS = (uwsgi, werkzeug, gunicorn, test)
 
-__all__ = ["before_exit", "check_server", "detach_environ", "take_socket"]
+__all__ = ["before_exit", "check_server", "detach_environ", "take_socket", "when_worker_starts"]
 
 
 def check_server(environ: Environ) -> None:
@@ -43,6 +43,14 @@ def before_exit(
     """
     adapter = next(adapter for adapter in ADAPTERS if adapter.serves(environ))
     adapter.before_exit(ending_signal, farewell)
+
+
+def when_worker_starts(function: Callable[[], object]) -> None:
+    """Have *function* called in each worker that the server is about to fork, where it says so.
+
+    :param function: must not raise anything.
+    """
+    uwsgi.when_worker_starts(function)
 
 
 def take_socket(environ: Environ) -> Transport:

@@ -129,6 +129,16 @@ def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int
         _exit_hook.install(ending_signal, farewell)
 
 
+def when_worker_starts(function: Callable[[], object]) -> None:
+    """Have *function* called in each worker that is forked from this process.
+
+    With ``--lazy-apps`` the application is loaded after that, and nothing is called.
+    """
+    # The master, which has loaded the application, forks its workers next.
+    if uwsgi is not None and uwsgi.worker_id() == 0:
+        _fork_hook.install(function)
+
+
 def close_code(signum: int | None) -> int:
     """What to tell the clients of a worker that *signum* ends.
 
@@ -137,6 +147,30 @@ def close_code(signum: int | None) -> int:
     """
     is_replaced = uwsgi.masterpid() > 0 and signum != signal.SIGINT
     return SERVICE_RESTART if is_replaced else GOING_AWAY
+
+
+class _ForkHook:
+    """``uwsgi.post_fork_hook``, of which there is one: what was there is called as well."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[[], object]] = []
+        self._of_application: Callable[[], object] | None = None
+
+    def install(self, function: Callable[[], object]) -> None:
+        self._functions.append(function)
+        current = getattr(uwsgi, "post_fork_hook", None)
+        if current is not self:
+            self._of_application = current
+            uwsgi.post_fork_hook = self
+
+    def __call__(self) -> None:
+        # First, because the application may configure each worker by itself.
+        if self._of_application is not None:
+            self._of_application()
+        # Mules and spoolers serve no handshakes.
+        if uwsgi.worker_id():
+            for function in self._functions:
+                function()
 
 
 class _ExitHook:
@@ -183,5 +217,6 @@ class _LoopHook:
         say_all(self._farewells, close_code(signum))
 
 
+_fork_hook = _ForkHook()
 _exit_hook = _ExitHook()
 _loop_hook = _LoopHook()

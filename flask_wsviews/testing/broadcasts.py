@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..middleware import GROUPS
+from ..extension import groups_of
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..groups import Groups, Publication
+    from ..groups import Publication
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def captured_broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
             client.post("/news", data="hello")
         assert [each.message for each in broadcasts] == ["hello"]
     """
-    groups: Groups = app.extensions[GROUPS]
-    broker: Any = groups.broker
+    broker: Any = groups_of(app).broker
     publish = broker.publish
     found: list[Broadcast] = []
 
