@@ -37,7 +37,7 @@ MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
         servers.gunicorn(APP, "-k", "gthread", "--threads", "20"),
         ASYNCIO,
     ),
-    "werkzeug-asyncio": (servers.flask_run(APP), ASYNCIO),
+    "werkzeug-asyncio": (servers.flask_run(APP), UVLOOP),
     "gunicorn-gthread": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), BLOCKING),
     "gunicorn-gevent": (servers.gunicorn(APP, "-k", "gevent"), GEVENT),
     "gunicorn-gthread-gevent": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), GEVENT),

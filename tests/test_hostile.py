@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from conftest import MODES, UWSGI_MODES
+from conftest import GEVENT, MODES, UWSGI_MODES
 from raw import RawClient, close_frame, frame, request
 from servers import Server
 from test_views_contract import journal
@@ -141,6 +141,20 @@ def test_a_client_that_vanishes(server, key, state, way):
         journal(server, key, until="close")
     assert of_kind(server, key, "close") == [[1006, ""]]
     assert of_kind(server, key, "message") == []
+
+
+def test_clients_that_reset_on_gevents_other_loop(tmp_path):
+    """libuv reports the reset once, with what came before it."""
+    command = servers.gunicorn("contract:app", "-k", "gevent")
+    env = {**GEVENT, "GEVENT_LOOP": "libuv"}
+    with servers.running(command, tmp_path / "log", env) as server:
+        keys = [f"reset-{number}" for number in range(20)]
+        for key in keys:
+            with opened(server, key) as client:
+                client.sock.sendall(VANISHING["in a frame"])
+                client.reset()
+        for key in keys:
+            journal(server, key, until="close")
 
 
 def test_clients_that_vanish_in_their_handshake(server):

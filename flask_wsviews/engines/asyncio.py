@@ -166,6 +166,8 @@ class Worker:
         self.pid = os.getpid()
         self.is_servers_loop = loop is not None
         self.loop = _new_event_loop() if loop is None else loop
+        #: See :attr:`LoopDriver.loses_errors`: uvloop is made of libuv.
+        self.loses_errors = not isinstance(self.loop, asyncio.SelectorEventLoop)
         self.sweeper = Sweeper(self._start_timer)
         prepare = None if loop is None else _keep_thread_state
         self.hooks = Threads(threads, "wsviews-hook", prepare)
@@ -229,6 +231,7 @@ class AsyncioDriver(LoopDriver):
         super().__init__(transport, connection, worker.sweeper)
         self._worker = worker
         self._loop = worker.loop
+        self.loses_errors = worker.loses_errors
         self._loop_thread = get_ident()
         self.parks = self.parks and TASKS_TAKE_CONTEXTS
         self._owner: object = _NOBODY

@@ -156,6 +156,7 @@ class GeventDriver(LoopDriver):
     def __init__(self, transport: Transport, connection: Connection, hub: Hub, sweeper: Sweeper):
         super().__init__(transport, connection, sweeper)
         self._hub = hub
+        self.loses_errors = type(hub.loop).__module__.startswith("gevent.libuv")
         self._loop_thread = get_thread()
         self._owner: Any = None
         self._receiver: Wait | None = None  # of the greenlet in receive()

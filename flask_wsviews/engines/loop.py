@@ -31,6 +31,10 @@ class LoopDriver(Driver):
 
     shares_thread = True
 
+    #: Whether the loop reports an error once, with the bytes that came before it, and then stops
+    #: to watch the socket without a word. libuv does.
+    loses_errors = False
+
     def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
         super().__init__(transport, connection)
         #: See :attr:`AsyncDriver.parks`.
@@ -186,23 +190,52 @@ class LoopDriver(Driver):
         self._swept_at = None if deadline is None else deadlines.add(self, deadline)
 
     def _on_readable(self) -> None:
-        if self.connection.reading_paused:
+        connection = self.connection
+        if connection.reading_paused:
             # Not when the pause begins: most are over before anything comes.
             self._stop_reading()
             return
-        # The timer is set for the Pong then, and the next Ping may be due before.
-        awaited_pong = self.connection.awaits_pong
+        sent = connection.bytes_sent
         try:
-            self._read()
-            if self.connection.has_only_messages and not self._at_eof and not awaited_pong:
-                self._resume_receiver()
-            else:
-                self._settle()
+            self._read_and_go_on()
+            # The kernel takes nothing once there is an error, so a reply saves the second look.
+            if self.loses_errors and connection.bytes_sent == sent:
+                self._look_again()
         except Exception:
             # The loop would go on calling; a fault here costs this connection and no other.
             logger.exception("a connection could not be read")
             self._lost()
             self._settle()
+
+    def _read_and_go_on(self) -> None:
+        """Read what is there, and have whoever waits for it go on."""
+        connection = self.connection
+        # The timer is set for the Pong then, and the next Ping may be due before.
+        awaited_pong = connection.awaits_pong
+        self._read()
+        if connection.has_only_messages and not self._at_eof and not awaited_pong:
+            self._resume_receiver()
+        else:
+            self._settle()
+
+    def _look_again(self) -> None:
+        """Find the error that the loop won't report again; see :attr:`loses_errors`."""
+        connection = self.connection
+        if self._at_eof or self._released:
+            return
+        if connection.reading_paused:
+            # A new watch reports it again.
+            if self._reading:
+                self._stop_reading()
+            return
+        received = connection.bytes_received
+        self._read_and_go_on()
+        if connection.bytes_received != received:
+            self._call_next(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._reading and not self._released:
+            self._on_readable()
 
     def _stop_reading(self) -> None:
         self._reading = False
