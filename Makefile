@@ -60,9 +60,10 @@ test-compiled: $(COMPILED)/.made
 	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/pytest $(or $(ARGS),$(TESTS_COMPILED))
 
 $(COMPILED)/.made: setup.py setup.cfg $(wildcard flask_wsviews/*.py flask_wsviews/*.c flask_wsviews/*/*.py) | $(VENV)/.installed-test
-	@echo "Compiling takes half a minute."
+	@echo "Compiling takes a minute."
 	@rm -rf $(COMPILED) build
-	@FLASK_WSVIEWS_COMPILE=1 $(PIP) install --no-deps --target $(COMPILED) .
+	@FLASK_WSVIEWS_COMPILE=1 $(PIP) install --no-cache-dir --no-deps --target $(COMPILED) .
+	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/python tests/check_compiled.py
 	@touch $@
 
 pure: $(VENV)/.installed-test

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,10 +20,15 @@ from servers import BIN
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).parent.parent
+SETUP = (ROOT / "setup.py").read_text()
+COMPILED = re.findall(r'"(flask_wsviews/\S+\.py)"', SETUP)
 
 
-def run(*command: str, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+def run(*command: str, cwd: Path, **env: str) -> str:
+    environ = {**os.environ, **env}
+    done = subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -70,7 +77,34 @@ def test_the_source_has_what_the_tests_and_examples_need(dist: Path):
     for path in ("tests/test_release.py", "examples/chat-gevent/chat.py", "docs/index.md"):
         assert path in names
     assert {"Makefile", "CHANGELOG.md", "deploy/nginx.conf", "benchmarks/load.c"} <= names
+    assert {"setup.py", "setup.cfg", "pyproject.toml", "tests/check_compiled.py"} <= names
+    assert {"flask_wsviews/speedups.c", *COMPILED} <= names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith("docs/_build")]
+
+
+def ask_the_build(dist: Path, tmp_path: Path, question: str) -> str:
+    """Call a hook of the build system for the source distribution, with compiling switched on."""
+    with tarfile.open(only(dist, "*.tar.gz")) as source:
+        source.extractall(tmp_path, filter="data")
+    [folder] = tmp_path.iterdir()
+    # No mypyc, as in the empty environment that pip builds in.
+    (folder / "mypyc.py").write_text("raise SystemExit('compiling has begun')")
+    code = f"import setuptools.build_meta as backend, json; print(json.dumps(backend.{question}))"
+    output = run(sys.executable, "-c", code, cwd=folder, FLASK_WSVIEWS_COMPILE="1")
+    return output.splitlines()[-1]
+
+
+def test_compiling_asks_for_all_that_it_takes(dist: Path, tmp_path: Path):
+    needed = json.loads(ask_the_build(dist, tmp_path, "get_requires_for_build_wheel()"))
+    # The versions that were tested, of the compiler and of what the modules' types come from.
+    pinned = {name for name, separator, _ in (line.partition("==") for line in needed) if separator}
+    assert {"mypy", "flask", "marshmallow", "types-gevent", "websockets"} <= pinned
+    # Releases of setuptools before 70.1 ask for wheel as well.
+    assert {line for line in needed if "==" not in line} <= {"wheel"}
+
+
+def test_what_builds_no_wheel_compiles_nothing(dist: Path, tmp_path: Path):
+    assert ask_the_build(dist, tmp_path, "build_sdist('.')").endswith('.tar.gz"')
 
 
 def test_the_wheel_runs_the_demo_in_an_empty_environment(dist: Path, tmp_path: Path):
