@@ -114,11 +114,13 @@ class WebSocketClient:
     def receive(self, timeout: float | None = None) -> Any:
         """Wait for the next message.
 
-        :param timeout: seconds to wait, ``None`` for as long as it takes.
+        :param timeout: seconds to wait, ``None`` for as long as it takes; 0, or less, for what is
+            there now.
         :returns: text as ``str``, binary as ``bytes``; ``None`` once the connection is closed. In a
             function route with a ``message_schema``: what that has loaded of a text. One that it
             can't load is answered with an error frame and left out.
         :raises TimeoutError: if no message came within *timeout*.
+        :raises RuntimeError: if another thread, greenlet or task is in it already.
         """
         receive = (self._driver or self._opened()).receive
         if self._receives_as_is:
@@ -133,6 +135,7 @@ class WebSocketClient:
         """The next message without waiting for it.
 
         :returns: ``""`` if none is there, ``None`` once the connection is closed.
+        :raises RuntimeError: if another thread, greenlet or task is in :meth:`receive`.
         """
         driver = self._opened()
         message = driver.receive_nowait()
@@ -387,8 +390,8 @@ class WebSocketClient:
         self, receive: Callable[[float | None], Any], timeout: float | None
     ) -> Generator[Step, Any, Any]:
         deadline = None if timeout is None else monotonic() + timeout
+        left, has_looked = timeout, False
         while True:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
             message = yield partial(receive, left)
             if message is None:
                 return None
@@ -403,6 +406,14 @@ class WebSocketClient:
                 return self._loaded(message)
             except InvalidMessage as error:
                 yield partial(self.send_error, error)
+            if deadline is not None:
+                left = max(0.0, deadline - monotonic())
+                if not left and not self._opened().connection.has_news:
+                    # One look at the socket, and no more: nobody gets longer by sending messages
+                    # that can't be used.
+                    if has_looked:
+                        raise TimeoutError(f"no message within {timeout:g} s")
+                    has_looked = True
 
     def _tell_received(self, message: Message) -> None:
         tell(self._watchers, lambda watcher: watcher.received(self, message))

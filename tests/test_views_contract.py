@@ -270,6 +270,15 @@ def test_the_loop_of_the_old_readme_ends_quietly(server):
     assert "ConnectionClosed" not in server.log[len(before) :]
 
 
+def test_a_loop_that_polls_hears_messages_and_the_end(server, key):
+    """It asks for what is there, again and again, and its thread ends with its client."""
+    with connect(server.ws(f"/polls?key={key}")) as ws:
+        for message in ("one", "two" * 50_000):
+            ws.send(message)
+            assert ws.recv(timeout=10) == message
+    poll(lambda: ["end", 1000] in journal(server, key))
+
+
 def test_what_is_left_after_the_end(server, key):
     with connect(server.ws(f"/ends?key={key}")) as ws:
         ws.send("one")

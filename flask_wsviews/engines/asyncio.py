@@ -24,7 +24,7 @@ from ..connection import OPEN, Connection
 from ..exceptions import CloseConnection, EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
-from .base import TOO_SLOW, WOULD_END, Engine, time_left
+from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
 from .threads import Threads
@@ -296,14 +296,19 @@ class AsyncioDriver(LoopDriver):
 
     async def receive_async(self, timeout: float | None = None) -> Message | None:
         """As :meth:`Driver.receive`."""
-        if self._receiver is not None or self._is_parked:
-            raise RuntimeError("another task is already in receive() of this connection")
-        deadline = None if timeout is None else monotonic() + timeout
+        self._check_alone()
+        deadline = deadline_after(timeout)
+        left: float | None = None
         while True:
-            message = self._take()
+            # At the end of the time the loop may still have to look at the socket.
+            message = self._take() if left is None or left > 0 else self._take_now()
             if message is not None or self._told:
                 return message
-            left = None if deadline is None else time_left(timeout, deadline)
+            if deadline is not None:
+                if left is not None and left <= 0:
+                    raise timed_out(timeout)
+                left = deadline - monotonic()
+            # With no time left, too: a task that polls lets the others have their turn.
             receiver = self._receiver = self._loop.create_future()
             timer = None if left is None else self._loop.call_later(left, self._wake_receiver)
             try:
@@ -393,10 +398,12 @@ class AsyncioDriver(LoopDriver):
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`."""
         if self._in_loop():
-            return self._take()
+            self._check_alone()
+            return self._take_now()
 
         async def take() -> Message | None:
-            return self._take()
+            self._check_alone()
+            return self._take_now()
 
         return self._wait_for(take())
 
@@ -412,6 +419,10 @@ class AsyncioDriver(LoopDriver):
             await self.wait_drained()
 
         self._wait_for(send())
+
+    def _check_alone(self) -> None:
+        if self._receiver is not None or self._is_parked:
+            raise RuntimeError("another task is already in receive() of this connection")
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._in_loop():

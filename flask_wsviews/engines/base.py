@@ -11,6 +11,7 @@ import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from math import inf
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -52,17 +53,18 @@ SHUTDOWN_INTERVAL = 0.02
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def time_left(timeout: float | None, deadline: float | None) -> float | None:
-    """How many seconds of a *timeout* are left before its *deadline*; ``None`` for no limit.
+def deadline_after(timeout: float | None) -> float | None:
+    """When *timeout* seconds from now are over; ``None`` for no limit.
 
-    :raises TimeoutError: if none are.
+    Look for a message before you compare it with the clock: a timeout of 0, or less, asks for
+    what is there now.
     """
-    if deadline is None:
-        return None
-    left = deadline - monotonic()
-    if left <= 0:
-        raise TimeoutError(f"no message within {timeout:g} s")
-    return left
+    return None if timeout is None or timeout == inf else monotonic() + timeout
+
+
+def timed_out(timeout: float | None) -> TimeoutError:
+    """The error to raise when no message came before the deadline."""
+    return TimeoutError(f"no message within {timeout:g} s")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -273,7 +275,8 @@ class Driver(ABC):
     def receive(self, timeout: float | None = None) -> Message | None:
         """Wait for the next message.
 
-        :param timeout: seconds to wait, ``None`` for as long as it takes.
+        :param timeout: seconds to wait, ``None`` for as long as it takes; 0, or less, for what
+            is there now.
         :returns: ``None`` once the connection has ended.
         :raises TimeoutError: if none came in time.
         :raises RuntimeError: if another thread or greenlet is waiting already.
@@ -281,7 +284,10 @@ class Driver(ABC):
 
     @abstractmethod
     def receive_nowait(self) -> Message | None:
-        """The next message, ``None`` if none is there; the connection's state says why."""
+        """The next message, ``None`` if none is there; the connection's state says why.
+
+        :raises RuntimeError: if another thread or greenlet is in :meth:`receive`.
+        """
 
     @abstractmethod
     def send(self, message: Sendable) -> None:

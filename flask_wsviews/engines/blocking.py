@@ -30,7 +30,7 @@ from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi
-from .base import LINGER, Driver, Engine, time_left
+from .base import LINGER, Driver, Engine, deadline_after, timed_out
 from .sockets import WAIT_SIZE, wait_and_receive
 from .threads import Threads
 
@@ -160,7 +160,7 @@ class BlockingDriver(Driver):
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """See :meth:`Driver.receive`."""
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = deadline_after(timeout)
         has_begun = False
         data: bytes | None = None
         # There is more to read only where somebody has found out. TLS may have decrypted it.
@@ -181,7 +181,12 @@ class BlockingDriver(Driver):
                         return None
                     events = self._events()
                     wake_at = self.connection.next_deadline
-                time_left(timeout, deadline)
+                if deadline is not None and monotonic() >= deadline:
+                    if not is_read:
+                        raise timed_out(timeout)
+                    # Nobody has looked at the socket yet.
+                    is_read, data = False, None
+                    continue
                 is_read = deadline is None and self._can_wait_in_read(events, wake_at)
                 if is_read:
                     data = self._wait_in_read()
@@ -196,6 +201,7 @@ class BlockingDriver(Driver):
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`."""
         with self.lock:
+            self._check_alone()
             message = self._take()
             if message is None and self.connection.state is CLOSED:
                 self._told = True
@@ -338,9 +344,13 @@ class BlockingDriver(Driver):
     def _has_rest(self) -> bool:
         return self.connection.send_backlog > 0 and not self._shut
 
-    def _begin_waiting(self) -> None:
+    def _check_alone(self) -> None:
+        # Who waits in a read may have bytes that come before those that we would read.
         if self._waiting:
             raise RuntimeError("another thread is already in receive() of this connection")
+
+    def _begin_waiting(self) -> None:
+        self._check_alone()
         self._waiting = True
 
     def _take(self) -> Message | None:

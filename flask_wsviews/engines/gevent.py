@@ -22,7 +22,7 @@ from ..connection import OPEN, Connection
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
-from .base import ENDING_SIGNALS, Engine, time_left
+from .base import ENDING_SIGNALS, Engine, deadline_after, timed_out
 from .blocking import BlockingEngine
 from .loop import LoopDriver, Sweeper
 
@@ -193,23 +193,29 @@ class GeventDriver(LoopDriver):
     def receive(self, timeout: float | None = None) -> Message | None:
         """See :meth:`Driver.receive`."""
         self._check_thread()
-        if self._receiver is not None or self._is_parked:
-            raise RuntimeError("another greenlet is already in receive() of this connection")
-        deadline = None if timeout is None else monotonic() + timeout
+        self._check_alone()
+        deadline = deadline_after(timeout)
+        left: float | None = None
         while True:
-            message = self._take()
+            # At the end of the time the hub may still have to look at the socket.
+            message = self._take() if left is None or left > 0 else self._take_now()
             if message is not None or self._told:
                 return message
-            left = time_left(timeout, deadline)
+            if deadline is not None:
+                if left is not None and left <= 0:
+                    raise timed_out(timeout)
+                left = deadline - monotonic()
+            # With no time left, too: a loop around this lets the hub do its work.
             self._wait_as_receiver(left)
 
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`; a loop around it lets the hub do its work."""
         self._check_thread()
+        self._check_alone()
         message = self._take()
         if message is None and not self._told:
             gevent.sleep(0)
-            message = self._take()
+            message = self._take_now()
         return message
 
     def send(self, message: Sendable) -> None:
@@ -303,7 +309,7 @@ class GeventDriver(LoopDriver):
     def _wait(self, wait: Wait, seconds: float | None) -> None:
         timer = None
         if seconds is not None:
-            timer = self._hub.loop.timer(seconds)
+            timer = self._hub.loop.timer(max(0.0, seconds))
             timer.start(wait.end)
         try:
             self._hub.switch()
@@ -316,6 +322,10 @@ class GeventDriver(LoopDriver):
     def _wake(self, wait: Wait | None) -> None:
         if wait is not None and not wait.is_over:
             self._hub.loop.run_callback(wait.end)
+
+    def _check_alone(self) -> None:
+        if self._receiver is not None or self._is_parked:
+            raise RuntimeError("another greenlet is already in receive() of this connection")
 
     def _check_thread(self) -> None:
         if not self._in_loop():

@@ -280,6 +280,15 @@ class LoopDriver(Driver):
             self._settle()
         return message
 
+    def _take_now(self) -> Message | None:
+        """As :meth:`_take`, having looked at the socket, at which the loop may not have yet."""
+        message = self._take()
+        if message is None and not self._told:
+            self._read()
+            self._settle()
+            message = self._take()
+        return message
+
     def _flush(self) -> None:
         """Write what has just been queued."""
         if self._writing or self._write() or self.connection.state is not OPEN:

@@ -98,7 +98,7 @@ class Link:
 
         :raises TimeoutError: if it hasn't answered.
         """
-        if now < self.deadline:
+        if now < self.deadline or self.connection.can_read(0):
             return
         if self._asked is not None:
             raise TimeoutError(f"no answer within {self._timeout:g} s")

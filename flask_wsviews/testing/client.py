@@ -136,7 +136,7 @@ class WebSocketTestClient:
     def receive(self, timeout: float = TIMEOUT) -> Message:
         """Wait for the next message.
 
-        :param timeout: seconds.
+        :param timeout: seconds; 0, or less, for what is there now.
         :raises TimeoutError: if none comes in time.
         :raises ConnectionClosed: if the server closes the connection.
         :raises Exception: what a hook has raised, if the application propagates exceptions, as
@@ -149,10 +149,10 @@ class WebSocketTestClient:
                 self._raise_errors()
                 raise self._closed()
             left = deadline - monotonic()
-            if left <= 0:
+            # It may take several reads until a message is complete.
+            if not self._read(left) and left <= 0:
                 self._raise_errors()
                 raise TimeoutError(f"no message within {timeout:g} s")
-            self._read(left)
         return self._messages.popleft()
 
     def receive_json(self, timeout: float = TIMEOUT) -> Any:
@@ -233,15 +233,15 @@ class WebSocketTestClient:
                 # What it has said before is still to be read.
                 return
 
-    def _read(self, timeout: float) -> None:
-        """Take what is there, having waited for it."""
+    def _read(self, timeout: float) -> bool:
+        """Take what is there, having waited for it; says whether there was anything."""
         if self._is_over:
-            return
+            return False
         self._sock.settimeout(max(timeout, 0.0))
         try:
             data = self._sock.recv(65536)
         except (BlockingIOError, TimeoutError):
-            return
+            return False
         except OSError:
             data = b""
         if data:
@@ -257,6 +257,7 @@ class WebSocketTestClient:
         if isinstance(error, ProtocolError):
             self._is_over = True
             raise AssertionError(f"the server breaks the protocol: {error}") from error
+        return True
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):

@@ -203,6 +203,19 @@ def old_context(ws):
         ws.send(request.args["q"] + request.headers["Host"])
 
 
+@websocket.route("/polls")
+def polls(ws):
+    while True:
+        try:
+            message = ws.receive(timeout=0)
+        except TimeoutError:
+            continue
+        if message is None:
+            break
+        ws.send(message)
+    note("end", ws.close_code)
+
+
 @websocket.route("/returns")
 def returns(ws):
     ws.send("last words")

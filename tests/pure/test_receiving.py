@@ -1,0 +1,250 @@
+"""What receiving promises on every engine: to look before it times out, and one at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from math import inf
+from typing import Any
+
+import gevent
+import pytest
+import uvloop
+from flask import Flask
+from marshmallow import Schema, fields
+from servers import poll
+
+import flask_wsviews
+from flask_wsviews import WebSocket
+from flask_wsviews.steps import run_steps, run_steps_async
+from flask_wsviews.testing import WebSocketTestClient, websocket_connect
+
+# libuv opens a pipe for signals with its first loop, and keeps it.
+uvloop.new_event_loop().close()
+
+#: A handler, as a generator of the calls that a plain one makes and a coroutine awaits.
+Steps = Generator[Callable[[], Any], Any, None]
+Script = Callable[[Any], Steps]
+
+ENGINES = {
+    "blocking": "WebSocket",
+    "gevent": "GeventWebSocket",
+    "asyncio": "AsyncioWebSocket",
+    "coroutines": "AsyncioWebSocket",
+}
+LITTLE = [0, 0.0, -1, 1e-9, 1e-6]
+
+
+class Hub:
+    """A thread whose greenlets are switched by a hub, as those of a server with gevent are."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._is_over:
+            while not self._work.empty():
+                gevent.spawn(self._work.get())
+            gevent.sleep(0.002)
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Call *function* in a greenlet; returns what it returns."""
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._work.put(work)
+        return future.result(10)
+
+    def stop(self) -> None:
+        self._is_over = True
+        self._thread.join(10)
+
+
+class Site:
+    """An application with an engine, whose function routes run what a test gives them."""
+
+    def __init__(self, engine: str) -> None:
+        self.app = Flask("site")
+        self.app.config["WSVIEWS_CLOSE_TIMEOUT"] = 1
+        self.websocket: WebSocket = getattr(flask_wsviews, ENGINES[engine])(self.app)
+        self.is_async = engine == "coroutines"
+        self._hub = Hub() if engine == "gevent" else None
+
+    def connect(self, script: Script, **options: Any) -> WebSocketTestClient:
+        if self.is_async:
+
+            async def serve(ws: Any) -> None:
+                await run_steps_async(script(ws))
+        else:
+
+            def serve(ws: Any) -> None:  # type: ignore[misc]
+                run_steps(script(ws))
+
+        self.websocket.add_url_rule("/", "serve", serve, **options)
+
+        def connect() -> WebSocketTestClient:
+            return websocket_connect(self.app.test_client(), "/")
+
+        return connect() if self._hub is None else self._hub.call(connect)  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        self.websocket.stop()
+        if self._hub is not None:
+            self._hub.stop()
+
+
+@pytest.fixture(params=ENGINES)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    made = Site(request.param)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def sent() -> threading.Event:
+    """Set once the client's bytes are in the kernel; who waits for it blocks a loop."""
+    return threading.Event()
+
+
+@pytest.mark.parametrize("timeout", LITTLE)
+def test_a_timeout_of_nothing_is_for_what_is_there(
+    site: Site, sent: threading.Event, timeout: float
+) -> None:
+    def script(ws: Any) -> Steps:
+        yield lambda: ws.send("begun")
+        assert sent.wait(10)
+        message = yield lambda: ws.receive(timeout=timeout)
+        yield lambda: ws.send(message)
+        try:
+            yield lambda: ws.receive(timeout=timeout)
+        except TimeoutError as error:
+            text = str(error)
+            yield lambda: ws.send(text)
+
+    with site.connect(script) as ws:
+        assert ws.receive() == "begun"
+        ws.send("there")
+        sent.set()
+        assert ws.receive() == "there"
+        assert ws.receive() == f"no message within {timeout:g} s"
+
+
+@pytest.mark.parametrize("timeout", LITTLE)
+def test_a_loop_that_polls_hears_messages_and_the_end(site: Site, timeout: float) -> None:
+    ends: list[int] = []
+
+    def script(ws: Any) -> Steps:
+        while True:
+            try:
+                message = yield lambda: ws.receive(timeout=timeout)
+            except TimeoutError:
+                continue
+            if message is None:
+                ends.append(ws.close_code)
+                return
+            yield lambda message=message: ws.send(message)
+
+    with site.connect(script) as ws:
+        for message in ("one", "two" * 100_000):
+            ws.send(message)
+            assert ws.receive() == message
+        ws.close(1001)
+    assert ends == [1001]
+
+
+def test_a_client_that_vanishes_ends_a_loop_that_polls(site: Site) -> None:
+    ends: list[int] = []
+
+    def script(ws: Any) -> Steps:
+        yield lambda: ws.send("begun")
+        while True:
+            try:
+                if (yield lambda: ws.receive(timeout=0)) is None:
+                    break
+            except TimeoutError:
+                continue
+        ends.append(ws.close_code)
+
+    with site.connect(script) as ws:
+        assert ws.receive() == "begun"
+        ws.vanish()
+    assert ends == [1006]
+
+
+def test_recv_nb_is_for_what_is_there(site: Site, sent: threading.Event) -> None:
+    def script(ws: Any) -> Steps:
+        yield lambda: ws.send("begun")
+        assert sent.wait(10)
+        message = ws.recv_nb()
+        yield lambda: ws.send(message)
+        nothing = ws.recv_nb()
+        yield lambda: ws.send(nothing)
+
+    with site.connect(script) as ws:
+        assert ws.receive() == "begun"
+        ws.send("there")
+        sent.set()
+        assert ws.receive() == "there"
+        assert ws.receive() == ""
+
+
+def test_a_timeout_without_end(site: Site) -> None:
+    def script(ws: Any) -> Steps:
+        message = yield lambda: ws.receive(timeout=inf)
+        yield lambda: ws.send(message)
+
+    with site.connect(script) as ws:
+        ws.send("late")
+        assert ws.receive() == "late"
+
+
+class Number(Schema):
+    number = fields.Integer(required=True)
+
+
+def test_what_is_there_may_have_something_unusable_before_it(
+    site: Site, sent: threading.Event
+) -> None:
+    def script(ws: Any) -> Steps:
+        yield lambda: ws.send("begun")
+        assert sent.wait(10)
+        data = yield lambda: ws.receive(timeout=0)
+        number = str(data["number"])
+        yield lambda: ws.send(number)
+
+    with site.connect(script, message_schema=Number) as ws:
+        assert ws.receive() == "begun"
+        ws.send("nonsense")
+        ws.send('{"number": 5}')
+        sent.set()
+        assert ws.receive_json()["type"] == "error"
+        assert ws.receive() == "5"
+
+
+def test_the_testing_client_looks_before_it_times_out(site: Site) -> None:
+    def script(ws: Any) -> Steps:
+        yield lambda: ws.send("much" * 100_000)
+        yield lambda: ws.receive()
+
+    def now(timeout: float) -> object:
+        try:
+            return ws.receive(timeout)
+        except TimeoutError:
+            return None
+
+    with site.connect(script) as ws:
+        assert poll(lambda: now(0)) == "much" * 100_000
+        for timeout in LITTLE:
+            with pytest.raises(TimeoutError, match="no message within"):
+                ws.receive(timeout)
