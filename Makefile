@@ -4,6 +4,7 @@ PYTHON ?= python3
 HOST ?= localhost
 PORT ?= 5000
 ARGS ?=
+JOBS ?= 4
 TESTS_COMPILED ?= tests/pure tests/test_clients.py
 SECONDS ?= 60
 
@@ -30,7 +31,7 @@ URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
 help:
 	@echo "make demo   start the chat of examples/chat-gevent (PORT=8000 and HOST=0.0.0.0 to choose)"
-	@echo "make test   run all tests (ARGS='-k chat' to choose)"
+	@echo "make test   run all tests, JOBS=4 side by side (ARGS='-k chat' to choose)"
 	@echo "make test-compiled   compile what setup.py says, and run tests with that (ARGS to choose)"
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"
@@ -52,8 +53,9 @@ demo: $(VENV)/.installed-demo
 	@cd examples/chat-gevent && HOST="$(HOST)" PORT="$(PORT)" UWSGI_DISABLE_LOGGING=true \
 		UWSGI_HOOK_ACCEPTING1_ONCE="print:Open $(URL) in two tabs" exec ../../$(BIN)/python chat.py
 
+# Most tests wait for servers, so there are more processes than there are cores.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 # The same tests with the modules of setup.py compiled; the sources in flask_wsviews/ aren't touched.
 test-compiled: $(COMPILED)/.made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft7Validator
+from kept import alone
 from servers import BIN
 from websockets.sync.client import ClientConnection
 
@@ -158,9 +158,7 @@ def why_no_parser() -> str | None:
 def parse(files: list[Path]) -> None:
     """Have the official parser read documents; it is installed once and kept."""
     folder = Path(sys.prefix) / "asyncapi-parser"
-    # Another run of the tests may be at it: wait for what it installs.
-    with Path(f"{folder}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(folder):
         if not folder.exists():
             _install(folder)
     done = subprocess.run(

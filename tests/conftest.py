@@ -13,6 +13,7 @@ import asyncapi_documents
 import browser
 import pytest
 import servers
+import side_by_side
 import uwsgi_asyncio
 from conformance import autobahn
 from flask.globals import _cv_app, _cv_request
@@ -72,6 +73,16 @@ def pytest_report_header() -> list[str]:
     if reason := asyncapi_documents.why_no_parser():
         lines.append(f"Documents are NOT read by AsyncAPI's own parser: {reason}")
     return lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Callable[..., None]) -> object:
+    return side_by_side.make_scheduler(config, log, MODES)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        side_by_side.sort(items, MODES)
 
 
 class ServerPool:

@@ -235,11 +235,11 @@ def test_a_handshake_with_a_server(tmp_path: Path) -> None:
     [
         ("localhost:5000/chat", "is no URL of a WebSocket"),
         ("ws:///chat", "is no URL of a WebSocket"),
-        (f"ws://127.0.0.1:{free_port()}/chat", "no answer: [Errno 111] Connection refused"),
+        ("ws://127.0.0.1:{port}/chat", "no answer: [Errno 111] Connection refused"),
     ],
 )
 def test_a_handshake_with_nobody(url: str, text: str) -> None:
-    result = try_handshake(url)
+    result = try_handshake(url.format(port=free_port()))
     assert result.exit_code == 1
     assert text in result.output
 

@@ -31,20 +31,25 @@ def test_an_orphan_fragment_closes_its_own_connection_only(server):
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (b"\x83\x80mask", 1002),  # reserved opcode
-        (b"\xc1\x81mask\0", 1002),  # RSV1 without an extension
-        (b"\x81\x01x", 1002),  # not masked
-        (b"\x09\x80mask", 1002),  # fragmented Ping
-        (frame(Opcode.TEXT, b"\xff"), 1007),
-        (frame(Opcode.TEXT, b"\xce\xba", fin=False) + frame(Opcode.CONT, b"\xff", fin=False), 1007),
-        (b"\x81\xfe\xff\xff\0\0\0\0\xce\xba\xff", 1007),  # in the middle of a frame
-        (b"\x82\xff\0\0\0\1\0\0\0\0mask", 1009),  # announces 4 GiB
-        (
+        pytest.param(b"\x83\x80mask", 1002, id="reserved-opcode"),
+        pytest.param(b"\xc1\x81mask\0", 1002, id="rsv1-without-extension"),
+        pytest.param(b"\x81\x01x", 1002, id="not-masked"),
+        pytest.param(b"\x09\x80mask", 1002, id="fragmented-ping"),
+        pytest.param(frame(Opcode.TEXT, b"\xff"), 1007, id="not-utf8"),
+        pytest.param(
+            frame(Opcode.TEXT, b"\xce\xba", fin=False) + frame(Opcode.CONT, b"\xff", fin=False),
+            1007,
+            id="not-utf8-in-a-fragment",
+        ),
+        pytest.param(b"\x81\xfe\xff\xff\0\0\0\0\xce\xba\xff", 1007, id="not-utf8-inside-a-frame"),
+        pytest.param(b"\x82\xff\0\0\0\1\0\0\0\0mask", 1009, id="announces-4-gib"),
+        pytest.param(
             frame(Opcode.BINARY, b"x" * 600_000, fin=False) + frame(Opcode.CONT, b"x" * 600_000),
             1009,
+            id="fragments-over-the-limit",
         ),
-        (frame(Opcode.CLOSE, b"\0"), 1002),
-        (frame(Opcode.CLOSE, b"\3\xed"), 1002),  # 1005 can't be sent
+        pytest.param(frame(Opcode.CLOSE, b"\0"), 1002, id="close-code-of-one-byte"),
+        pytest.param(frame(Opcode.CLOSE, b"\3\xed"), 1002, id="close-with-1005"),
     ],
 )
 def test_a_violation_is_answered_with_its_close_code(server, data, code):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import tempfile
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from kept import alone
 
 #: What such a uWSGI needs to be started with; it finds the virtual environment by itself only if
 #: it lies in its ``bin``.
@@ -39,12 +40,9 @@ def binary() -> Path:
     :raises AssertionError: with the end of pip's output, if the build fails.
     """
     version = _version()
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}-uwsgi{version}"
-    folder = _cache_folder()
-    built = folder / name
-    # Another run of the tests may be at it: wait for what it builds.
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    built = _cache_folder() / f"{python}-uwsgi{version}"
+    with alone(built):
         if not built.exists():
             _build(version, built)
     return built / "bin" / "uwsgi"

@@ -30,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import servers  # noqa: E402
 import uwsgi_asyncio  # noqa: E402
+from kept import alone  # noqa: E402
 
 REQUIREMENTS = HERE / "autobahn-requirements.txt"
 SUITE = Path(sys.prefix) / "autobahn"
@@ -101,10 +102,15 @@ def find_python() -> str | None:
 
 def install() -> Path:
     """Install the suite, unless that has been done; returns the folder of its programs."""
-    programs = SUITE / "venv" / "bin"
-    stamp = SUITE / "installed"
-    if stamp.exists() and stamp.read_text() == REQUIREMENTS.read_text():
-        return programs
+    with alone(SUITE):
+        stamp = SUITE / "installed"
+        if not stamp.exists() or stamp.read_text() != REQUIREMENTS.read_text():
+            _install()
+            stamp.write_text(REQUIREMENTS.read_text())
+    return SUITE / "venv" / "bin"
+
+
+def _install() -> None:
     python = find_python()
     if python is None:
         raise SystemExit("the suite needs a CPython 2.7: pyenv install 2.7, or AUTOBAHN_PYTHON=…")
@@ -112,6 +118,7 @@ def install() -> Path:
     shutil.rmtree(SUITE, ignore_errors=True)
     SUITE.mkdir(parents=True)
     bootstrap = str(SUITE / "bootstrap")
+    suite_python = str(SUITE / "venv" / "bin" / "python")
     pip = ("-m", "pip", "--disable-pip-version-check", "install", "-q")
     steps: list[tuple[list[str], dict[str, str]]] = [
         ([python, *pip, "--target", bootstrap, VIRTUALENV], {}),
@@ -119,14 +126,12 @@ def install() -> Path:
             [python, "-m", "virtualenv", "-q", str(SUITE / "venv")],
             {"PYTHONPATH": bootstrap},
         ),
-        ([str(programs / "python"), *pip, "-r", str(REQUIREMENTS)], {}),
+        ([suite_python, *pip, "-r", str(REQUIREMENTS)], {}),
     ]
     for command, env in steps:
         done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    stamp.write_text(REQUIREMENTS.read_text())
-    return programs
 
 
 def all_cases(programs: Path) -> list[str]:
