@@ -80,7 +80,19 @@ class OutgoingMessageError(WSViewsError, ValueError):
 
 
 class GroupError(WSViewsError, ValueError):
-    """The name of a group or the id of a message can't be used."""
+    """The name of a group or an option for it can't be used.
+
+    A hook that lets it out closes its connection with :attr:`code`: 1008 Policy Violation if the
+    name is at fault, since a client may have chosen it. A mistake in the application, such as a
+    ``since`` for a group without a history, is logged and closes with 1011 Internal Error.
+
+    :param message: what is wrong.
+    :param code: the close code, 1008 or 1011.
+    """
+
+    def __init__(self, message: str = "", *, code: int = 1011) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BrokerUnavailable(WSViewsError, RuntimeError):
@@ -134,7 +146,12 @@ class GroupRefused(CloseConnection):
 
     def __init__(self, group: str) -> None:
         super().__init__(1008, "may not join this group")
+        # What pickle and copy make another one of.
+        self.args = (group,)
         self.group = group
+
+    def __str__(self) -> str:
+        return f"the connection may not join {self.group!r}"
 
 
 def check_close(code: int, reason: str) -> None:

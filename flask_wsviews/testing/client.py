@@ -41,9 +41,12 @@ class HandshakeRejected(Exception):
     """
 
     def __init__(self, response: TestResponse) -> None:
+        super().__init__(response)
         self.response = response
-        text = response.get_data(as_text=True)[:200]
-        super().__init__(f"the handshake was answered with {response.status}: {text}")
+
+    def __str__(self) -> str:
+        text = self.response.get_data(as_text=True)[:200]
+        return f"the handshake was answered with {self.response.status}: {text}"
 
     @property
     def status_code(self) -> int:

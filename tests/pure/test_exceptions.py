@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from copy import copy, deepcopy
+from typing import Any
 
 import pytest
+from flask import Response
+from werkzeug.exceptions import HTTPException
 
 from flask_wsviews import exceptions
 from flask_wsviews.exceptions import (
@@ -13,11 +17,15 @@ from flask_wsviews.exceptions import (
     ConfigError,
     ConnectionClosed,
     EngineError,
+    GroupError,
+    GroupRefused,
+    InvalidMessage,
     RegistrationError,
     ServerError,
     WSViewsError,
     check_close,
 )
+from flask_wsviews.testing import HandshakeRejected
 
 
 @pytest.mark.parametrize(
@@ -69,11 +77,46 @@ def test_close_connection() -> None:
     assert (error.code, error.reason) == (4001, "enough")
 
 
-@pytest.mark.parametrize("error", [ConnectionClosed(4000, "bye"), CloseConnection(4001, "enough")])
-def test_they_survive_pickling(error: ConnectionClosed | CloseConnection) -> None:
-    copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is type(error)
-    assert (copy.code, copy.reason) == (error.code, error.reason)
+def all_of(base: type[Exception]) -> list[type[Exception]]:
+    found = [base]
+    for each in base.__subclasses__():
+        found += [one for one in all_of(each) if one not in found]
+    return [each for each in found if each.__module__.startswith("flask_wsviews")]
+
+
+EVERY = [*all_of(WSViewsError), *all_of(HTTPException), HandshakeRejected]
+
+ARGUMENTS: dict[type[Exception], tuple[Any, ...]] = {
+    InvalidMessage: ({"text": ["Missing."]}, "unknown_type", 5, "{}"),
+    ConnectionClosed: (4000, "bye"),
+    CloseConnection: (4001, "enough"),
+    GroupRefused: ("room:7",),
+    HandshakeRejected: (Response("no", 403),),
+}
+
+
+@pytest.mark.parametrize("error", EVERY, ids=lambda error: error.__name__)
+@pytest.mark.parametrize(
+    "twice",
+    [lambda e: pickle.loads(pickle.dumps(e)), copy, deepcopy],
+    ids=["pickle", "copy", "deep"],
+)
+def test_they_survive_pickling_and_copying(error: type[Exception], twice: Any) -> None:
+    if error is HandshakeRejected and twice is not copy:
+        pytest.skip("its response is what Flask's test client has made")
+    original = error(*ARGUMENTS.get(error, ("what is wrong",)))
+    original.note = "kept"  # type: ignore[attr-defined]
+    again = twice(original)
+    assert type(again) is error
+    assert (str(again), again.args, vars(again)) == (
+        str(original),
+        original.args,
+        vars(original),
+    )
+
+
+def test_a_group_error_keeps_its_code() -> None:
+    assert pickle.loads(pickle.dumps(GroupError("no", code=1008))).code == 1008
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4999])
