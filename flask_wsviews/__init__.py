@@ -22,7 +22,7 @@ from .exceptions import (
     WSViewsError,
 )
 from .extension import AsyncioWebSocket, GeventWebSocket, WebSocket
-from .groups import Broker, GroupMember, Joined, PresenceStore, Publisher
+from .groups import Broker, Group, GroupMember, Joined, PresenceStore, Publisher
 from .handshake import UpgradeRequired
 from .messages import ErrorMessage, message
 from .middleware import (
@@ -56,6 +56,7 @@ __all__ = [
     "GeventWebSocket",
     "GeventWebSocketClient",
     "GeventWebSocketMiddleware",
+    "Group",
     "GroupError",
     "GroupMember",
     "GroupRefused",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import flask
@@ -11,6 +13,9 @@ from flask.blueprints import BlueprintSetupState
 from .views import websocket_view
 
 T = TypeVar("T", bound=Callable[..., Any])
+
+# As Werkzeug reads them: <room>, <int:room>, <any(a, b):room>.
+_VARIABLE = re.compile(r"<(?:[a-zA-Z_]\w*(?:\(.*?\))?:)?([a-zA-Z_]\w*)>", re.ASCII)
 
 #: Where an extension registers itself with its application.
 EXTENSION = "wsviews"
@@ -63,7 +68,8 @@ class Blueprint(flask.Blueprint):
         endpoint, view = websocket_view(view_func, endpoint, options, known)
         known[endpoint] = view
         self.add_url_rule(rule, endpoint, view, **{**options, **RULE_OPTIONS})
-        self.record(_check_on_extension)
+        defaults = options.get("defaults")
+        self.record(partial(_check_on_extension, endpoint, rule_variables(rule, defaults)))
 
 
 def registering(
@@ -79,7 +85,16 @@ def registering(
     return decorator
 
 
-def _check_on_extension(state: BlueprintSetupState) -> None:
+def rule_variables(rule: str, defaults: Mapping[str, Any] | None = None) -> frozenset[str]:
+    """The variables that a rule has for certain: those in its text, and those with a default."""
+    return frozenset((*_VARIABLE.findall(rule), *(defaults or ())))
+
+
+def _check_on_extension(
+    endpoint: str, variables: frozenset[str], state: BlueprintSetupState
+) -> None:
     extension = state.app.extensions.get(EXTENSION)
     if extension is not None:
-        extension.check_views(state.app)
+        full_name = f"{state.name_prefix}.{state.name}.{endpoint}".lstrip(".")
+        more = rule_variables(state.url_prefix or "", state.url_defaults)
+        extension.check_endpoint(state.app, full_name, variables | more)

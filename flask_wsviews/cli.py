@@ -227,7 +227,7 @@ def routes() -> None:
                 rule.endpoint,
                 getattr(target, "__name__", repr(target)),
                 _messages(view),
-                ", ".join(declared(view, "groups")) or "-",
+                ", ".join(map(str, declared(view, "groups"))) or "-",
                 origins if isinstance(origins, str) else ", ".join(sorted(origins)) or "own",
             )
         )

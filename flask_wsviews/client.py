@@ -21,7 +21,7 @@ from marshmallow import Schema
 from werkzeug.datastructures import Headers
 
 from .connection import State
-from .exceptions import ConnectionClosed, InvalidMessage, check_close
+from .exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
 from .groups.membership import Membership
 from .groups.outcome import Outcome
 from .messages import ErrorMessage, Handler, Protocol
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from .engines import Driver
     from .engines.asyncio import AsyncioDriver, Drained
     from .groups import Groups, Joined
-    from .groups.service import GroupOptions
+    from .groups.declared import GroupOptions
+    from .groups.names import Pattern
     from .rate_limits import Meter
     from .views import WebSocketView
 
@@ -78,6 +79,7 @@ class WebSocketClient:
     _response_headers: Headers | None = None
     _membership: Membership | None = None
     _id: str | None = None
+    _group: str | None = None  # that the view declares, if it declares one
 
     def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
         self.environ = environ
@@ -255,6 +257,23 @@ class WebSocketClient:
         """The names of the groups that it has joined."""
         return frozenset() if self._membership is None else self._membership.names
 
+    @property
+    def group(self) -> str:
+        """The name of the one group that the view declares in its ``groups``.
+
+        It stays the same when the connection leaves, so ``on_close`` can use it. Groups joined by
+        :meth:`join` don't count.
+
+        :raises GroupError: if the view declares no group or several, or before the connection
+            joins.
+        """
+        if self._group is None:
+            raise GroupError(
+                f"ws.group is for a view that declares exactly one group in its groups, once the "
+                f"connection joins it; for {self.endpoint!r}, write the group's name"
+            )
+        return self._group
+
     def _the_membership(self) -> Membership:
         if self._membership is None:
             connection = self._opened().connection
@@ -266,6 +285,10 @@ class WebSocketClient:
     def _group_options(self, group: str) -> GroupOptions:
         assert self._groups is not None
         return self._groups.options_of(group)
+
+    def _check_owner(self, pattern: Pattern, group: str) -> None:
+        assert self._groups is not None
+        self._groups.declarations.check_owner(pattern, group)
 
     def _leave_groups(self) -> None:
         membership = self._membership

@@ -11,7 +11,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from .context import Handshake, enter, leave
-from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed
+from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed, GroupError
 from .observers import Observer, around_hook, tell
 from .steps import (
     Step,
@@ -340,6 +340,11 @@ class Dispatcher:
         is_an_end = isinstance(error, quiet) or self._is_the_end(error)
         if is_an_end or error is self._reported:
             return
+        if _is_clients_fault(error):
+            self._reported = error
+            path = self._handshake.request.path
+            self._handshake.app.logger.warning("WebSocket %r is closed with 1008: %s", path, error)
+            return
         self._reported = error
         app = self._handshake.app
         app.logger.error(
@@ -362,5 +367,12 @@ class Dispatcher:
         elif isinstance(error, BrokerUnavailable):
             # The broker has told the log, once for all connections.
             self._client.close(TRY_AGAIN_LATER, "please try again")
+        elif _is_clients_fault(error):
+            self._client.close(POLICY_VIOLATION, "there is no such group")
         else:
             self._client.close(INTERNAL_ERROR)
+
+
+def _is_clients_fault(error: Exception) -> bool:
+    """Whether *error* is a group's name that can't be used: clients send such names."""
+    return isinstance(error, GroupError) and error.code == POLICY_VIOLATION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from . import cli
-from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering
+from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering, rule_variables
 from .config import CHECKS, Settings
 from .engines import Engine, make_engine
 from .exceptions import (
@@ -27,8 +27,8 @@ from .exceptions import (
 )
 from .groups import GroupMember, Groups, Outcome
 from .groups.attendance import JOINED, LEFT
+from .groups.declared import GroupOptions, history_of, narrowest
 from .groups.mailbox import MESSAGE_ID
-from .groups.service import GroupOptions, history_of
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
 from .logs import ConnectionLog
 from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
@@ -234,13 +234,27 @@ class WebSocket:
         :raises ConfigError: if the settings are settled, there are groups, and the broker doesn't
             reach all workers.
         """
-        engine = self._engine_of(app)
-        for endpoint, view in app.view_functions.items():
-            self._check_view(view, engine)
-            self._check_limits(view)
-            self._check_groups(app, endpoint)
+        for endpoint in app.view_functions:
+            self._check_endpoint(app, endpoint)
         if app.extensions[SETTINGS].is_settled:
             self._check_services(app, app.view_functions.values())
+
+    def check_endpoint(self, app: flask.Flask, endpoint: str, variables: Container[str]) -> None:
+        """Check one view, as :meth:`check_views` checks all of them.
+
+        :param variables: those of the rule that was added last, as far as they are known.
+        """
+        self._check_endpoint(app, endpoint, variables)
+        if app.extensions[SETTINGS].is_settled:
+            self._check_services(app, [app.view_functions[endpoint]])
+
+    def _check_endpoint(
+        self, app: flask.Flask, endpoint: str, variables: Container[str] = frozenset()
+    ) -> None:
+        view = app.view_functions[endpoint]
+        self._check_view(view, self._engine_of(app))
+        self._check_limits(view)
+        self._check_groups(app, endpoint, variables)
 
     # -- registration ---------------------------------------------------------------------------
 
@@ -306,7 +320,8 @@ class WebSocket:
         self._check_view(view, self._engine_of(app))
         self._check_limits(view)
         app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
-        self._check_groups(app, endpoint)
+        variables = rule_variables(rule, own_options.get("defaults"))
+        self._check_groups(app, endpoint, variables)
         if app.extensions[SETTINGS].is_settled:
             self._check_services(app, [view])
 
@@ -344,17 +359,21 @@ class WebSocket:
         if any(declared(view, "groups") for view in served):
             app.extensions[GROUPS].check_workers()
 
-    def _check_groups(self, app: flask.Flask, endpoint: str) -> None:
-        """See what a view says of its groups."""
+    def _check_groups(self, app: flask.Flask, endpoint: str, variables: Container[str]) -> None:
+        """Check the groups that a view declares.
+
+        :param variables: asked first. The URL map sorts all of its rules before it answers, so
+            asking it after each rule takes quadratic time.
+        """
         view = app.view_functions[endpoint]
-        patterns = declared_groups(view)
-        if not patterns:
+        declared_here = declared_groups(view)
+        if not declared_here:
             return
-        history = history_of(declared(view, "history"), declared(view, "history_seconds"))
-        options = GroupOptions(history, bool(declared(view, "presence")))
         groups: Groups = app.extensions[GROUPS]
-        for pattern in patterns:
+        for pattern, options in declared_here:
             groups.configure(pattern.text, options)
+            if all(variable in variables for variable in pattern.variables):
+                continue
             for rule in app.url_map.iter_rules(endpoint):
                 missing = pattern.variables - rule.arguments
                 if missing:
@@ -430,15 +449,20 @@ class WebSocket:
 
     def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:
         """The protocol that says how messages of this type look in this group."""
-        views = [view for view in app.view_functions.values() if is_websocket_view(view)]
-        declaring = [protocol_of(view) for view in views if type in protocol_of(view).emits]
-        own = [
-            protocol_of(view)
-            for view in views
-            if type in protocol_of(view).emits
-            and any(pattern.matches(group) for pattern in declared_groups(view))
+        views = [
+            view
+            for view in app.view_functions.values()
+            if is_websocket_view(view) and type in protocol_of(view).emits
         ]
-        candidates = own or declaring
+        own = [
+            (pattern, protocol_of(view))
+            for view in views
+            for pattern, _ in declared_groups(view)
+            if pattern.matches(group)
+        ]
+        closest = narrowest([pattern for pattern, _ in own])
+        candidates = [protocol for pattern, protocol in own if pattern in closest]
+        candidates = candidates or [protocol_of(view) for view in views]
         if not candidates:
             raise OutgoingMessageError(f"no view declares {type!r} in emits")
         forms = {(one.discriminator, one.emits[type].__class__) for one in candidates}

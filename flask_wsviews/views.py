@@ -12,6 +12,7 @@ from flask.views import View
 
 from .config import origins, policy
 from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
+from .groups.declared import Group, GroupOptions, declared_pattern, history_of
 from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
@@ -21,6 +22,8 @@ from .typing import Message
 if TYPE_CHECKING:
     from .client import WebSocketClient
     from .groups import Joined
+
+POLICY_VIOLATION = 1008
 
 #: Where the middleware leaves what turns a view's answer into a WebSocket.
 UPGRADER = "flask_wsviews.upgrader"
@@ -98,10 +101,11 @@ class WebSocketView(View):
     allowed_origins: ClassVar[Iterable[str] | str] = ()
 
     #: Groups that every connection joins before ``on_connect``. What is in braces is a variable
-    #: of the URL: ``["lobby", "room:{room}"]``.
-    groups: ClassVar[Sequence[str]] = ()
+    #: of the URL: ``["lobby", "room:{room}"]``. A :class:`Group` has its own options; a string
+    #: has those of the view, which follow.
+    groups: ClassVar[Sequence[str | Group]] = ()
 
-    #: How many messages of these groups are kept for those who come back.
+    #: How many messages of these groups are kept for clients that reconnect.
     history: ClassVar[int | None] = None
 
     #: For how many seconds they are kept.
@@ -319,20 +323,36 @@ class WebSocketView(View):
     def _join_groups(
         self, ws: WebSocketClient, view_args: dict[str, Any]
     ) -> Generator[Step, Any, None]:
-        for pattern in self.groups:
-            try:
-                group = Pattern(pattern).fill(view_args)
-                since = meta = None
-                options = ws._group_options(group)
-                if options.history is not None:
-                    since = yield partial(self.resume_from, ws, group)
-                if options.presence:
-                    meta = yield partial(self.member_meta, ws, group)
-                joined = yield partial(ws.join, group, since, meta)
-            except GroupError:
-                # The client's URL made it.
-                raise CloseConnection(1008, "there is no such group") from None
+        for declared_group in self.groups:
+            group = self._name_of(declared_group, ws, view_args)
+            since = meta = None
+            options = ws._group_options(group)
+            if options.history is not None:
+                since = yield partial(self.resume_from, ws, group)
+            if options.presence:
+                meta = yield partial(self.member_meta, ws, group)
+            joined = yield partial(ws.join, group, since, meta)
             yield partial(self.on_joined, ws, joined)
+
+    def _name_of(self, group: str | Group, ws: WebSocketClient, view_args: dict[str, Any]) -> str:
+        """The name that one of :attr:`groups` has for this connection."""
+        pattern = declared_pattern(group)
+        if not pattern.variables <= view_args.keys():
+            # A url_value_preprocessor has taken some of the rule's variables.
+            adapter = ws.app.create_url_adapter(request)
+            view_args = {**(adapter.match()[1] if adapter else {}), **view_args}
+        try:
+            name = pattern.fill(view_args)
+            ws._check_owner(pattern, name)
+        except GroupError as error:
+            if error.code != POLICY_VIOLATION:
+                raise
+            # The client's URL made it.
+            ws.app.logger.warning("WebSocket %r is closed with 1008: %s", request.path, error)
+            raise CloseConnection(POLICY_VIOLATION, "there is no such group") from None
+        if len(self.groups) == 1:
+            ws._group = name
+        return name
 
 
 class FunctionView(WebSocketView):
@@ -503,11 +523,13 @@ def is_websocket_view(view: Callable[..., Any]) -> bool:
     return isinstance(view_class, type) and issubclass(view_class, WebSocketView)
 
 
-def declared_groups(view: Callable[..., Any] | None) -> list[Pattern]:
-    """The groups that the connections of a registered view join.
+def declared_groups(
+    view: Callable[..., Any] | None,
+) -> list[tuple[Pattern, GroupOptions]]:
+    """The groups that the connections of a registered view join, and their options.
 
     :param view: the view function; others than those of WebSockets declare none.
-    :raises RegistrationError: if they are no list of names and patterns.
+    :raises RegistrationError: if they aren't a list of names and patterns.
     :raises ConfigError: if ``slow_clients`` is no policy.
     """
     if view is None or not is_websocket_view(view):
@@ -520,4 +542,12 @@ def declared_groups(view: Callable[..., Any] | None) -> list[Pattern]:
     groups = declared(view, "groups")
     if isinstance(groups, str) or not isinstance(groups, Iterable):
         raise RegistrationError(f'{name}.groups is a list such as ["lobby"], not {groups!r}')
-    return [Pattern(group) for group in groups]
+    groups = list(groups)
+    if not groups:
+        return []
+    history = history_of(declared(view, "history"), declared(view, "history_seconds"))
+    own_options = GroupOptions(history, bool(declared(view, "presence")))
+    return [
+        (declared_pattern(group), group.options if isinstance(group, Group) else own_options)
+        for group in groups
+    ]

@@ -63,7 +63,7 @@ def server(request, broker_url, tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture
 def group() -> str:
-    return f"group:{uuid4().hex}"
+    return f"group-{uuid4().hex}"
 
 
 def publish(server: Server, group: str, message: str | bytes, **arguments: str) -> str:

@@ -13,7 +13,7 @@ from marshmallow import Schema
 from ..blueprints import EXTENSION
 from ..groups.mailbox import MESSAGE_ID
 from ..messages import ERROR_TYPE, REF, Handler, Protocol, as_schema
-from ..views import declared, protocol_of, view_class_of
+from ..views import declared, declared_groups, protocol_of, view_class_of
 from .parameters import address_of, parameters_of
 from .schemas import JSONSchema, Schemas, first_line
 from .security import security_of
@@ -210,8 +210,7 @@ class _Channel:
     @property
     def _has_history(self) -> bool:
         """Whether what is sent to the view's groups carries an id."""
-        kept = (declared(self._view, "history"), declared(self._view, "history_seconds"))
-        return kept != (None, None)
+        return any(options.history for _, options in declared_groups(self._view))
 
     @property
     def _owner(self) -> str:

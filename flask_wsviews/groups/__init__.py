@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Broker, Delivery, History, Publication, Replay
 from .brokers import make_broker
+from .declared import Group
 from .outcome import Outcome
 from .presence import GroupMember, PresenceStore
 from .publisher import Publisher
@@ -12,6 +13,7 @@ from .service import Groups, Joined
 __all__ = [
     "Broker",
     "Delivery",
+    "Group",
     "GroupMember",
     "Groups",
     "History",

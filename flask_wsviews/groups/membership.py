@@ -6,7 +6,13 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import BrokerUnavailable, GroupRefused, InvalidMessage
+from ..exceptions import (
+    BrokerUnavailable,
+    CloseConnection,
+    GroupError,
+    GroupRefused,
+    InvalidMessage,
+)
 from ..steps import Step, is_coroutine_function, run_steps, run_steps_async
 from .mailbox import Member
 from .names import check_group
@@ -88,8 +94,12 @@ class Membership:
         return text
 
     def _joining_failed(self, error: BaseException) -> None:
-        code = TRY_AGAIN_LATER if isinstance(error, BrokerUnavailable) else 1011
-        self._client.close(code if not isinstance(error, GroupRefused) else error.code)
+        if isinstance(error, CloseConnection):
+            self._client.close(error.code, error.reason)
+        elif isinstance(error, GroupError):
+            self._client.close(error.code)
+        else:
+            self._client.close(TRY_AGAIN_LATER if isinstance(error, BrokerUnavailable) else 1011)
 
 
 def messages_lost(group: str) -> InvalidMessage:

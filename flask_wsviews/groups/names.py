@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from string import Formatter
 from typing import Any
+from uuid import UUID
 
 from ..exceptions import GroupError, RegistrationError
 
@@ -20,12 +22,13 @@ def check_group(name: Any) -> str:
         braces, which are for patterns, nor a space at its ends.
     """
     if not isinstance(name, str):
-        raise GroupError(f"a group's name is a str, not {name!r}")
+        raise GroupError(f"a group's name is a str, not {name!r}", code=1008)
     printable = name.isprintable() and not set("{}") & set(name) and name == name.strip()
     if not name or not printable or len(name.encode()) > MAX_NAME:
         raise GroupError(
             f"{name!r} is no name for a group: 1 to {MAX_NAME} bytes of printable text, without "
-            "braces and without spaces at the ends"
+            "braces and without spaces at the ends",
+            code=1008,
         )
     return name
 
@@ -33,32 +36,36 @@ def check_group(name: Any) -> str:
 class Pattern:
     """Names of groups with URL variables in them.
 
+    The punctuation next to a variable is a separator: no variable may contain it. So a name can
+    be made in one way only, and ``room:{room}`` never makes ``room:7:staff``.
+
     :param text: such as ``"lobby"`` or ``"room:{room}"``.
-    :raises RegistrationError: if it can't name a group.
+    :raises RegistrationError: if it can't name a group, or nothing separates two variables.
     """
 
     def __init__(self, text: Any) -> None:
         if not isinstance(text, str):
             raise RegistrationError(f"a group is named by a str, not {text!r}")
         self.text = text
-        parts = []
-        variables = []
         try:
-            for literal, variable, form, conversion in Formatter().parse(text):
-                check_group(f"-{literal}-")
-                parts.append(re.escape(literal))
-                if variable is not None:
-                    if not variable.isidentifier() or form or conversion:
-                        raise ValueError(f"{variable!r} is no URL variable")
-                    parts.append("(?:.+)")
-                    variables.append(variable)
+            literals, variables = _parse(text)
             #: A name that it matches.
-            self.example = check_group(re.sub(r"\{\w+\}", "x", text))
+            self.example = check_group(_PLACE.join(literals))
+            self._separators = _separators(literals)
         except ValueError as error:
             raise RegistrationError(f"{text!r} is no pattern for groups: {error}") from None
         #: The URL variables in it.
         self.variables = frozenset(variables)
-        self._regex = re.compile("".join(parts))
+        #: The same for two patterns that differ in the names of their variables only.
+        self.shape = "{}".join(literals)
+        #: What stands before the first variable.
+        self.prefix = literals[0]
+        self._sample = _PLACEHOLDER.join(literals)
+        self._literals = literals
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(".+".join(re.escape(literal) for literal in self._literals))
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
@@ -67,12 +74,78 @@ class Pattern:
         """Whether *group* may be one of these."""
         return self._regex.fullmatch(group) is not None
 
+    def covers(self, other: Pattern) -> bool:
+        """Whether every name of *other* matches this pattern, too."""
+        return self._regex.fullmatch(other._sample) is not None
+
     def fill(self, view_args: Mapping[str, Any]) -> str:
         """The name for these URL variables.
 
-        :raises GroupError: if a variable is missing, or what comes of it is no name.
+        :raises GroupError: if a variable is missing or contains a separator, or if the result
+            isn't a name.
         """
         try:
+            for variable in self.variables:
+                self._check_value(variable, view_args[variable])
             return check_group(self.text.format_map(view_args))
         except KeyError as error:
             raise GroupError(f"{self.text!r}: the rule has no variable {error}") from None
+
+    def _check_value(self, variable: str, value: Any) -> None:
+        text = str(value)
+        # A converter that makes numbers lets nothing but numbers through.
+        found = set() if isinstance(value, _FIXED_FORMS) else self._separators & set(text)
+        if found:
+            characters = " ".join(sorted(found))
+            raise GroupError(
+                f"{self.text!r}: the URL variable {variable!r} contains the pattern's separator "
+                f"{characters!r}: {text!r}",
+                code=1008,
+            )
+        if not text:
+            raise GroupError(f"{self.text!r}: the URL variable {variable!r} is empty", code=1008)
+
+
+def pattern_of(text: Any) -> Pattern:
+    """The pattern *text*; see :class:`Pattern`. Each connection asks for the same few."""
+    return _known_pattern(text) if isinstance(text, str) else Pattern(text)
+
+
+_known_pattern = lru_cache(maxsize=1024)(Pattern)
+
+# Stands for a variable in an example, and where one pattern is compared with another: no
+# pattern has the second one in its own text, as it isn't printable.
+_PLACE, _PLACEHOLDER = "x", "\ue000"
+
+# What URL converters make of text that has one form only.
+_FIXED_FORMS = (int, float, UUID)
+
+
+def _parse(text: str) -> tuple[list[str], list[str]]:
+    """The literal parts of a pattern, one more than there are variables, and the variables."""
+    literals = [""]
+    variables = []
+    for literal, variable, form, conversion in Formatter().parse(text):
+        check_group(f"-{literal}-")
+        literals[-1] += literal
+        if variable is not None:
+            if not variable.isidentifier() or form or conversion:
+                raise ValueError(f"{variable!r} is no URL variable")
+            variables.append(variable)
+            literals.append("")
+    return literals, variables
+
+
+def _separators(literals: list[str]) -> frozenset[str]:
+    """The punctuation that is nearest to the variables, on both sides of each."""
+    found = set()
+    for number, literal in enumerate(literals):
+        punctuation = [character for character in literal if not character.isalnum()]
+        is_between = 0 < number < len(literals) - 1
+        if is_between and not punctuation:
+            raise ValueError("two variables need punctuation between them, such as a colon")
+        if punctuation and number > 0:
+            found.add(punctuation[0])
+        if punctuation and number < len(literals) - 1:
+            found.add(punctuation[-1])
+    return frozenset(found)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from time import time
 from typing import Any, TypeVar
 
@@ -19,10 +18,13 @@ from ..steps import Step
 from ..typing import Sendable
 from .base import Broker, History, Publication, Replay, id_key
 from .brokers import make_broker
+from .declared import Declarations
+from .declared import GroupOptions as GroupOptions
+from .declared import history_of as history_of
 from .events import PresenceEvents
 from .local import LocalGroup
 from .mailbox import Counters, Member, text_of
-from .names import Pattern, check_group
+from .names import check_group
 from .outcome import Outcome, in_event_loop
 from .presence import GroupMember, PresenceStore, checked_meta
 from .worker import Worker
@@ -33,20 +35,6 @@ logger = logging.getLogger("flask_wsviews")
 
 # An id before all others.
 BEGINNING = "0-0"
-
-# Groups whose options are remembered.
-MAX_REMEMBERED = 10_000
-
-
-@dataclass(frozen=True)
-class GroupOptions:
-    """What is set for the groups of a pattern."""
-
-    history: History | None = None
-    presence: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.history or 'no history'} and {'' if self.presence else 'no '}presence"
 
 
 @dataclass(frozen=True)
@@ -66,22 +54,6 @@ class Joined:
     replayed: int = 0
 
 
-def history_of(messages: int | None, seconds: float | None) -> History | None:
-    """What is kept; ``None`` if that is nothing.
-
-    :raises RegistrationError: if a number can't be used.
-    """
-    if messages is None and seconds is None:
-        return None
-    is_int = isinstance(messages, int) and not isinstance(messages, bool)
-    if messages is not None and (not is_int or messages < 1):
-        raise RegistrationError(f"history is a number of messages from 1 on, not {messages!r}")
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and (not is_number or not 0 < seconds < inf):
-        raise RegistrationError(f"history_seconds is a number above 0, not {seconds!r}")
-    return History(messages, seconds)
-
-
 class Groups:
     """The groups of an application.
 
@@ -94,8 +66,8 @@ class Groups:
         self.settings = settings
         self._has_own_broker = broker is not None
         self.broker = broker or make_broker(settings)
-        self._patterns: list[tuple[Pattern, GroupOptions]] = []
-        self._remembered: dict[str, GroupOptions] = {}
+        #: What views and :meth:`configure` have declared.
+        self.declarations = Declarations()
         #: Who is told of members that come and go.
         self.events = PresenceEvents()
         self._local: Worker | None = None
@@ -110,39 +82,23 @@ class Groups:
         if settings == self.settings:
             return
         broker = self.broker if self._has_own_broker else make_broker(settings)
-        for pattern, options in self._patterns:
+        for pattern, options in self.declarations:
             _check_presence(pattern.text, options, broker)
         self.settings, self.broker = settings, broker
 
     # -- what is set ------------------------------------------------------------------------------
 
     def configure(self, pattern: str, options: GroupOptions) -> None:
-        """Set the options of the groups that match *pattern*; of several, the first counts.
+        """Set the options of the groups that match *pattern*.
 
-        :raises RegistrationError: if it is no pattern, or options differ from those it has.
+        :raises RegistrationError: if it isn't a pattern, or has other options already.
         """
-        made = Pattern(pattern)
-        for known, its_options in self._patterns:
-            if known.text == pattern and its_options != options:
-                raise RegistrationError(
-                    f"groups {pattern!r} have {its_options} already, not {options}"
-                )
-            if known.text == pattern:
-                return
         _check_presence(pattern, options, self.broker)
-        self._patterns.append((made, options))
-        self._remembered.clear()
+        self.declarations.add(pattern, options)
 
     def options_of(self, group: str) -> GroupOptions:
         """What is set for *group*."""
-        options = self._remembered.get(group)
-        if options is None:
-            matching = (options for pattern, options in self._patterns if pattern.matches(group))
-            options = next(matching, GroupOptions())
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[group] = options
-        return options
+        return self.declarations.options_of(group)
 
     def has_history(self, group: str) -> bool:
         """Whether messages of *group* are kept."""

@@ -253,14 +253,14 @@ if os.environ.get("HOOKS") == "async":
     class TypedRoom(Typed, WebSocketView):
         @message("say", schema=Said)
         async def say(self, ws, data):
-            await websocket.send_message(*ws.groups, "said", data)
+            await websocket.send_message(ws.group, "said", data)
 else:
 
     @websocket.route("/typed/<room>")
     class TypedRoom(Typed, WebSocketView):
         @message("say", schema=Said)
         def say(self, ws, data):
-            websocket.send_message(*ws.groups, "said", data)
+            websocket.send_message(ws.group, "said", data)
 
 
 @app.post("/say/<room>")

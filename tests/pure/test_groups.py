@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.routing import Map as MapType
 
 from flask_wsviews import (
     AsyncioWebSocket,
@@ -24,6 +29,7 @@ from flask_wsviews.config import Settings
 from flask_wsviews.connection import PreparedMessage
 from flask_wsviews.groups import Broker, Delivery, Groups, History, Outcome, Publication, health
 from flask_wsviews.groups.base import id_key
+from flask_wsviews.groups.declared import Declarations, GroupOptions, history_of, narrowest
 from flask_wsviews.groups.health import Health, delay_after
 from flask_wsviews.groups.local import LocalGroup
 from flask_wsviews.groups.mailbox import (
@@ -38,11 +44,10 @@ from flask_wsviews.groups.mailbox import (
 )
 from flask_wsviews.groups.memory import MemoryBroker
 from flask_wsviews.groups.names import Pattern, check_group
-from flask_wsviews.groups.service import GroupOptions, history_of
 from flask_wsviews.groups.wire import decode, encode
 from flask_wsviews.steps import run_steps
 
-from .helpers import Peer
+from .helpers import Peer, bounded
 
 # -- names --------------------------------------------------------------------------------------
 
@@ -491,6 +496,57 @@ def test_what_a_view_cannot_declare(attributes: dict[str, Any]) -> None:
         WebSocket(app)
 
 
+@pytest.mark.parametrize("blueprints", [0, 1, 40], ids=["app", "one blueprint", "blueprints"])
+def test_registration_looks_at_each_view_once(
+    monkeypatch: pytest.MonkeyPatch, blueprints: int
+) -> None:
+    checked: list[str] = []
+    sorted_maps: list[object] = []
+    check, update = WebSocket._check_groups, MapType.update
+
+    def note_check(self: WebSocket, app: Flask, endpoint: str, *rest: Any) -> None:
+        checked.append(endpoint)
+        check(self, app, endpoint, *rest)
+
+    def note_update(self: MapType) -> None:
+        sorted_maps.append(self)
+        update(self)
+
+    monkeypatch.setattr(WebSocket, "_check_groups", note_check)
+    monkeypatch.setattr(MapType, "update", note_update)
+    app = Flask("site")
+    websocket = WebSocket(app)
+    checked.clear()
+    sorted_maps.clear()
+    made = [Blueprint(f"b{i}", "b", url_prefix=f"/{i}/<tenant>") for i in range(blueprints)]
+    for number in range(40):
+        view = type(f"View{number}", (WebSocketView,), {"groups": [f"{number}:{{room}}"]})
+        if made:
+            blueprint = made[number % blueprints]
+            blueprint.add_websocket_rule(f"/{number}/<any(a, b):room>", view_func=view)
+        else:
+            websocket.add_url_rule(f"/{number}/<path:room>", view_func=view)
+    for blueprint in made:
+        app.register_blueprint(blueprint)
+    assert len(checked) == len(set(checked)) == 40
+    assert sorted_maps == []
+
+
+def test_variables_may_come_from_prefixes_and_defaults() -> None:
+    view = type("Room", (WebSocketView,), {"groups": ["{tenant}:{room}:{seat}"]})
+    app = Flask("site")
+    WebSocket(app)
+    for name, defaults in (("good", {"seat": "1"}), ("bad", {})):
+        outer, inner = Blueprint("o" + name, "o"), Blueprint("i" + name, "i", url_prefix="/<room>")
+        inner.add_websocket_rule(f"/{name}", view_func=view, defaults=defaults)
+        outer.register_blueprint(inner)
+        if name == "good":
+            app.register_blueprint(outer, url_prefix="/a/<tenant>")
+            continue
+        with pytest.raises(RegistrationError, match="no variable seat"):
+            app.register_blueprint(outer, url_prefix="/b/<tenant>")
+
+
 def test_groups_need_an_application() -> None:
     with pytest.raises(RegistrationError, match="init_app"):
         _ = WebSocket().groups
@@ -635,3 +691,105 @@ def test_a_failure_that_began_before_the_recovery_is_old_news(
     known.failed(OSError("away again"), began=health.monotonic())
     assert not known.is_good
     assert caplog.text.count("fails: ") == 2
+
+
+# -- patterns, and the names that they make -----------------------------------------------------
+
+VALUES = ["a", "b", "a:b", "a/b", "b-a", ":", ""]
+TEXT = st.text("ab:/-", min_size=1, max_size=4)
+PATTERN = st.lists(
+    st.one_of(st.sampled_from(["{a}", "{b}", "{c}"]), TEXT), min_size=1, max_size=5
+).map("".join)
+
+
+def made(text: str) -> Pattern | None:
+    try:
+        return Pattern(text)
+    except RegistrationError:
+        return None
+
+
+PATTERNS = st.lists(PATTERN.map(made).filter(bool), min_size=1, max_size=4)
+
+
+@bounded
+@given(PATTERNS, st.data())
+def test_a_filled_name_belongs_to_one_pattern(patterns: list[Pattern], data: st.DataObject) -> None:
+    declarations = Declarations()
+    for pattern in patterns:
+        declarations.add(pattern.text, GroupOptions())
+    owners: dict[str, set[str]] = {}
+    values: dict[tuple[str, str], tuple[str, ...]] = {}
+    # All that clients may send, if it is short.
+    for pattern in patterns:
+        order = sorted(pattern.variables, key=pattern.text.index)
+        for filling in itertools.product(
+            ["a", "b", "a:b", "a/b", "b-a", ":", ""], repeat=len(order)
+        ):
+            try:
+                name = pattern.fill(dict(zip(order, filling, strict=True)))
+                declarations.check_owner(pattern, name)
+            except GroupError:
+                continue
+            owners.setdefault(name, set()).add(pattern.shape)
+            assert values.setdefault((pattern.text, name), filling) == filling
+    for name, shapes in owners.items():
+        assert len(shapes) == 1, (name, shapes)
+        # Its options are its own, whatever other patterns would match.
+        own = {pattern.shape: pattern for pattern in patterns}[shapes.pop()]
+        assert own.shape in {each.shape for each in narrowest(declarations._matching(name))}
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "is_right"),
+    [
+        ("room:{x}", "7:staff", False),
+        ("chat-room:{x}", "a-b", True),
+        ("chat-room:{x}", "a:b", False),
+        ("room{x}", "a b", True),
+        ("a:b{x}", "c:d", False),
+        ("{x} (old)", "a b", False),
+        ("{x} (old)", "a)", True),
+        ("user-{x}", "a-b", False),
+        ("user-{x}", -5, True),
+        ("user-{x}", 1.5, True),
+        ("user-{x}", UUID(int=5), True),
+        ("user-{x}", str(UUID(int=5)), False),
+        ("team:{x}", "", False),
+    ],
+)
+def test_values_and_separators(text: str, value: Any, is_right: bool) -> None:
+    if is_right:
+        assert Pattern(text).fill({"x": value}) == text.replace("{x}", str(value))
+        return
+    with pytest.raises(GroupError) as caught:
+        Pattern(text).fill({"x": value})
+    assert caught.value.code == 1008
+
+
+@pytest.mark.parametrize("text", ["{a}{b}", "{a}x{b}", "{a}{a}", "x:{a}1{b}"])
+def test_two_variables_need_a_separator(text: str) -> None:
+    with pytest.raises(RegistrationError, match="punctuation between"):
+        Pattern(text)
+
+
+def test_the_narrowest_pattern_counts() -> None:
+    declarations = Declarations()
+    for text, messages in (("{x}", 1), ("room:{x}", 2), ("room:{x}:{y}", 3), ("room:vip", 4)):
+        declarations.add(text, GroupOptions(History(messages)))
+    for name, messages in (("a", 1), ("room:a", 2), ("room:a:b:c", 3), ("room:vip", 4), ("a:b", 1)):
+        history = declarations.options_of(name).history
+        assert history is not None
+        assert history.messages == messages
+
+
+def test_options_of_the_same_groups_conflict_whatever_their_variables_are_called() -> None:
+    declarations = Declarations()
+    declarations.add("room:{room}", GroupOptions(History(100, 60)))
+    declarations.add("room:{id}", GroupOptions(History(100, 60)))
+    with pytest.raises(RegistrationError) as caught:
+        declarations.add("room:{id}", GroupOptions(None, presence=True))
+    assert str(caught.value).startswith(
+        "conflicting options for group 'room:{id}': first configured as 'room:{room}' with "
+        "history=100, history_seconds=60 and no presence, now with no history and presence."
+    )

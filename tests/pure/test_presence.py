@@ -23,10 +23,10 @@ from flask_wsviews.config import Settings
 from flask_wsviews.groups import GroupMember, Groups, PresenceStore, attendance
 from flask_wsviews.groups.attendance import JOINED, LEFT, Attendance
 from flask_wsviews.groups.chores import Chores
+from flask_wsviews.groups.declared import GroupOptions
 from flask_wsviews.groups.memory import MemoryBroker
 from flask_wsviews.groups.memory_presence import MemoryPresence
 from flask_wsviews.groups.presence import checked_meta
-from flask_wsviews.groups.service import GroupOptions
 
 TIMEOUT = 10.0
 

@@ -1,0 +1,169 @@
+"""The groups that an application declares: their patterns, and what is kept of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import inf
+
+from ..exceptions import GroupError, RegistrationError
+from .base import History
+from .names import Pattern, pattern_of
+
+# Groups whose options are remembered.
+MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """What is set for the groups of a pattern."""
+
+    history: History | None = None
+    presence: bool = False
+
+    def __str__(self) -> str:
+        history = self.history
+        kept = (
+            [] if history is None or history.messages is None else [f"history={history.messages}"]
+        )
+        if history is not None and history.seconds is not None:
+            kept.append(f"history_seconds={history.seconds:g}")
+        presence = "presence" if self.presence else "no presence"
+        return f"{', '.join(kept) or 'no history'} and {presence}"
+
+
+def history_of(messages: int | None, seconds: float | None) -> History | None:
+    """What is kept; ``None`` if that is nothing.
+
+    :raises RegistrationError: if a number can't be used.
+    """
+    if messages is None and seconds is None:
+        return None
+    is_int = isinstance(messages, int) and not isinstance(messages, bool)
+    if messages is not None and (not is_int or messages < 1):
+        raise RegistrationError(f"history is a number of messages from 1 on, not {messages!r}")
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and (not is_number or not 0 < seconds < inf):
+        raise RegistrationError(f"history_seconds is a number above 0, not {seconds!r}")
+    return History(messages, seconds)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group in a view's ``groups`` with its own options, in place of the view's::
+
+        groups = [Group("list:{id}", history=100), Group("typing:{id}", presence=True)]
+
+    :param pattern: the name, with URL variables in braces.
+    :param history: how many messages are kept for clients that reconnect; by default none.
+    :param history_seconds: for how many seconds they are kept.
+    :param presence: whether ``websocket.members()`` and ``websocket.count()`` list who is in it.
+    :raises RegistrationError: if *pattern* can't name a group, or another value can't be used.
+    """
+
+    pattern: str
+    history: int | None = field(default=None, kw_only=True)
+    history_seconds: float | None = field(default=None, kw_only=True)
+    presence: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        pattern_of(self.pattern)
+        if not isinstance(self.presence, bool):
+            raise RegistrationError(f"presence is True or False, not {self.presence!r}")
+        history_of(self.history, self.history_seconds)
+
+    def __str__(self) -> str:
+        return self.pattern
+
+    @property
+    def options(self) -> GroupOptions:
+        """The options as one object."""
+        return GroupOptions(history_of(self.history, self.history_seconds), self.presence)
+
+
+def declared_pattern(group: str | Group) -> Pattern:
+    """The pattern of an entry of a view's ``groups``.
+
+    :raises RegistrationError: if it isn't one.
+    """
+    return pattern_of(group.pattern if isinstance(group, Group) else group)
+
+
+def narrowest(patterns: list[Pattern]) -> list[Pattern]:
+    """Those of *patterns* that all others cover; if there are none, all of them."""
+    within = [each for each in patterns if all(other.covers(each) for other in patterns)]
+    return within or patterns
+
+
+class Declarations:
+    """The patterns of an application's groups, each with its options."""
+
+    def __init__(self) -> None:
+        self._options: dict[str, tuple[Pattern, GroupOptions]] = {}
+        # By the text before the first variable, so that a name is compared with few of them.
+        self._by_prefix: dict[str, list[Pattern]] = {}
+        self._prefix_lengths: list[int] = []
+        self._remembered: dict[str, GroupOptions] = {}
+
+    def __iter__(self) -> Iterator[tuple[Pattern, GroupOptions]]:
+        return iter(self._options.values())
+
+    def add(self, text: str, options: GroupOptions) -> None:
+        """Declare the groups of a pattern. Twice is once.
+
+        :raises RegistrationError: if *text* isn't a pattern, or has other options already.
+        """
+        pattern = pattern_of(text)
+        known = self._options.get(pattern.shape)
+        if known is not None:
+            first, its_options = known
+            if its_options != options:
+                also = "" if first.text == text else f" as {first.text!r}"
+                raise RegistrationError(
+                    f"conflicting options for group {text!r}: first configured{also} with "
+                    f"{its_options}, now with {options}. Give it the options that it has already, "
+                    "or another name."
+                )
+            return
+        self._options[pattern.shape] = pattern, options
+        self._by_prefix.setdefault(pattern.prefix, []).append(pattern)
+        self._prefix_lengths = sorted({len(prefix) for prefix in self._by_prefix})
+        self._remembered.clear()
+
+    def options_of(self, group: str) -> GroupOptions:
+        """The options of *group*: those of the narrowest pattern that it matches."""
+        options = self._remembered.get(group)
+        if options is None:
+            options = self._find_options(group)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[group] = options
+        return options
+
+    def check_owner(self, pattern: Pattern, group: str) -> None:
+        """Check that a name that URL variables have made belongs to no other pattern.
+
+        A pattern that covers *pattern*, as ``{name}`` covers ``room:{room}``, doesn't count.
+
+        :raises GroupError: if the name is one of another pattern.
+        """
+        for other in self._matching(group):
+            if not other.covers(pattern):
+                raise GroupError(
+                    f"{group!r}, made of {pattern.text!r}, belongs to {other.text!r}", code=1008
+                )
+
+    def _matching(self, group: str) -> list[Pattern]:
+        return [
+            pattern
+            for length in self._prefix_lengths
+            for pattern in self._by_prefix.get(group[:length], ())
+            if pattern.matches(group)
+        ]
+
+    def _find_options(self, group: str) -> GroupOptions:
+        order = list(self._options)
+        found = narrowest(self._matching(group))
+        first = min(found, key=lambda pattern: order.index(pattern.shape), default=None)
+        return GroupOptions() if first is None else self._options[first.shape][1]

@@ -1,0 +1,234 @@
+"""What views say of their groups, with the testing client, on every engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvloop
+from flask import Flask, g, request
+
+import flask_wsviews
+from flask_wsviews import ConnectionClosed, GroupError, WebSocket, WebSocketView
+from flask_wsviews.testing import WebSocketTestClient, websocket_connect
+
+# libuv opens a pipe for signals with its first loop, and keeps it.
+uvloop.new_event_loop().close()
+
+ENGINES = ["WebSocket", "GeventWebSocket", "AsyncioWebSocket", "coroutines"]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def websocket(engine: str) -> Iterator[WebSocket]:
+    app = Flask("site")
+    made = getattr(flask_wsviews, "AsyncioWebSocket" if engine == "coroutines" else engine)(app)
+    yield made
+    made.stop()
+
+
+def hook(engine: str, function: Any) -> Any:
+    """A hook that does what *function* does, and awaits what that returns, on coroutines."""
+    if engine != "coroutines":
+        return function
+
+    async def wait(self: Any, ws: Any, *args: Any, **kwargs: Any) -> None:
+        result = function(self, ws, *args, **kwargs)
+        if hasattr(result, "__await__"):
+            await result
+
+    return wait
+
+
+def add(websocket: WebSocket, engine: str, rule: str, name: str, **attributes: Any) -> None:
+    """A view that sends the names of its groups when it begins."""
+
+    def on_connect(self: Any, ws: Any, **view_args: Any) -> Any:
+        return ws.send(" ".join(sorted(ws.groups)))
+
+    attributes.setdefault("on_connect", on_connect)
+    hooks = {
+        key: hook(engine, value) if key in ("on_connect", "on_message", "on_close") else value
+        for key, value in attributes.items()
+    }
+    websocket.add_url_rule(rule, name, type(name, (WebSocketView,), hooks))
+
+
+def open_at(websocket: WebSocket, path: str) -> WebSocketTestClient:
+    assert websocket.app is not None
+    return websocket_connect(websocket.app.test_client(), path)
+
+
+def close_code(ws: WebSocketTestClient) -> int | None:
+    with ws, pytest.raises(ConnectionClosed):
+        ws.receive()
+    return ws.close_code
+
+
+def test_a_variable_names_no_other_group(
+    websocket: WebSocket, engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Any, ws: Any, group: str) -> bool:
+        return False
+
+    add(websocket, engine, "/rooms/<path:room>", "room", groups=["room:{room}"])
+    add(websocket, engine, "/any/<path:name>", "anything", groups=["{name}"])
+    add(websocket, engine, "/pairs/<a>/<b>", "pair", groups=["{a}/{b}"])
+    # Registered later, on a blueprint and by hand.
+    blueprint = flask_wsviews.Blueprint("staff", "staff")
+    staff = type("Staff", (WebSocketView,), {"groups": ["room:{room}:staff"]})
+    staff.authorize_group = refuse  # type: ignore[attr-defined]
+    blueprint.add_websocket_rule("/staff/<room>", view_func=staff)
+    assert websocket.app is not None
+    websocket.app.register_blueprint(blueprint)
+    websocket.configure_group("lobby", history=5)
+    websocket.configure_group("user:{id}")
+    for path in (
+        "/rooms/7:staff",
+        "/rooms/7%3Astaff",
+        "/rooms/a:b/c",
+        "/rooms/a/b",
+        "/any/lobby",
+        "/any/user:5",
+        "/any/room:7",
+        "/any/room:7:staff",
+        "/any/a/b",
+        "/pairs/room:7/staff",
+        "/pairs/user:1/2",
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert close_code(open_at(websocket, path)) == 1008, path
+        [record] = caplog.records
+        assert record.exc_info is None
+        assert "1008" in record.getMessage()
+    for path, name in (
+        ("/rooms/a.b", "room:a.b"),
+        ("/rooms/7", "room:7"),
+        ("/any/lobby2", "lobby2"),
+        ("/pairs/a/b", "a/b"),
+    ):
+        with open_at(websocket, path) as ws:
+            assert ws.receive() == name
+
+
+def test_converters_that_make_numbers(websocket: WebSocket, engine: str) -> None:
+    uuid = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
+    add(websocket, engine, "/users/<uuid:id>", "user", groups=["user-{id}"])
+    add(websocket, engine, "/at/<int(signed=True):x>/<float:y>", "at", groups=["at-{x}.{y}"])
+    for path, name in ((f"/users/{uuid}", f"user-{uuid}"), ("/at/-5/1.5", "at--5.1.5")):
+        with open_at(websocket, path) as ws:
+            assert ws.receive() == name
+
+
+def test_a_preprocessor_may_take_variables(websocket: WebSocket, engine: str) -> None:
+    app = websocket.app
+    assert app is not None
+
+    @app.url_value_preprocessor
+    def take_tenant(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        g.tenant = (values or {}).pop("tenant", None)
+
+    def on_connect(self: Any, ws: Any, **view_args: Any) -> Any:
+        return ws.send(f"{ws.group} {sorted(view_args)}")
+
+    attributes = {"groups": ["{tenant}:{room}"], "on_connect": on_connect}
+    add(websocket, engine, "/<tenant>/<room>", "room", **attributes)
+
+    @websocket.route("/function/<tenant>/<room>", groups=["f:{tenant}:{room}"])
+    def function(ws: Any, room: str) -> None:
+        ws.send(f"{ws.group} {room} {sorted(request.view_args or {})}")
+
+    with open_at(websocket, "/acme/7") as ws:
+        assert ws.receive() == "acme:7 ['room']"
+    with open_at(websocket, "/function/acme/7") as ws:
+        assert ws.receive() == "f:acme:7 7 ['room']"
+    assert close_code(open_at(websocket, "/a:b/7")) == 1008
+
+
+def test_a_name_that_a_client_sends(
+    websocket: WebSocket, engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Exception] = []
+
+    def on_message(self: Any, ws: Any, message: str) -> Any:
+        name, *rest = message.split("|")
+        return ws.join(name, *rest)
+
+    def authorize_group(self: Any, ws: Any, group: str) -> bool:
+        return group != "secret"
+
+    def on_error(self: Any, ws: Any, error: Exception) -> None:
+        seen.append(error)
+
+    attributes = {"authorize_group": authorize_group, "on_error": on_error}
+    add(websocket, engine, "/join", "join", on_message=on_message, **attributes)
+    for name, code in (("{x}", 1008), (" a", 1008), ("x" * 256, 1008), ("secret", 1008)):
+        caplog.clear()
+        ws = open_at(websocket, "/join")
+        assert ws.receive() == ""
+        ws.send(name)
+        assert close_code(ws) == code
+        assert not [record for record in caplog.records if record.exc_info]
+    assert {type(error) for error in seen} == {GroupError}
+    # Nothing is kept of this group: that is for the developer to know.
+    ws = open_at(websocket, "/join")
+    assert ws.receive() == ""
+    ws.send("team|5-0")
+    assert close_code(ws) == 1011
+    assert "nothing is kept of 'team'" in caplog.text
+
+
+def test_a_join_that_nobody_awaits(caplog: pytest.LogCaptureFixture) -> None:
+    app = Flask("site")
+    websocket = flask_wsviews.AsyncioWebSocket(app)
+
+    @websocket.route("/")
+    async def join(ws: Any) -> None:
+        ws.join(await ws.receive(), since=await ws.receive() or None)
+        await ws.receive()
+
+    for name, since, code in (("{x}", "", 1008), ("team", "5-0", 1011)):
+        ws = open_at(websocket, "/")
+        ws.send(name)
+        ws.send(since)
+        assert close_code(ws) == code
+    websocket.stop()
+
+
+def test_the_group_of_a_view_that_has_one(websocket: WebSocket, engine: str) -> None:
+    closed: list[str] = []
+
+    def on_connect(self: Any, ws: Any, **view_args: Any) -> Any:
+        try:
+            name = ws.group
+        except GroupError as error:
+            name = str(error)
+        ws.join("another")
+        return ws.send(name)
+
+    def on_message(self: Any, ws: Any, message: str) -> Any:
+        return websocket.broadcast(ws.group, message)
+
+    def on_close(self: Any, ws: Any, code: int, reason: str) -> None:
+        closed.append(ws.group)
+
+    attributes = {"on_connect": on_connect, "on_message": on_message, "on_close": on_close}
+    add(websocket, engine, "/one/<room>", "one", groups=("room:{room}",), **attributes)
+    del attributes["on_close"]
+    add(websocket, engine, "/two/<room>", "two", groups=("lobby", "two:{room}"), **attributes)
+    add(websocket, engine, "/none", "none", **attributes)
+    with open_at(websocket, "/one/7") as ws:
+        assert ws.receive() == "room:7"
+        ws.send("hello")
+        assert ws.receive() == "hello"
+    assert closed == ["room:7"]
+    for path in ("/two/7", "/none"):
+        with open_at(websocket, path) as ws:
+            assert "exactly one group" in str(ws.receive())
