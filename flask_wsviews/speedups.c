@@ -158,15 +158,13 @@ static PyObject *read_plain(PyObject *module, PyObject *const *args, Py_ssize_t 
     return PyLong_FromSize_t(position);
 }
 
-static int would_wait(void)
+/* What a call returns that failed with this error. Whoever runs Python code, or frees something, in
+ * between has to keep the error of the call: errno may be another one's by then. */
+static PyObject *failed(int error)
 {
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-}
-
-static PyObject *failed(void)
-{
-    if (would_wait())
+    if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
         Py_RETURN_NONE;
+    errno = error;
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
@@ -176,21 +174,22 @@ static PyObject *receive(PyObject *module, PyObject *arg)
     if (fd == -1 && PyErr_Occurred())
         return NULL;
     ssize_t size = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
-    return size < 0 ? failed() : PyBytes_FromStringAndSize(buffer, size);
+    return size < 0 ? failed(errno) : PyBytes_FromStringAndSize(buffer, size);
 }
 
 static PyObject *wait_and_receive(PyObject *module, PyObject *arg)
 {
     char first[WAIT_SIZE];
-    int fd = PyLong_AsLong(arg);
+    int fd = PyLong_AsLong(arg), error;
     ssize_t size;
     if (fd == -1 && PyErr_Occurred())
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     size = recv(fd, first, sizeof first, 0);
+    error = errno;
     Py_END_ALLOW_THREADS
     if (size < 0)
-        return errno == EINTR && PyErr_CheckSignals() ? NULL : failed();
+        return error == EINTR && PyErr_CheckSignals() ? NULL : failed(error);
     return PyBytes_FromStringAndSize(first, size);
 }
 
@@ -203,20 +202,22 @@ static PyObject *send_now(PyObject *module, PyObject *const *args, Py_ssize_t co
     int fd = PyLong_AsLong(args[0]);
     if (fd == -1 && PyErr_Occurred())
         return NULL;
-    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (args[2] == Py_True ? MSG_MORE : 0);
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (args[2] == Py_True ? MSG_MORE : 0), error;
     Py_buffer view;
     ssize_t size;
     if (PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE))
         return NULL;
     if (view.len < LARGE) {
         size = send(fd, view.buf, view.len, flags);
+        error = errno;
     } else {
         Py_BEGIN_ALLOW_THREADS
         size = send(fd, view.buf, view.len, flags);
+        error = errno;
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&view);
-    return size < 0 ? failed() : PyLong_FromSsize_t(size);
+    return size < 0 ? failed(error) : PyLong_FromSsize_t(size);
 }
 
 static PyMethodDef functions[] = {

@@ -265,23 +265,43 @@ class BlockingDriver(Driver):
     def finish(self) -> None:
         """See :meth:`Driver.finish`."""
         self._keeper.remove(self)
+        try:
+            self._close_in_order()
+        finally:
+            self._wait_for_receiver()
+            with self.lock:
+                self._release()
+            self._tell_of_release()
+
+    def _close_in_order(self) -> None:
+        """Wait until the closing handshake is over, one way or the other."""
         with self.lock:
-            self._waiting = True
             self._told = True
             self.connection.close(1000, "", monotonic())
+        # Not the one of receive(): another thread may be there, and poll() is for one at a time.
+        poller = _Poller(self._fd)
         while not self._is_written():
             deadlines = self.connection.next_deadline, self._written_by
-            self._poll(self._events(), *deadlines, poller=self._own_poller)
+            self._poll(self._events(), *deadlines, poller=poller)
+
+    def _wait_for_receiver(self) -> None:
+        """Wait until a thread that was left in receive() is out of it: it uses the descriptor."""
+        if not self._waiting:
+            return
         with self.lock:
-            self._release()
-        self._tell_of_release()
+            self.connection.abort()
+            self._cut()
+        given_up_at = monotonic() + LINGER
+        while self._waiting and monotonic() < given_up_at:
+            time.sleep(0.001)
 
     def _is_written(self) -> bool:
         """Go on with the end of the connection; says whether its socket may be closed."""
         with self.lock:
             now = monotonic()
-            self._tick(now)
-            self._read()
+            self._tick_beside_receiver(now)
+            if not self._waiting:
+                self._read()
             has_rest = self._write()
             if self._done:
                 return True
@@ -306,6 +326,16 @@ class BlockingDriver(Driver):
             overdue = busy_since is not None and now - busy_since >= KEEP_AFTER
         if overdue:
             self._keeper.watch(self)
+
+    def _tick_beside_receiver(self, now: float) -> None:
+        """As :meth:`_tick`, where another thread may be in receive().
+
+        What that has read may still have to be taken in, so what comes after it can't be read here.
+        """
+        if self._waiting:
+            self._keep_waiting(now)
+        else:
+            self._tick(now)
 
     def _keep_waiting(self, now: float) -> None:
         """Do what is overdue for an owner that waits in a read, or isn't awake yet."""
@@ -419,7 +449,7 @@ class BlockingDriver(Driver):
         """Wait until the peer has taken what the owner sent."""
         while True:
             with self.lock:
-                self._tick(monotonic())
+                self._tick_beside_receiver(monotonic())
                 if not self._write():
                     return
                 if self.connection.state is not OPEN:
@@ -460,30 +490,41 @@ class Keeper:
         self.pid = os.getpid()
         self._drivers: set[BlockingDriver] = set()
         self._lock = threading.Lock()
-        self._selector = selectors.DefaultSelector()
         self._watched: dict[int, BlockingDriver] = {}
         self._is_over = False
         self._is_asleep = False  # until it is woken, as there are no connections
-        self._wake_out, self._wake_in = socket.socketpair()
-        self._wake_out.setblocking(False)
-        self._wake_in.setblocking(False)
-        self._selector.register(self._wake_out, selectors.EVENT_READ)
-        self._runner = threading.Thread(target=self._run, name="wsviews-keeper", daemon=True)
-        self._runner.start()
+        with contextlib.ExitStack() as stack:
+            self._selector = stack.enter_context(selectors.DefaultSelector())
+            self._wake_out, self._wake_in = socket.socketpair()
+            for end in (self._wake_out, self._wake_in):
+                stack.enter_context(end)
+                end.setblocking(False)
+            self._selector.register(self._wake_out, selectors.EVENT_READ)
+            self._runner = threading.Thread(target=self._run, name="wsviews-keeper", daemon=True)
+            self._runner.start()
+            self._descriptors = stack.pop_all()
 
     def stop(self) -> None:
         """End the thread; there may be no connection any more."""
-        self._is_over = True
-        self._wake()
+        with self._lock:
+            self._is_over = True
+            self._drivers.clear()
+            self._wake()
         self._runner.join()
+        # Not by the thread: whoever wakes it would have to know that it hasn't ended yet.
+        with self._lock:
+            self._watched.clear()
+            self._descriptors.close()
 
     def add(self, driver: BlockingDriver) -> None:
         """Begin to look after *driver*."""
         with self._lock:
+            if self._is_over:
+                return
             was_asleep, self._is_asleep = self._is_asleep, False
             self._drivers.add(driver)
-        if was_asleep:
-            self._wake()
+            if was_asleep:
+                self._wake()
 
     def remove(self, driver: BlockingDriver) -> None:
         """Look after *driver* no more."""
@@ -516,9 +557,6 @@ class Keeper:
                     self._guarded(self._attend, key.data)
             for driver in drivers:
                 self._guarded(driver.keep, monotonic())
-        self._selector.close()
-        self._wake_out.close()
-        self._wake_in.close()
 
     def _guarded(self, work: Callable[..., object], *arguments: object) -> None:
         # This thread serves every connection: what one of them does wrong must not end it.

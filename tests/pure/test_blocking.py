@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -10,6 +14,7 @@ from servers import poll
 
 from flask_wsviews import WebSocket
 from flask_wsviews.client import WebSocketClient
+from flask_wsviews.engines.blocking import KEEPER_INTERVAL, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
 from flask_wsviews.testing import websocket_connect
 
@@ -81,3 +86,57 @@ def test_what_is_read_after_the_end_is_not_another_connection_s(
             old._write()
             ws.send("three")
             assert ws.receive() == "three"
+
+
+class LateSocket(socket.socket):
+    """Sends when a thread may have ended meanwhile."""
+
+    thread: threading.Thread
+
+    def send(self, *arguments: Any) -> int:
+        self.thread.join(3 * KEEPER_INTERVAL)
+        return super().send(*arguments)
+
+
+class Kept:
+    """A connection without work."""
+
+    fd = -1
+
+    def keep(self, now: float) -> None: ...
+
+
+def test_a_keeper_that_ends_before_it_is_woken() -> None:
+    keeper = Keeper()
+    # While there is a connection it looks around by itself.
+    keeper.add(Kept())  # type: ignore[arg-type]
+    late = LateSocket(fileno=keeper._wake_in.detach())
+    late.thread = keeper._runner
+    keeper._wake_in = late
+    try:
+        keeper.stop()
+    finally:
+        late.close()
+    assert not keeper._runner.is_alive()
+
+
+def test_a_keeper_that_has_ended_keeps_nobody() -> None:
+    keeper = Keeper()
+    keeper.stop()
+    kept: Any = Kept()
+    for _ in range(2):
+        keeper.add(kept)
+        keeper.watch(kept)
+        keeper.remove(kept)
+
+
+def test_a_keeper_without_a_thread_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            Keeper()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from math import inf
@@ -76,9 +79,11 @@ class Site:
 
     def __init__(self, engine: str) -> None:
         self.app = Flask("site")
-        self.app.config["WSVIEWS_CLOSE_TIMEOUT"] = 1
+        self.app.config["WSVIEWS_CLOSE_TIMEOUT"] = 0.3
+        self.engine = engine
         self.websocket: WebSocket = getattr(flask_wsviews, ENGINES[engine])(self.app)
         self.is_async = engine == "coroutines"
+        self.tasks: list[asyncio.Future[None]] = []
         self._hub = Hub() if engine == "gevent" else None
 
     def connect(self, script: Script, **options: Any) -> WebSocketTestClient:
@@ -96,7 +101,30 @@ class Site:
         def connect() -> WebSocketTestClient:
             return websocket_connect(self.app.test_client(), "/")
 
-        return connect() if self._hub is None else self._hub.call(connect)  # type: ignore[no-any-return]
+        return self.call(connect)  # type: ignore[no-any-return]
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Call *function* outside of the handler, where the engine allows it."""
+        return function() if self._hub is None else self._hub.call(function)
+
+    def pause(self) -> Any:
+        """For a handler: let others go on."""
+        if self.is_async:
+            return asyncio.sleep(0.002)
+        return gevent.sleep(0.002) if self.engine == "gevent" else time.sleep(0.002)
+
+    def begin_to_receive(self, ws: Any, timeout: float | None, received: list[object]) -> None:
+        """For a handler: have another thread, greenlet or task receive."""
+        if self.is_async:
+
+            async def receive() -> None:
+                received.append(await ws.receive(timeout))
+
+            self.tasks.append(asyncio.ensure_future(receive()))
+        elif self.engine == "gevent":
+            gevent.spawn(lambda: received.append(ws.receive(timeout)))
+        else:
+            threading.Thread(target=lambda: received.append(ws.receive(timeout))).start()
 
     def stop(self) -> None:
         self.websocket.stop()
@@ -248,3 +276,85 @@ def test_the_testing_client_looks_before_it_times_out(site: Site) -> None:
         for timeout in LITTLE:
             with pytest.raises(TimeoutError, match="no message within"):
                 ws.receive(timeout)
+
+
+# -- one at a time ------------------------------------------------------------------------------
+
+
+def refusal(receive: Callable[[], object]) -> str:
+    """Why nobody else may receive; empty if somebody may."""
+    try:
+        receive()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def test_recv_nb_beside_a_receiver_is_refused(site: Site) -> None:
+    clients: list[Any] = []
+
+    def script(ws: Any) -> Steps:
+        clients.append(ws)
+        while (message := (yield lambda: ws.receive())) is not None:
+            yield lambda message=message: ws.send(message)
+
+    with site.connect(script) as ws:
+        other = poll(lambda: clients and clients[0])
+        # The handler may be on its way to receive().
+        reason = poll(lambda: site.call(lambda: refusal(other.recv_nb)))
+        assert "is already in receive() of this connection" in reason
+        for message in ("one", b"two"):
+            ws.send(message)
+            assert ws.receive() == message
+
+
+@pytest.mark.parametrize("timeout", [None, 20.0])
+@pytest.mark.parametrize("leave", ["close", "vanish"])
+def test_the_end_while_somebody_else_receives(
+    site: Site, timeout: float | None, leave: str
+) -> None:
+    received: list[object] = []
+
+    def script(ws: Any) -> Steps:
+        site.begin_to_receive(ws, timeout, received)
+        while not received and not refusal(ws.recv_nb):
+            yield site.pause
+
+    with site.connect(script) as ws:
+        if leave == "close":
+            ws.assert_closed(1000)
+        else:
+            ws.vanish()
+    assert poll(lambda: received) == [None]
+    # The leak detector sees that the other one and all descriptors are gone.
+
+
+def test_a_client_that_never_answers_while_somebody_else_receives(site: Site) -> None:
+    received: list[object] = []
+
+    def script(ws: Any) -> Steps:
+        site.begin_to_receive(ws, None, received)
+        while not received and not refusal(ws.recv_nb):
+            yield site.pause
+
+    ws = site.connect(script)
+    with contextlib.closing(ws._sock):
+        assert ws._transport.released.wait(10)
+    assert poll(lambda: received) == [None]
+    ws.vanish()
+
+
+def test_nobody_receives_from_what_has_ended(site: Site) -> None:
+    clients: list[Any] = []
+
+    def script(ws: Any) -> Steps:
+        clients.append(ws)
+        yield lambda: ws.send("bye")
+
+    with site.connect(script) as ws:
+        assert ws.receive() == "bye"
+    [client] = clients
+    if not site.is_async:
+        assert site.call(client.receive) is None
+        assert site.call(lambda: client.receive(timeout=0)) is None
+    assert site.call(client.recv_nb) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -131,3 +133,30 @@ def test_waiting_ends_when_somebody_else_cuts_the_stream(pair: Pair) -> None:
     ours.shutdown(socket.SHUT_RDWR)
     waiter.join(10)
     assert received == [b""]
+
+
+def test_a_signal_whose_handler_meets_an_error_of_its_own(pair: Pair) -> None:
+    """Its errno is not that of the call that it interrupts."""
+    ours, peers = pair
+
+    def handle(signum: int, frame: object) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat("/nowhere/at/all")
+        peers.send(b"late")
+
+    def interrupt() -> None:
+        # Until the main thread waits: what it does before isn't interrupted.
+        while not interrupted.wait(0.02):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGUSR1, handle)
+    other = threading.Thread(target=interrupt)
+    try:
+        other.start()
+        received = [wait_and_receive(ours, ours.fileno()) for _ in range(3)]
+    finally:
+        interrupted.set()
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert all(part is None or set(part.split(b"late")) == {b""} for part in received)
