@@ -22,7 +22,7 @@ from websockets.extensions import Extension
 from websockets.frames import Close, Frame, Opcode
 
 from .config import Settings
-from .exceptions import ConnectionClosed, check_close
+from .exceptions import ConnectionClosed, check_close, fit_reason
 from .framing import (
     apply_mask,
     close_frame,
@@ -229,7 +229,7 @@ class Connection:
             if not self._awaited:
                 self._parse(now)
         except ProtocolError as error:
-            self._end(_Ending(Close(1002, _reason(error)), now))
+            self._end(_Ending(Close(1002, fit_reason(str(error))), now))
         except (PayloadTooBig, _LimitExceeded):
             self._end(_Ending(Close(1009, self._too_big()), now))
         except UnicodeDecodeError:
@@ -878,7 +878,3 @@ class _Ending:
         self.close = close
         self.since = since
         self.peer_closed = peer_closed
-
-
-def _reason(error: Exception) -> str:
-    return str(error).encode()[:123].decode(errors="ignore")

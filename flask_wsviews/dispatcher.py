@@ -11,7 +11,13 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from .context import Handshake, enter, leave
-from .exceptions import BrokerUnavailable, CloseConnection, ConnectionClosed, GroupError
+from .exceptions import (
+    BrokerUnavailable,
+    CloseConnection,
+    ConnectionClosed,
+    GroupError,
+    fit_reason,
+)
 from .observers import Observer, around_hook, tell
 from .steps import (
     Step,
@@ -21,6 +27,7 @@ from .steps import (
     is_needless,
     run_steps,
     run_steps_async,
+    throwable,
 )
 
 if TYPE_CHECKING:
@@ -201,7 +208,7 @@ class Dispatcher:
             context = self._enter()
             hook(*args, **kwargs)
         except BaseException as error:
-            return run_steps(self._failed(context, error))
+            return run_steps(self._failed(context, throwable(error)))
         return self._leave(context)
 
     def _run_async(
@@ -280,7 +287,7 @@ class Dispatcher:
             leave(context)
         except BaseException as error:
             # That of a teardown function.
-            return self._end(error)
+            return self._end(throwable(error))
         return True
 
     def _failed(
@@ -291,13 +298,17 @@ class Dispatcher:
             with ExitStack() as stack:
                 if context is not None:
                     stack.push(context.__exit__)
-                    if isinstance(error, Exception) and (yield from self._handle(error)):
-                        return True
+                    # Not in a generator of its own: what leaves one differs once it is compiled.
+                    if isinstance(error, Exception) and not self._tells_how_to_end(error):
+                        if (yield partial(self._view.on_error, self._client, error)):
+                            return True
+                        self._report(error)
+                        self._call_error_handler(error)
                 # Leaves through the context, so that teardown functions are told.
                 raise error
         except BaseException as last:
             # Perhaps not the hook's own, but that of an error handler or a teardown function.
-            return self._end(last)
+            return self._end(throwable(last))
 
     def _end(self, error: BaseException) -> bool:
         if not isinstance(error, Exception):
@@ -306,18 +317,17 @@ class Dispatcher:
             raise error
         self._report(error)
         self._reported = None
-        self._close_for(error)
+        try:
+            self._close_for(error)
+        except Exception as unusable:
+            # Such as the reason of a subclass of CloseConnection that is too long.
+            self._report(unusable)
+            self._client.close(INTERNAL_ERROR)
         return False
 
-    def _handle(self, error: Exception) -> Generator[Step, Any, bool]:
-        """Offer an exception to whoever may handle it; says whether the view has."""
-        if self._is_the_end(error) or isinstance(error, CloseConnection):
-            return False
-        if (yield partial(self._view.on_error, self._client, error)):
-            return True
-        self._report(error)
-        self._call_error_handler(error)
-        return False
+    def _tells_how_to_end(self, error: Exception) -> bool:
+        """Whether *error* is for us, and not for whoever handles errors."""
+        return self._is_the_end(error) or isinstance(error, CloseConnection)
 
     def _call_error_handler(self, error: Exception) -> None:
         """Call the handler that the blueprint or the application has for an exception.
@@ -347,12 +357,16 @@ class Dispatcher:
             return
         self._reported = error
         app = self._handshake.app
+        try:
+            # Before it is logged, as Flask does: who reports both takes the first for the cause.
+            got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+        except Exception:
+            app.logger.exception("a receiver of got_request_exception failed")
         app.logger.error(
             "Exception on WebSocket %s",
             self._handshake.request.path,
             exc_info=(type(error), error, error.__traceback__),
         )
-        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
         tell(self._observers, lambda observer: observer.failed(self._client, error))
 
     def _is_the_end(self, error: Exception) -> bool:
@@ -363,7 +377,7 @@ class Dispatcher:
         if isinstance(error, CloseConnection):
             self._client.close(error.code, error.reason)
         elif isinstance(error, HTTPException) and error.code is not None and error.code < 500:
-            self._client.close(POLICY_VIOLATION, error.name)
+            self._client.close(POLICY_VIOLATION, fit_reason(error.name))
         elif isinstance(error, BrokerUnavailable):
             # The broker has told the log, once for all connections.
             self._client.close(TRY_AGAIN_LATER, "please try again")

@@ -23,6 +23,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: A close frame's 125 bytes, without those of the code.
+MAX_REASON = 123
+
 
 class WSViewsError(Exception):
     """The root of everything this package raises."""
@@ -161,5 +164,15 @@ def check_close(code: int, reason: str) -> None:
     """
     if not (code in {1000, 1001, 1002, 1003} or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ValueError(f"{code} can't be sent as a close code: use 1000, or 4000 to 4999")
-    if len(reason.encode()) > 123:
-        raise ValueError("a close reason has at most 123 bytes as UTF-8")
+    if not isinstance(reason, str):
+        raise ValueError(f"a close reason is text, not {reason!r}")
+    size = len(reason.encode())
+    if size > MAX_REASON:
+        raise ValueError(
+            f"a close reason has at most {MAX_REASON} bytes as UTF-8, and this one has {size}"
+        )
+
+
+def fit_reason(text: str) -> str:
+    """Cut *text*, which wasn't written for it, to what a close frame holds (RFC 6455 5.5)."""
+    return text.encode(errors="replace")[:MAX_REASON].decode(errors="ignore")

@@ -32,6 +32,19 @@ class Steps:
         self.make = make
 
 
+def throwable(error: BaseException) -> BaseException:
+    """What stands for *error* where generators and futures pass it on.
+
+    ``StopIteration`` would end them, and differently once they are compiled. So a hook that raises
+    it has failed with a :class:`RuntimeError`, as a coroutine that raises it has (PEP 479).
+    """
+    if not isinstance(error, StopIteration):
+        return error
+    failure = RuntimeError("a hook raised StopIteration")
+    failure.__cause__ = error
+    return failure
+
+
 def run_steps(steps: Generator[Step, Any, T]) -> T:
     """Make the calls that *steps* yields; returns what it returns."""
     try:
@@ -40,7 +53,7 @@ def run_steps(steps: Generator[Step, Any, T]) -> T:
             try:
                 result = step()
             except BaseException as error:
-                step = steps.throw(error)
+                step = steps.throw(throwable(error))
             else:
                 step = steps.send(result)
     except StopIteration as stop:
@@ -64,7 +77,7 @@ async def run_steps_async(
                 if hasattr(result, "__await__") or inspect.isawaitable(result):
                     result = await result
             except BaseException as error:
-                step = steps.throw(error)
+                step = steps.throw(throwable(error))
             else:
                 step = steps.send(result)
     except StopIteration as stop:

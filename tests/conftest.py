@@ -14,6 +14,7 @@ import browser
 import pytest
 import servers
 import side_by_side
+import uvloop
 import uwsgi_asyncio
 from conformance import autobahn
 from flask.globals import _cv_app, _cv_request
@@ -129,6 +130,12 @@ def uwsgi_server(request: pytest.FixtureRequest, pool: ServerPool) -> Server:
 def key() -> str:
     """A name for a test's connection, to find it in the application's journal."""
     return uuid4().hex
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libuv() -> None:
+    """The first of its loops opens a pipe for signals that the process keeps."""
+    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

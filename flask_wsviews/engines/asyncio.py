@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar, cast
 from ..config import Settings
 from ..connection import OPEN, Connection
 from ..exceptions import CloseConnection, EngineError
+from ..steps import throwable
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
 from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
@@ -269,6 +270,11 @@ class AsyncioDriver(LoopDriver):
             logger.exception(WOULD_END)
         except Exception:
             logger.exception("a conversation failed")
+        except GeneratorExit:
+            # Outside of the task it comes from who closes the coroutine, not from a hook.
+            if current_task(self._loop) is not task:
+                raise
+            logger.exception("a conversation failed")
         finally:
             tasks.discard(task)
             self._owner = _NOBODY
@@ -361,6 +367,9 @@ class AsyncioDriver(LoopDriver):
             self._hook_thread = get_ident()
             try:
                 return context.run(function)
+            except StopIteration as error:
+                # No future takes it.
+                raise throwable(error) from error
             finally:
                 self._hook_thread = None
 

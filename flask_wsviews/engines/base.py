@@ -217,7 +217,7 @@ class Engine(ABC):
             return turn(driver)
         except (SystemExit, KeyboardInterrupt):
             logger.exception(WOULD_END)
-        except Exception:
+        except (Exception, GeneratorExit):
             logger.exception("a conversation failed")
         return True
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvloop
 from flask import Flask
 from servers import poll
 
@@ -18,12 +17,6 @@ from flask_wsviews.client import WebSocketClient
 from flask_wsviews.testing import WebSocketTestClient, websocket_connect
 
 from .helpers import binary, more, ping, pong, text
-
-
-@pytest.fixture(scope="module", autouse=True)
-def libuv() -> None:
-    """The first of its loops opens a pipe for signals that the process keeps."""
-    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(params=["uvloop", "selector"])

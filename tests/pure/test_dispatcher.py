@@ -349,6 +349,14 @@ def test_the_end_of_another_connection_is_an_error(
     assert site.peer.sent() == [sent_close(1011)]
 
 
+class LongName(Forbidden):
+    name = "x" + "é" * 100  # of which the 123 bytes of a reason would hold one half
+
+
+class OddName(Forbidden):
+    name = "what\udc00"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [
@@ -356,6 +364,8 @@ def test_the_end_of_another_connection_is_an_error(
         (NotFound("no such room"), 1008, "Not Found"),
         (InternalServerError(), 1011, ""),
         (HTTPException(), 1011, ""),
+        (LongName(), 1008, "x" + "é" * 61),
+        (OddName(), 1008, "what?"),
     ],
 )
 def test_http_exceptions(
@@ -380,6 +390,18 @@ def test_a_failure_is_logged_signalled_and_closes_with_1011(
     assert logged(caplog) == [error]
     assert site.peer.sent() == [sent_close(1011)]
     assert not flask.has_app_context()
+
+
+def test_the_signal_is_sent_before_it_is_logged(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def receive(sender: Flask, exception: BaseException) -> None:
+        assert logged(caplog) == []
+
+    with got_request_exception.connected_to(receive, site.app):
+        site.run_raising(ValueError("from a hook"))
+    # A failure of the receiver would be here as well.
+    assert len(logged(caplog)) == 1
 
 
 def test_a_failure_after_the_end_is_still_logged(

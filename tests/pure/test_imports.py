@@ -26,7 +26,7 @@ ALLOWED = {
     "framing": set(),
     "connection": {"config", "framing"},
     "handshake": {"config"},
-    "engines": {"connection", "config"},
+    "engines": {"connection", "config", "steps"},
     "servers": {"handshake"},
     "messages": {"outgoing", "plain_schemas"},
     "observers": set(),
