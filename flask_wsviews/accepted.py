@@ -78,10 +78,11 @@ class Accepted:
         """See :meth:`Conversation.released`."""
         if self._give_back is not None:
             self._give_back()
-        watching = [one for one in self._observers if one.watches_ends]
-        if not watching:
-            return
         client = self._client
+        watching = [one for one in self._observers if one.watches_ends]
+        # A connection that could not be served has never begun.
+        if not watching or client._driver is None:
+            return
         summary = Summary(
             endpoint=client.endpoint,
             path=self._request.path,

@@ -15,6 +15,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from . import cli
+from .admission import Admission
 from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering, rule_variables
 from .config import CHECKS, Settings
 from .engines import Engine, make_engine
@@ -108,6 +109,8 @@ class WebSocket:
         self.app: flask.Flask | None = None
         #: What :meth:`add_observer` was given.
         self.observers: list[Observer] = []
+        #: Counts the connections of this worker, and those of each address.
+        self.admission = Admission()
         self._rules: list[Callable[[flask.Flask], None]] = []
         if app is not None:
             self.init_app(app)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,11 @@ VERSION = "13"
 STATUS = "101 Switching Protocols"
 
 _LINE_BREAKS = frozenset("\r\n\0")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# A tab is allowed in a value.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # What the 101 says for itself, and what belongs to a body that it doesn't have.
 _OWN_HEADERS = frozenset(
@@ -181,7 +187,7 @@ def response_fields(
     """The header fields of the 101 (RFC 6455 4.2.2).
 
     :param headers: what the application adds; fields that the handshake sets itself are left out.
-    :raises ValueError: if one contains a line break, or what Latin-1 hasn't.
+    :raises ValueError: if one can't be sent; see :func:`check_field`.
     """
     fields = [
         ("Upgrade", "websocket"),
@@ -193,18 +199,30 @@ def response_fields(
     if extensions is not None:
         fields.append(("Sec-WebSocket-Extensions", extensions))
     fields += [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
-    for field in fields:
-        text = ": ".join(field)
-        # What is printable has no line break.
-        if not (text.isascii() and text.isprintable()):
-            _check_field(text)
+    for name, value in fields:
+        check_field(name, value)
     return fields
 
 
-def _check_field(text: str) -> None:
-    if not _LINE_BREAKS.isdisjoint(text):
-        raise ValueError(f"a header can't contain a line break: {text!r}")
-    text.encode("latin-1")
+def check_field(name: str, value: str) -> None:
+    """Check a header field (RFC 9110 5.5 and 5.6.2).
+
+    :raises ValueError: naming the header, if the name isn't a token, or the value contains control
+        characters or what isn't in Latin-1.
+    """
+    if not _LINE_BREAKS.isdisjoint(name + value):
+        raise ValueError(f"the header {name!r} contains a line break: {value!r}")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"the header name {name!r} isn't a token (RFC 9110)")
+    if _CONTROLS.search(value):
+        raise ValueError(f"the header {name} contains a control character: {value!r}")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the header {name} contains characters that aren't in Latin-1: {value!r}. "
+            "Encode it, for instance with urllib.parse.quote()"
+        ) from error
 
 
 def serialize_response(fields: Iterable[tuple[str, str]]) -> bytes:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flask import Response, current_app, request
+from flask import Response, current_app
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
+from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
 from .accepted import Accepted
-from .addresses import Addresses
+from .admission import Place
 from .bindings import load_headers, load_query
 from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
 from .config import Settings, origins
@@ -34,6 +33,7 @@ from .views import TIME_LIMITS, UPGRADER, WebSocketView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
+    from flask import Flask, Request
 
     from .engines import Engine
     from .extension import WebSocket
@@ -48,6 +48,16 @@ RATE_LIMITS = "wsviews.rate_limits"
 #: For a client that comes too late.
 ENDING = "This worker is about to end; please try again."
 
+#: For a client that comes while the process has too few descriptors or threads.
+NO_ROOM = "The server has no room for another WebSocket."
+
+#: For a client whose handshake met a fault of the application.
+SERVER_FAULT = "The server can't answer this handshake."
+
+NOT_READY = "a handshake was answered with 503, as the process has no room: %s"
+
+UNAVAILABLE = "503 Service Unavailable"
+
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
 
@@ -58,13 +68,19 @@ class Upgrade(Response):
     """
 
     default_status = 101
-    default_mimetype = None
+    #: Extensions look at the content type of every response. It isn't sent with the 101.
+    default_mimetype = "text/plain"
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333): the 101 has no body, nor anything to work out for one."""
         if self.status_code != 101:
             return super().__call__(environ, start_response)
-        start_response(self.status, self.headers.to_wsgi_list())
+        headers = self.headers.to_wsgi_list()
+        try:
+            _check_headers(headers)
+        except ValueError as error:
+            return _faulty(error)(environ, start_response)
+        start_response(self.status, headers)
         return _NoBody(self.close)
 
 
@@ -82,8 +98,6 @@ class WebSocketMiddleware:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
         self._state: AppSettings | None = None
-        #: Whose connections this worker has.
-        self.addresses = Addresses()
         #: What watches its application's connections, besides those of the extension.
         self.observers: tuple[Observer, ...] = ()
         self._all_observers: tuple[Observer, ...] = ()
@@ -110,7 +124,7 @@ class WebSocketMiddleware:
                 tell(upgrader.observers, lambda observer: observer.rejected(environ, status))
             return body
         finally:
-            upgrader.give_back()
+            upgrader.release()
 
     def all_observers(self) -> tuple[Observer, ...]:
         """What watches this application's connections; the same object while they stay."""
@@ -176,7 +190,8 @@ class Upgrader:
     def __init__(self, middleware: WebSocketMiddleware) -> None:
         self._middleware = middleware
         self.accepted = False
-        self._address: str | None = None
+        # From the check of the handshake until its connection has it.
+        self._place: Place | None = None
         self._rates: list[tuple[int, float, str]] = []
         #: Are told of this handshake, and of its connection.
         self.observers = middleware.all_observers()
@@ -188,9 +203,9 @@ class Upgrader:
         :raises ServerError: if this server can't serve WebSockets.
         """
         settings = self._middleware.settings()
-        self._check_room(settings)
         kept = Handshake.current()
         request = kept.request
+        self._reserve(request, settings)
         offer = handshake.check_request(request.environ)
         if "HTTP_ORIGIN" in request.environ:
             handshake.check_origin(
@@ -200,6 +215,7 @@ class Upgrader:
                 origins("allowed_origins", view.allowed_origins),
             )
         check_server(request.environ)
+        self._make_ready(kept.app)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(
             offer, settings, view.compression
         )
@@ -235,24 +251,29 @@ class Upgrader:
         self.accepted = True
         return Upgrade(headers=client._response_headers)
 
-    def _check_room(self, settings: Settings) -> None:
+    def _reserve(self, request: Request, settings: Settings) -> None:
         engine = self._middleware.engine
         if engine.is_shutting_down:
             raise ServiceUnavailable(ENDING)
+        # A decorator may call the view again.
+        self.release()
         limit = settings.max_connections or engine.max_connections
-        if limit is not None and engine.connections >= limit:
-            raise ServiceUnavailable("This worker has no room for another WebSocket.")
-        most = settings.max_connections_per_address
-        if most is not None and (address := request.remote_addr):
-            if not self._middleware.addresses.enter(address, most):
-                raise TooManyRequests("There are too many WebSockets from this address.")
-            self._address = address
+        address_limit = settings.max_connections_per_address
+        address = None if address_limit is None else request.remote_addr
+        self._place = self._middleware.websocket.admission.admit(address, limit, address_limit)
 
-    def give_back(self) -> None:
-        """Count the connection no more, unless it was opened: then its end will do it."""
-        address, self._address = self._address, None
-        if address is not None:
-            self._middleware.addresses.leave(address)
+    def _make_ready(self, app: Flask) -> None:
+        try:
+            self._middleware.engine.make_ready()
+        except (OSError, RuntimeError) as error:
+            app.logger.error(NOT_READY, error)
+            raise ServiceUnavailable(NO_ROOM) from error
+
+    def release(self) -> None:
+        """Give the place back, unless the connection was opened: its end gives it back then."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
 
     def _limit_rate(
         self, view: WebSocketView, view_args: dict[str, Any], settings: Settings
@@ -277,47 +298,70 @@ class Upgrader:
 
         :param headers: those of Flask's answer.
         """
-        fields = handshake.response_fields(
-            self._offer, self._client.subprotocol, self._extensions_header, headers
-        )
         engine = self._middleware.engine
-        # Before the 101: whoever gets that hears the goodbye, too.
-        before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
-        if not engine.announce():
-            return _unavailable(start_response, ENDING)
+        logger = self._client.app.logger
         try:
+            fields = handshake.response_fields(
+                self._offer, self._client.subprotocol, self._extensions_header, headers
+            )
+        except ValueError as error:
+            logger.error("a handshake was answered with 500: %s", error)
+            return _refuse(start_response, "500 Internal Server Error", SERVER_FAULT)
+        try:
+            # Before the 101: whoever gets that hears the goodbye, too.
+            before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
             transport = take_socket(environ)
-        except OSError as error:
-            engine.withdraw()
-            self._client.app.logger.error("no socket for a WebSocket: %s", error)
-            return _unavailable(start_response, "The server has no room for another WebSocket.")
+        except (OSError, RuntimeError) as error:
+            logger.error(NOT_READY, error)
+            return _refuse(start_response, UNAVAILABLE, NO_ROOM)
         try:
-            preface = transport.open(start_response, fields)
-        except OSError:
-            # The client went away during the handshake.
-            engine.withdraw()
+            detach_environ(environ)
+            connection = self._connection(transport.preface(fields))
+            accepted = self._accepted(environ)
+            is_announced = engine.announce(accepted)
+        except BaseException:
             transport.release()
+            raise
+        if not is_announced:
+            transport.release()
+            return _refuse(start_response, UNAVAILABLE, ENDING)
+        # The end of the connection gives it back.
+        self._place = None
+        try:
+            engine.serve(transport, connection, accepted)
+        except BaseException as error:
+            is_given_up = engine.give_up(transport, accepted)
+            if is_given_up and isinstance(error, (OSError, RuntimeError)):
+                logger.error(NOT_READY, error)
+                return _refuse(start_response, UNAVAILABLE, NO_ROOM)
+            raise
+        try:
+            return transport.finish(start_response, fields)
+        except Exception:
+            # The client has its 101 already. A middleware around us may still fail with it.
+            logger.exception("the response to a handshake could not be logged by the server")
             return []
-        detach_environ(environ)
-        del environ[UPGRADER]
-        # Werkzeug keeps what it has made. The stream is the server's, the host seldom asked for.
-        self._request.__dict__.pop("stream", None)
-        self._request.__dict__.pop("host", None)
-        connection = Connection(
+
+    def _connection(self, preface: bytes) -> Connection:
+        return Connection(
             self._settings,
             monotonic(),
             preface=preface,
             extensions=self._extensions,
             rates=self._rates,
         )
+
+    def _accepted(self, environ: Environ) -> Accepted:
+        """The conversation, with what it keeps of the request."""
+        environ.pop(UPGRADER, None)
+        # Werkzeug keeps what it has made. The stream is the server's, the host seldom asked for.
+        self._request.__dict__.pop("stream", None)
+        self._request.__dict__.pop("host", None)
         client = self._client
         if client._response_headers is not None:
             client._response_headers = None
-        address, self._address = self._address, None
-        leave = None if address is None else partial(self._middleware.addresses.leave, address)
-        accepted = Accepted(client, self._dispatcher, self._request, self.observers, leave)
-        engine.serve(transport, connection, accepted)
-        return transport.finish(start_response)
+        give_back = None if self._place is None else self._place.release
+        return Accepted(client, self._dispatcher, self._request, self.observers, give_back)
 
 
 class _NoBody:
@@ -354,6 +398,8 @@ class _Answer:
             self._is_upgrade = True
             self.headers = headers
             return _write_nothing
+        # A debugger answers again, with an error, where the 101's body fails.
+        self._is_upgrade = False
         return self.send(status, headers, exc_info)
 
     def send(
@@ -365,14 +411,34 @@ class _Answer:
 
     def collect(self, body: Iterable[bytes]) -> Iterable[bytes] | None:
         """The response's body, or ``None`` if it is the 101: then Flask is through with it."""
-        # A debugger's application is a generator: it answers when its first part is asked for.
-        parts: Iterator[bytes] = iter(body)
-        first = next(parts, None)
         close: Callable[[], None] = getattr(body, "close", lambda: None)
+        try:
+            # A debugger's application is a generator: it answers when its first part is asked for.
+            parts: Iterator[bytes] = iter(body)
+            first = next(parts, None)
+        except BaseException:
+            close()
+            raise
         if not self._is_upgrade:
             return ClosingIterator(chain([] if first is None else [first], parts), close)
         close()
         return None
+
+
+def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    for name, value in headers:
+        handshake.check_field(name, value)
+
+
+def _faulty(error: ValueError) -> Response:
+    """The answer to a handshake whose 101 has a header that can't be sent."""
+    response = current_app.handle_exception(error)
+    try:
+        _check_headers(response.headers)
+    except ValueError:
+        # An after_request function has added it here as well.
+        return Response(f"{SERVER_FAULT}\n", 500, mimetype="text/plain")
+    return response
 
 
 def _settings_of(view: WebSocketView, settings: Settings) -> Settings:
@@ -385,9 +451,9 @@ def _settings_of(view: WebSocketView, settings: Settings) -> Settings:
     return replace(settings, **changes) if changes else settings
 
 
-def _unavailable(start_response: StartResponse, reason: str) -> Iterable[bytes]:
+def _refuse(start_response: StartResponse, status: str, reason: str) -> Iterable[bytes]:
     """A refusal when Flask has accepted already."""
-    start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+    start_response(status, [("Content-Type", "text/plain")])
     return [f"{reason}\n".encode()]
 
 

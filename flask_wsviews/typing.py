@@ -104,12 +104,8 @@ class Transport(Protocol):
     #: Whether the request may end while the connection lives on.
     can_detach: bool
 
-    def open(self, start_response: StartResponse, fields: list[tuple[str, str]]) -> bytes:
-        """Answer the handshake.
-
-        :returns: what the engine has to write first.
-        :raises OSError: if the client is gone.
-        """
+    def preface(self, fields: list[tuple[str, str]]) -> bytes:
+        """What the engine writes first: the 101 with these header fields."""
         ...
 
     def detach(self) -> None:
@@ -118,6 +114,13 @@ class Transport(Protocol):
     def release(self) -> None:
         """Close what is ours of the socket. The engine does it last."""
 
-    def finish(self, start_response: StartResponse) -> Iterable[bytes]:
-        """What the WSGI callable returns so that the server writes nothing to the client."""
+    def finish(
+        self, start_response: StartResponse, fields: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        """End the request: give the server a response that it logs and no client receives.
+
+        :param start_response: perhaps a surrounding middleware's, which may do anything.
+        :param fields: the header fields of the 101.
+        :returns: the body.
+        """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -143,6 +144,40 @@ def test_no_descriptor_is_left(engine, tmp_path):
 
         poll(recovered, 30)
         poll(lambda: int(server.get("/descriptors")) < 40)
+
+
+STARTS = {name: (servers.uwsgi(APP, *options), env) for name, (options, env) in ENGINES.items()} | {
+    # gunicorn itself needs more for each request.
+    "werkzeug": (servers.flask_run(APP), {"ENGINE": "WebSocket"}),
+    "werkzeug-asyncio": (servers.flask_run(APP), ASYNCIO),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_too_few_descriptors_for_what_all_connections_share(start, tmp_path):
+    command, env = STARTS[start]
+    with servers.running(command, tmp_path / "log", env) as server:
+        pid = server.get("/")
+        statuses = []
+        for left in range(24):
+            # The client's own connection takes one more, which is free again afterwards.
+            assert server.get(f"/leave/{left}") == pid
+            try:
+                with connect(server.ws("/faulty")) as ws:
+                    assert ask(ws) == int(pid)
+                statuses.append(101)
+                break
+            except InvalidStatus as refused:
+                statuses.append(int(refused.response.status_code))
+            assert json.loads(server.get("/connections")) == [0, 0]
+        assert len(statuses) > 1
+        assert statuses == [503] * (len(statuses) - 1) + [101]
+        server.get("/give-back")
+        with connect(server.ws("/faulty")) as ws:
+            assert ask(ws) == int(pid)
+        poll(lambda: json.loads(server.get("/connections")) == [0, 0])
+        assert server.get("/") == pid
+        assert "as the process has no room: [Errno 24]" in server.log
 
 
 @each_engine

@@ -203,3 +203,55 @@ def test_a_view_can_let_more_origins_in(server):
 
 def test_request_and_response_of_pages_pass_through_untouched(server):
     assert server.get("/") == "ready"
+
+
+AROUND = ["profiler", "late", "no_write", "raises", "generator", "lazy", "adds", "silent"]
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_a_middleware_around_the_extension(server, kind):
+    with connect(server.ws(f"/views/all/bob?around={kind}")) as ws:
+        assert ws.response.headers["X-Name"] == "bob"
+        assert ws.recv(timeout=10) == "hello bob"
+        ws.send("hi")
+        assert ws.recv(timeout=10) == "hi"
+    assert_nothing_is_left(server)
+
+
+@pytest.mark.parametrize("kind", ["profiler", "late", "no_write", "generator", "adds"])
+def test_a_middleware_within_the_extension(server, kind):
+    with connect(server.ws(f"/views/all/bob?within={kind}")) as ws:
+        assert ws.recv(timeout=10) == "hello bob"
+    assert_nothing_is_left(server)
+
+
+def assert_nothing_is_left(server: Server) -> None:
+    poll(lambda: json.loads(server.get("/connections")) == [0, 0], 20)
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("header=%E2%98%83", "the header X-Name contains characters"),
+        ("header=a%01b", "the header X-Name contains a control character"),
+        ("header=a%0D%0AX-Evil:1", "newline"),
+        ("after=%E2%98%83", "the header X-Name contains characters"),
+        ("error=1", "in after_request"),
+    ],
+    ids=["view", "control", "line-break", "after_request", "error"],
+)
+def test_headers_that_can_not_be_sent_are_answered_with_500(server, query, named):
+    with RawClient(server) as client:
+        status, headers = client.request(f"/views/all/bob?{query}")
+    assert status == 500
+    assert not {"x-evil", "sec-websocket-accept"} & {name for name, _ in headers}
+    assert named in server.log
+    assert_nothing_is_left(server)
+
+
+def test_the_101_has_a_content_type_within_flask(server):
+    with connect(server.ws("/views/all/bob?cookie=/%E2%98%83")) as ws:
+        assert ws.response.headers["X-Content-Type"] == "text/plain"
+        assert "Content-Type" not in ws.response.headers
+        # Werkzeug quotes what can't be sent.
+        assert "Path=/%E2%98%83" in ws.response.headers.get_all("Set-Cookie")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -135,6 +136,23 @@ def test_connections_of_an_address(server):
         for _ in range(6):
             assert status(server, path) in (403, 404, 429)
     poll(lambda: status(server) == 101, 20)
+
+
+def test_places_are_reserved_while_handshakes_wait(server):
+    poll(lambda: json.loads(server.get("/connections")) == [0, 0], 20)
+    with ExitStack() as stack:
+
+        def opens(_: int) -> int:
+            try:
+                stack.enter_context(connect(server.ws("/slow")))
+            except InvalidStatus as refused:
+                return int(refused.response.status_code)
+            return 101
+
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(opens, range(20)))
+    assert sorted(answers) == [101] * 5 + [429] * 15
+    poll(lambda: json.loads(server.get("/connections")) == [0, 0], 20)
 
 
 @pytest.mark.parametrize("mode", ["gevent", "threads", "coroutines", "asyncio"])

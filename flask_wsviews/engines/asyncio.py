@@ -28,6 +28,7 @@ from .auto import find_uwsgi, in_uwsgi_loop
 from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
+from .sockets import check_descriptors
 from .threads import Threads
 
 T = TypeVar("T")
@@ -35,6 +36,9 @@ T = TypeVar("T")
 logger = logging.getLogger("flask_wsviews")
 
 TRY_AGAIN_LATER = 1013
+
+# More than an event loop opens: uvloop 9, asyncio's own 3.
+LOOP_DESCRIPTORS = 16
 
 # Whether a task can be given the context variables of another one that has ended.
 TASKS_TAKE_CONTEXTS = sys.version_info >= (3, 11)
@@ -93,6 +97,10 @@ class AsyncioEngine(Engine):
         if in_uwsgi_loop(b"asyncio") and sys.version_info >= (3, 12):
             make_loop_on_demand()
 
+    def make_ready(self) -> None:
+        """Start the loop; see :meth:`Engine.make_ready`."""
+        self._the_worker()
+
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
@@ -112,8 +120,12 @@ class AsyncioEngine(Engine):
         connection: Connection,
         conversation: Conversation,
     ) -> None:
-        driver = AsyncioDriver(transport, connection, worker)
-        self._register(driver, conversation)
+        try:
+            driver = AsyncioDriver(transport, connection, worker)
+            self._register(driver, conversation)
+        except BaseException:
+            self.give_up(transport, conversation)
+            raise
         if not driver.begin():
             driver.start()
 
@@ -179,8 +191,17 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self._runner: threading.Thread | None = None
         if loop is None:
-            self._runner = threading.Thread(target=self._run, name="wsviews-asyncio", daemon=True)
-            self._runner.start()
+            started: Future[None] = Future()
+            self._runner = threading.Thread(
+                target=self._run, args=(started,), name="wsviews-asyncio", daemon=True
+            )
+            try:
+                self._runner.start()
+            except RuntimeError:
+                self.loop.close()
+                raise
+            # uvloop opens its last descriptors when it runs.
+            started.result()
 
     def stop(self) -> None:
         """End the threads, and the loop if it is our own."""
@@ -216,10 +237,17 @@ class Worker:
     def _start_timer(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         return self.loop.call_later(seconds, function).cancel
 
-    def _run(self) -> None:
+    def _run(self, started: Future[None]) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-        self.loop.close()
+        self.loop.call_soon(started.set_result, None)
+        try:
+            self.loop.run_forever()
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+        finally:
+            self.loop.close()
 
 
 class AsyncioDriver(LoopDriver):
@@ -658,6 +686,12 @@ def _keep_thread_state() -> None:
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop.
+
+    :raises OSError: if too few descriptors are left.
+    """
+    # uvloop ends the process if it gets some of the descriptors that it needs, and not all.
+    check_descriptors(LOOP_DESCRIPTORS)
     try:
         import uvloop
     except ImportError:

@@ -83,7 +83,7 @@ class Engine(ABC):
     def __init__(self) -> None:
         self._drivers: set[Driver] = set()
         self._drivers_lock = threading.Lock()
-        self._starting = 0
+        self._starting: set[Conversation] = set()
         self._farewell: tuple[int, str] | None = None
         self._shutdown_began: float | None = None
 
@@ -108,14 +108,35 @@ class Engine(ABC):
         coroutine.close()
         raise EngineError(f"the {self.name} engine runs no coroutines")
 
+    def make_ready(self) -> None:  # noqa: B027
+        """Make what all connections of this worker share, before a socket is taken for one.
+
+        :raises OSError: if too few descriptors are left.
+        :raises RuntimeError: if no thread can be started.
+        """
+
     @abstractmethod
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         """Run a conversation that was announced; returns when the server may have its request back.
 
+        If it raises, call :meth:`give_up`.
+
         :param conversation: what to run, in the thread, greenlet or task that owns the connection.
         """
+
+    def give_up(self, transport: Transport, conversation: Conversation) -> bool:
+        """Free what a connection has taken that couldn't be served.
+
+        :returns: ``False`` if a driver has it, which frees everything when the connection ends.
+        """
+        if not self.withdraw(conversation):
+            return False
+        with contextlib.suppress(OSError):
+            transport.release()
+        conversation.released()
+        return True
 
     def stop(self) -> None:  # noqa: B027
         """End the threads that the engine has begun; the next connection begins them anew."""
@@ -123,7 +144,7 @@ class Engine(ABC):
     @property
     def connections(self) -> int:
         """How many connections this worker has, those included whose handshake has just ended."""
-        return self._starting + len(self._drivers)
+        return len(self._starting) + len(self._drivers)
 
     # -- the end of the worker --------------------------------------------------------------------
 
@@ -132,7 +153,7 @@ class Engine(ABC):
         """Whether no new connection is wanted any more."""
         return self._farewell is not None
 
-    def announce(self) -> bool:
+    def announce(self, conversation: Conversation) -> bool:
         """Have :meth:`shutdown` wait for a connection that is about to be opened.
 
         Either :meth:`serve` or :meth:`withdraw` has to follow.
@@ -142,13 +163,19 @@ class Engine(ABC):
         with self._drivers_lock:
             if self._farewell is not None:
                 return False
-            self._starting += 1
+            self._starting.add(conversation)
             return True
 
-    def withdraw(self) -> None:
-        """Take an announcement back: the connection wasn't opened."""
+    def withdraw(self, conversation: Conversation) -> bool:
+        """Take an announcement back: the connection wasn't opened.
+
+        :returns: whether it was still announced, and no driver has taken the connection on.
+        """
         with self._drivers_lock:
-            self._starting -= 1
+            if conversation not in self._starting:
+                return False
+            self._starting.remove(conversation)
+            return True
 
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
         """Close every connection of this worker, and wait until their conversations are over.
@@ -199,7 +226,7 @@ class Engine(ABC):
         """
         driver._engine, driver._conversation = self, conversation
         with self._drivers_lock:
-            self._starting -= 1
+            self._starting.discard(conversation)
             self._drivers.add(driver)
             farewell = self._farewell
         if farewell is not None:

@@ -91,16 +91,20 @@ class BlockingEngine(Engine):
                 "--asyncio out"
             )
 
+    def make_ready(self) -> None:
+        """Start the keeper; see :meth:`Engine.make_ready`."""
+        self._the_keeper()
+
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         """Run the conversation in a thread of its own, or in this one if the server holds it."""
+        self._the_keeper()  # and with it, after a fork, threads
         transport.detach()
         if not transport.can_detach:
             self._run(transport, connection, conversation)
             return
         context = contextvars.copy_context()
-        self._the_keeper()  # and with it, after a fork, threads
         try:
             self._threads.call(lambda: context.run(self._run, transport, connection, conversation))
         except RuntimeError:
@@ -110,8 +114,12 @@ class BlockingEngine(Engine):
     def _run(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        driver = BlockingDriver(transport, connection, self._the_keeper())
-        self._register(driver, conversation)
+        try:
+            driver = BlockingDriver(transport, connection, self._the_keeper())
+            self._register(driver, conversation)
+        except BaseException:
+            self.give_up(transport, conversation)
+            raise
         try:
             self._take_turn(conversation.converse, driver)
         finally:

@@ -94,16 +94,22 @@ class GeventEngine(Engine):
         """See :attr:`Engine.connections`."""
         return super().connections + self._threaded.connections
 
-    def announce(self) -> bool:
-        """See :meth:`Engine.announce`."""
-        return super().announce() if _in_hub_greenlet() else self._threaded.announce()
+    def make_ready(self) -> None:
+        """See :meth:`Engine.make_ready`."""
+        if not _in_hub_greenlet():
+            self._threaded.make_ready()
 
-    def withdraw(self) -> None:
+    def announce(self, conversation: Conversation) -> bool:
+        """See :meth:`Engine.announce`."""
+        if not _in_hub_greenlet():
+            return self._threaded.announce(conversation)
+        return super().announce(conversation)
+
+    def withdraw(self, conversation: Conversation) -> bool:
         """See :meth:`Engine.withdraw`."""
-        if _in_hub_greenlet():
-            super().withdraw()
-        else:
-            self._threaded.withdraw()
+        if not _in_hub_greenlet():
+            return self._threaded.withdraw(conversation)
+        return super().withdraw(conversation)
 
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
         """See :meth:`Engine.shutdown`."""

@@ -6,6 +6,8 @@ TLS, and once the socket is closed.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -85,3 +87,14 @@ def send(sock: socket.socket, fd: int, data: bytes | memoryview, more: bool) -> 
         return sock.send(data, DONT_WAIT | MORE if more else DONT_WAIT)
     except WOULD_BLOCK:
         return None
+
+
+def check_descriptors(count: int) -> None:
+    """Check that *count* descriptors can be opened, rounded up to an even number.
+
+    :raises OSError: if fewer are left.
+    """
+    with contextlib.ExitStack() as stack:
+        for _ in range((count + 1) // 2):
+            for fd in os.pipe():
+                stack.callback(os.close, fd)

@@ -122,13 +122,14 @@ class HeldTransport:
         self._tls = isinstance(original, ssl.SSLSocket)
         if self._tls:
             # The TLS state is in the object, so a duplicate of the descriptor is of no use.
+            self._timeout = original.gettimeout()
             original.setblocking(False)
             self.sock = original
         else:
             self.sock = duplicate(original.fileno())
 
-    def open(self, start_response: StartResponse, fields: list[tuple[str, str]]) -> bytes:
-        """The 101 for the engine to write: the server would add headers, or wait for a body."""
+    def preface(self, fields: list[tuple[str, str]]) -> bytes:
+        """The 101: the server itself would add headers, or wait for a body."""
         return serialize_response(fields)
 
     def detach(self) -> None:
@@ -136,10 +137,15 @@ class HeldTransport:
 
     def release(self) -> None:
         """Close our duplicate; a TLS socket is left to :meth:`finish` and the server."""
-        if not self._tls:
+        if self._tls:
+            with contextlib.suppress(OSError):
+                self._original.settimeout(self._timeout)
+        else:
             self.sock.close()
 
-    def finish(self, start_response: StartResponse) -> Iterable[bytes]:
+    def finish(
+        self, start_response: StartResponse, fields: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
         """A response that gets logged but reaches nobody.
 
         The server insists on writing one. It takes the error that a socket raises after its

@@ -31,9 +31,8 @@ class Transport:
         #: Set when the engine is through with the connection.
         self.released = threading.Event()
 
-    def open(self, start_response: StartResponse, fields: list[tuple[str, str]]) -> bytes:
-        """Tell the client of the 101; nobody reads it as bytes."""
-        start_response(STATUS, fields)
+    def preface(self, fields: list[tuple[str, str]]) -> bytes:
+        """Nothing: the client doesn't read the 101 as bytes."""
         return b""
 
     def detach(self) -> None:
@@ -44,8 +43,11 @@ class Transport:
         self.sock.close()
         self.released.set()
 
-    def finish(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Nothing: the client has its 101."""
+    def finish(
+        self, start_response: StartResponse, fields: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        """The 101, as the Flask test client reads it."""
+        start_response(STATUS, fields)
         return []
 
 

@@ -1,4 +1,9 @@
-"""uWSGI: the connection's descriptor is duplicated and uWSGI's own is closed at once."""
+"""uWSGI: the connection's descriptor is duplicated, and uWSGI is left with another in its place.
+
+uWSGI's own number then leads to ``/dev/null``, so that the request ends as any other does: with a
+response, for the log and the statistics. Whatever a middleware around us does with that response
+can't reach the client, or a connection that is given the same number later.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,12 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import ServerError
-from ..handshake import STATUS
+from ..handshake import STATUS, serialize_response
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, duplicate, say_all
 from .loop_signals import LoopSignals
@@ -52,31 +58,47 @@ class Transport:
     can_detach = True
 
     def __init__(self) -> None:
+        _null_device()
         self.sock: socket.socket = duplicate(uwsgi.connection_fd())
 
-    def open(self, start_response: StartResponse, fields: list[tuple[str, str]]) -> bytes:
-        """Have uWSGI send the 101, so that its log and its statistics know of it.
-
-        :raises OSError: if the client is gone.
-        """
-        write = start_response(STATUS, fields)
-        write(b"")
-        return b""
+    def preface(self, fields: list[tuple[str, str]]) -> bytes:
+        """The 101: what ``start_response`` is given may come late, or never."""
+        return serialize_response(fields)
 
     def detach(self) -> None:
-        """Make uWSGI forget the connection; the duplicate keeps it open."""
+        """Leave uWSGI nothing to write to; the duplicate keeps the connection open."""
+        fd = uwsgi.connection_fd()
         if uwsgi.loop == b"gevent":
-            _watched.forget(uwsgi.connection_fd())
-        uwsgi.disconnect()
+            _watched.forget(fd)
+        os.dup2(_null_device(), fd, inheritable=False)
 
     def release(self) -> None:
         """Close our duplicate, and with it the connection."""
         self.sock.close()
 
-    def finish(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Nothing: the response went out when the connection was opened."""
+    def finish(
+        self, start_response: StartResponse, fields: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        """The 101 for uWSGI's log and statistics."""
+        start_response(STATUS, fields)
         # uWSGI lets other greenlets have their turn before it asks a list for what is in it.
         return cast("Iterable[bytes]", b"")
+
+
+_null_lock = threading.Lock()
+_null: int | None = None
+
+
+def _null_device() -> int:
+    """A descriptor that takes everything and leads nowhere; one for the process.
+
+    :raises OSError: if no descriptor is left.
+    """
+    global _null
+    with _null_lock:
+        if _null is None:
+            _null = os.open(os.devnull, os.O_RDWR)
+        return _null
 
 
 class _Watched:

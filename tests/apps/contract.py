@@ -18,6 +18,7 @@ import loop  # noqa: F401
 import typed
 from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
 from flask.signals import got_request_exception
+from surrounding import Chosen
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import flask_wsviews
@@ -29,7 +30,9 @@ app.secret_key = "for tests"
 app.config["WSVIEWS_CLOSE_TIMEOUT"] = 1
 app.config.update(json.loads(os.environ.get("SETTINGS", "{}")))
 app.config["WSVIEWS_ALLOWED_ORIGINS"] = ["https://partner.example"]
+app.wsgi_app = Chosen(app.wsgi_app, "within")
 websocket = getattr(flask_wsviews, os.environ.get("ENGINE", "WebSocket"))(app)
+app.wsgi_app = Chosen(app.wsgi_app, "around")
 if os.environ.get("PROXY_FIX"):
     app.wsgi_app = ProxyFix(app.wsgi_app, x_proto=1, x_host=1)
 
@@ -51,6 +54,12 @@ def loop_module():
 @app.get("/")
 def index():
     return "ready"
+
+
+@app.get("/connections")
+def connections():
+    """How many connections the engine has, and how many places are taken."""
+    return [websocket.engine.connections, websocket.admission._count]
 
 
 @app.get("/journal/<key>")
@@ -135,6 +144,14 @@ def mark(response):
     if "veto" in request.args:
         return Response("vetoed", 409)
     response.headers["X-Marked"] = "yes"
+    # Every Flask response has one, as extensions know.
+    response.headers["X-Content-Type"] = response.content_type.partition(";")[0]
+    if "after" in request.args:
+        response.headers["X-Name"] = request.args["after"]
+    if "cookie" in request.args:
+        response.set_cookie("name", "value", path=request.args["cookie"])
+    if "error" in request.args:
+        raise ValueError("in after_request")
     return response
 
 
@@ -320,7 +337,7 @@ class All(WebSocketView):
         if name == "elsewhere":
             return redirect(url_for("index"))
         session["name"] = name
-        ws.response_headers["X-Name"] = name
+        ws.response_headers["X-Name"] = request.args.get("header", name)
         self.count = 0
 
     def on_connect(self, ws, name):

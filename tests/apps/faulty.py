@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
 import time
 
@@ -23,6 +25,35 @@ def index():
 @app.get("/descriptors")
 def descriptors():
     return str(len(os.listdir("/proc/self/fd")))
+
+
+@app.get("/connections")
+def connections():
+    """How many connections the engine has, and how many places are taken."""
+    return [websocket.engine.connections, websocket.admission._count]
+
+
+taken: list[int] = []
+
+
+@app.get("/leave/<int:count>")
+def leave(count):
+    """Take all descriptors that this process may have, but so many."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    while count:
+        os.close(taken.pop())
+        count -= 1
+    return str(os.getpid())
+
+
+@app.get("/give-back")
+def give_back():
+    while taken:
+        os.close(taken.pop())
+    return ""
 
 
 class Faulty:

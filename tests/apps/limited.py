@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -57,6 +58,26 @@ else:
     def function(ws):
         for message in ws:
             ws.send(message)
+
+
+@app.get("/connections")
+def connections():
+    """How many connections the engine has, and how many places are taken."""
+    return [websocket.engine.connections, websocket.admission._count]
+
+
+if os.environ.get("HOOKS") == "async":
+
+    @websocket.route("/slow")
+    class Slow(WebSocketView):
+        async def on_handshake(self, ws):
+            await asyncio.sleep(0.3)
+else:
+
+    @websocket.route("/slow")
+    class Slow(WebSocketView):
+        def on_handshake(self, ws):
+            time.sleep(0.3)
 
 
 @websocket.route("/silent", idle_timeout=0.5)

@@ -394,3 +394,25 @@ def test_the_answer_on_the_wire() -> None:
     assert serialize_response([("Upgrade", "websocket"), ("X-Name", "é")]) == (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-Name: \xe9\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Name", "\N{SNOWMAN}"),
+        ("X-Name", "\x01"),
+        ("X-Name", "\x7f"),
+        ("X Name", "value"),
+        ("X:Name", "value"),
+        ("X-N\xe4me", "value"),
+        ("", "value"),
+    ],
+)
+def test_headers_that_can_not_be_sent(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"header.*{name}"):
+        response_fields(offer(), None, None, [(name, value)])
+
+
+@pytest.mark.parametrize("value", ["", "plain", "caf\xe9", "a\tb", " padded ", "\xa0"])
+def test_headers_that_can_be_sent(value: str) -> None:
+    assert ("X-Name", value) in response_fields(offer(), None, None, [("X-Name", value)])

@@ -34,7 +34,7 @@ ALLOWED = {
     "plain_schemas": set(),
     "bindings": {"messages"},
     "groups": {"config", "connection", "engines", "steps"},
-    "addresses": set(),
+    "admission": set(),
     "rate_limits": set(),
     "context": set(),
     "dispatcher": {"context", "messages", "groups", "observers", "steps"},

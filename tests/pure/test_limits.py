@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from limits.errors import StorageError
 from limits.storage import MemoryStorage
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
 from flask_wsviews import (
     AsyncioWebSocketClient,
@@ -17,23 +18,39 @@ from flask_wsviews import (
     WebSocket,
     WebSocketView,
 )
-from flask_wsviews.addresses import Addresses
+from flask_wsviews.admission import Admission
 from flask_wsviews.config import Settings
 from flask_wsviews.middleware import _settings_of
 from flask_wsviews.rate_limits import RETRY_AFTER, RateLimits, check_rate, windows
 
 
-def test_addresses_are_counted() -> None:
-    addresses = Addresses()
-    assert addresses.enter("a", 2)
-    assert addresses.enter("a", 2)
-    assert addresses.enter("b", 2)
-    assert not addresses.enter("a", 2)
-    addresses.leave("a")
-    assert addresses.enter("a", 2)
-    for address in "aab":
-        addresses.leave(address)
-    assert not addresses._counts
+def test_places_are_reserved_by_address() -> None:
+    admission = Admission()
+    places = [admission.admit(address, None, 2) for address in "aab"]
+    with pytest.raises(TooManyRequests):
+        admission.admit("a", None, 2)
+    # A client without an address, behind a Unix socket, counts in total only.
+    places.append(admission.admit(None, None, 2))
+    places[0].release()
+    places[0].release()
+    places.append(admission.admit("a", None, 2))
+    with pytest.raises(TooManyRequests):
+        admission.admit("a", None, 2)
+    for place in places:
+        place.release()
+    assert (admission._count, admission._by_address) == (0, {})
+
+
+def test_places_are_reserved_in_total() -> None:
+    admission = Admission()
+    one, two = admission.admit("a", 2, None), admission.admit("b", 2, None)
+    with pytest.raises(ServiceUnavailable):
+        admission.admit("c", 2, 1)
+    # What was refused takes nothing.
+    one.release()
+    admission.admit("c", 2, 1).release()
+    two.release()
+    assert (admission._count, admission._by_address) == (0, {})
 
 
 def test_rates() -> None:

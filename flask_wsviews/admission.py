@@ -1,0 +1,69 @@
+"""The places that WebSockets take in a worker: reserved when a handshake is checked."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
+
+
+class Admission:
+    """Counts the WebSockets of this worker, in total and by address."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_address: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def admit(self, address: str | None, limit: int | None, address_limit: int | None) -> Place:
+        """Reserve a place, or refuse the handshake.
+
+        Checking and reserving is one step: handshakes that wait in their hooks count as well.
+
+        :param address: the client's; ``None`` if it isn't known.
+        :param limit: how many places there are, ``None`` for no limit.
+        :param address_limit: how many of them one address may take, ``None`` for no limit.
+        :raises werkzeug.exceptions.HTTPException: 503 or 429 if there is no place left.
+        """
+        counted = address if address_limit is not None else None
+        with self._lock:
+            if limit is not None and self._count >= limit:
+                raise ServiceUnavailable("This worker has no room for another WebSocket.")
+            if counted and address_limit is not None:
+                if self._by_address[counted] >= address_limit:
+                    raise TooManyRequests("There are too many WebSockets from this address.")
+                self._by_address[counted] += 1
+            self._count += 1
+        return Place(self, counted)
+
+    def _leave(self, place: Place) -> None:
+        with self._lock:
+            if place.is_free:
+                return
+            place.is_free = True
+            self._count -= 1
+            if place.address:
+                self._by_address[place.address] -= 1
+                if not self._by_address[place.address]:
+                    del self._by_address[place.address]
+
+
+class Place:
+    """One WebSocket's place, from the check of its handshake until its socket is closed.
+
+    :param admission: what counts it.
+    :param address: whom it is counted for.
+    """
+
+    __slots__ = ("_admission", "address", "is_free")
+
+    def __init__(self, admission: Admission, address: str | None) -> None:
+        self._admission = admission
+        self.address = address
+        #: Whether it was given back.
+        self.is_free = False
+
+    def release(self) -> None:
+        """Give the place back; only the first call counts."""
+        self._admission._leave(self)
