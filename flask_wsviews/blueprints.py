@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import flask
 from flask.blueprints import BlueprintSetupState
 
+from .mistakes import check_rule_text
 from .views import websocket_view
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -75,7 +76,11 @@ class Blueprint(flask.Blueprint):
 def registering(
     add_rule: Callable[..., None], rule: str, options: dict[str, Any]
 ) -> Callable[[T], T]:
-    """A decorator that registers its target by *add_rule* and leaves it as it is."""
+    """A decorator that registers its target by *add_rule* and leaves it as it is.
+
+    :raises RegistrationError: if *rule* isn't one.
+    """
+    check_rule_text(rule)
 
     def decorator(target: T) -> T:
         endpoint = options.pop("endpoint", None)

@@ -22,6 +22,7 @@ from .observers import Observer, around_hook, tell
 from .steps import (
     Step,
     Steps,
+    check_result,
     is_coroutine_function,
     is_for_loop,
     is_needless,
@@ -206,7 +207,9 @@ class Dispatcher:
         context = None
         try:
             context = self._enter()
-            hook(*args, **kwargs)
+            result = hook(*args, **kwargs)
+            if result is not None:
+                check_result(hook, result)
         except BaseException as error:
             return run_steps(self._failed(context, throwable(error)))
         return self._leave(context)

@@ -40,6 +40,7 @@ from .middleware import (
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
 )
+from .mistakes import Paths
 from .observers import Observer
 from .rate_limits import RateLimits, check_rate
 from .servers import when_worker_starts
@@ -51,6 +52,7 @@ from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
 from .views import (
     TIME_LIMITS,
     WebSocketView,
+    check_variables,
     coroutine_handlers,
     declared,
     declared_groups,
@@ -61,6 +63,10 @@ from .views import (
 
 if TYPE_CHECKING:
     import flask
+    from werkzeug.routing import Rule
+
+#: Where the extension keeps the paths of an application's WebSockets.
+PATHS = "wsviews.paths"
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -157,6 +163,7 @@ class WebSocket:
             app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
         app.extensions[SETTINGS] = state
         app.extensions[GROUPS] = groups
+        app.extensions[PATHS] = Paths()
         middleware = self.middleware(app.wsgi_app, self)
         middleware.observers = (ConnectionLog(), Signals(app))
         app.wsgi_app = middleware  # type: ignore[method-assign]
@@ -239,6 +246,8 @@ class WebSocket:
         """
         for endpoint in app.view_functions:
             self._check_endpoint(app, endpoint)
+        for rule in app.url_map.iter_rules():
+            self._check_rule(app, rule)
         if app.extensions[SETTINGS].is_settled:
             self._check_services(app, app.view_functions.values())
 
@@ -248,6 +257,7 @@ class WebSocket:
         :param variables: those of the rule that was added last, as far as they are known.
         """
         self._check_endpoint(app, endpoint, variables)
+        self._check_rule(app, _newest_rule(app, endpoint))
         if app.extensions[SETTINGS].is_settled:
             self._check_services(app, [app.view_functions[endpoint]])
 
@@ -258,6 +268,18 @@ class WebSocket:
         self._check_view(view, self._engine_of(app))
         self._check_limits(view)
         self._check_groups(app, endpoint, variables)
+
+    def _check_rule(self, app: flask.Flask, rule: Rule) -> None:
+        """Check that a rule leads to its view, and that the view takes its variables.
+
+        :raises RegistrationError: naming the other view, or the signature to write.
+        """
+        view = app.view_functions.get(rule.endpoint)
+        if view is None or not rule.websocket:
+            return
+        app.extensions[PATHS].add(rule)
+        if not _has_preprocessors(app, rule.endpoint):
+            check_variables(view, rule.rule, rule.arguments)
 
     # -- registration ---------------------------------------------------------------------------
 
@@ -323,6 +345,7 @@ class WebSocket:
         self._check_view(view, self._engine_of(app))
         self._check_limits(view)
         app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
+        self._check_rule(app, _newest_rule(app, endpoint))
         variables = rule_variables(rule, own_options.get("defaults"))
         self._check_groups(app, endpoint, variables)
         if app.extensions[SETTINGS].is_settled:
@@ -696,6 +719,21 @@ def groups_of(app: flask.Flask) -> Groups:
     state.settle()
     groups: Groups = app.extensions[GROUPS]
     return groups
+
+
+def _newest_rule(app: flask.Flask, endpoint: str) -> Rule:
+    """The rule that was added last for an endpoint."""
+    # iter_rules() sorts the rules of all endpoints first, which takes long for many.
+    rule: Rule = app.url_map._rules_by_endpoint[endpoint][-1]
+    return rule
+
+
+def _has_preprocessors(app: flask.Flask, endpoint: str) -> bool:
+    """Whether something may change the variables of an endpoint's URL before its view gets them."""
+    names: list[str | None] = [None]
+    parts = endpoint.split(".")[:-1]
+    names += [".".join(parts[: number + 1]) for number in range(len(parts))]
+    return any(app.url_value_preprocessors.get(name) for name in names)
 
 
 def _settle_at_start(state: AppSettings) -> None:

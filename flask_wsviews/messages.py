@@ -113,13 +113,22 @@ def message(
     :param reply: dumps what the handler returns, unless that is ``None``. It is sent with the
         discriminator and with the ``ref`` of the message.
     :param reply_type: type of the reply; the handler's own by default.
+    :raises RegistrationError: if it is written without parentheses.
     """
+    if callable(type):
+        name = getattr(type, "__name__", repr(type))
+        raise RegistrationError(f'@message of {name} needs a type: write @message("{name}")')
 
     def mark(function: F) -> F:
         setattr(function, _MARK, (type, schema, reply, type if reply_type is None else reply_type))
         return function
 
     return mark
+
+
+def has_mark(function: Any) -> bool:
+    """Whether a function is marked as a handler."""
+    return hasattr(function, _MARK)
 
 
 @dataclass(frozen=True)

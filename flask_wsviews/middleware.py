@@ -28,6 +28,7 @@ from .observers import Observer, tell
 from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
 from .settled import SETTINGS, AppSettings
+from .steps import check_result
 from .typing import Environ
 from .views import TIME_LIMITS, UPGRADER, WebSocketView
 
@@ -282,6 +283,7 @@ class Upgrader:
         if not rate:
             return
         key = view.rate_limit_key(self._client, **view_args)
+        check_result(view.rate_limit_key, key)
         if key is None:
             self._rates = windows(rate)
         else:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
+
+from .exceptions import RegistrationError
 
 T = TypeVar("T")
 
@@ -52,6 +56,8 @@ def run_steps(steps: Generator[Step, Any, T]) -> T:
         while True:
             try:
                 result = step()
+                if result is not None:
+                    check_result(step, result)
             except BaseException as error:
                 step = steps.throw(throwable(error))
             else:
@@ -76,6 +82,8 @@ async def run_steps_async(
                 # The first is most of the second's answer, for a tenth of its time.
                 if hasattr(result, "__await__") or inspect.isawaitable(result):
                     result = await result
+                if result is not None:
+                    check_result(step, result)
             except BaseException as error:
                 step = steps.throw(throwable(error))
             else:
@@ -83,6 +91,34 @@ async def run_steps_async(
     except StopIteration as stop:
         returned: T = stop.value
         return returned
+
+
+# What runs only if somebody awaits or iterates it.
+_NEVER_RUN: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
+
+def check_result(function: Any, result: Any) -> None:
+    """Check that what a hook has returned isn't what it was to do.
+
+    :param function: the hook, or a ``partial`` of it.
+    :raises RegistrationError: for a coroutine or a generator, which nothing would run.
+    """
+    kind = type(result)
+    if kind not in _NEVER_RUN:
+        return
+    if not isinstance(result, AsyncGeneratorType):
+        result.close()
+    hook = function.func if isinstance(function, partial) else function
+    name = getattr(hook, "__qualname__", repr(hook))
+    if kind is CoroutineType:
+        raise RegistrationError(
+            f"{name} returned a coroutine that nothing awaits: register it as async def, on "
+            "AsyncioWebSocket. If it is behind a decorator, make that one's inner function async "
+            "def as well, and await there"
+        )
+    raise RegistrationError(
+        f"{name} returned a generator that nothing iterates: call ws.send() where it yields"
+    )
 
 
 _NEVER_WAITS = "websocket_never_waits"
@@ -138,5 +174,10 @@ def is_coroutine_function(function: Any) -> bool:
 def _makes_coroutine(function: Any) -> bool:
     if inspect.iscoroutinefunction(function):
         return True
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        # Of an instance: what runs is a method of its class.
+        return inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
     code = getattr(inspect.unwrap(function), "__code__", None)
     return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import request
 from flask.typing import ResponseReturnValue
 from flask.views import View
 
+from . import mistakes
 from .config import origins, policy
 from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
 from .groups.declared import Group, GroupOptions, declared_pattern, history_of
@@ -53,19 +55,6 @@ VIEW_OPTIONS = (
 
 #: Times of a connection that a view may have in place of the settings of the same names.
 TIME_LIMITS = ("idle_timeout", "max_lifetime")
-
-HOOKS = (
-    "on_handshake",
-    "authorize_group",
-    "resume_from",
-    "member_meta",
-    "on_joined",
-    "on_connect",
-    "on_message",
-    "on_close",
-    "on_error",
-    "on_invalid",
-)
 
 
 def _check_bindings(owner: str, query: SchemaLike | None, headers: SchemaLike | None) -> None:
@@ -355,6 +344,17 @@ class WebSocketView(View):
         return name
 
 
+# What Flask calls, and what has to be known in the handshake at once.
+_NO_HOOKS = ("dispatch_request", "rate_limit_key")
+
+#: The methods that are called for a connection, and may be ``async def``.
+HOOKS = tuple(
+    name
+    for name, value in vars(WebSocketView).items()
+    if isinstance(value, FunctionType) and not name.startswith("_") and name not in _NO_HOOKS
+)
+
+
 class FunctionView(WebSocketView):
     """A function route: the function is called once and owns the conversation.
 
@@ -407,6 +407,7 @@ def websocket_view(
         raise RegistrationError(
             f"a WebSocket rule needs a function or a WebSocketView, not {target!r}"
         )
+    mistakes.check_call_of_as_view(target)
     endpoint = endpoint or getattr(target, "__name__", None)
     if endpoint is None:
         raise RegistrationError(f"{target!r} has no __name__: pass endpoint=")
@@ -416,8 +417,10 @@ def websocket_view(
         raise RegistrationError(
             f"{view_class.__name__} is registered as a WebSocket but is no WebSocketView"
         )
+    mistakes.check_options(f"the WebSocket rule of {endpoint!r}", options)
     if view_class is not None:
         origins(f"{view_class.__name__}.allowed_origins", view_class.allowed_origins)
+        _check_class(view_class)
     if view_class is not None and not isinstance(target, type):
         return endpoint, target
     origins(f"allowed_origins of {endpoint!r}", options.get("allowed_origins", ()))
@@ -425,8 +428,10 @@ def websocket_view(
     if getattr(known.get(endpoint), "websocket_target", None) is target and not view_options:
         return endpoint, known[endpoint]
     if view_class is None:
+        mistakes.check_callable(f"{endpoint}()", target)
         view: Any = _function_view(target, endpoint, **view_options)
     elif not view_options:
+        mistakes.check_instances(view_class)
         view = view_class.as_view(endpoint)
     else:
         raise RegistrationError(
@@ -435,6 +440,60 @@ def websocket_view(
         )
     view.websocket_target = target
     return endpoint, view
+
+
+def _check_class(view_class: type[WebSocketView]) -> None:
+    """Check the hooks and handlers of a class.
+
+    :raises RegistrationError: naming what nothing would call, or what can't be called.
+    """
+    name_of = view_class.__name__
+    mistakes.check_methods(f"{name_of}.methods", view_class.methods)
+    hooks = (*HOOKS, "rate_limit_key")
+    mistakes.check_names(view_class, WebSocketView, hooks)
+    handlers = [handler.name for handler in view_class.protocol.handlers.values()]
+    own = mistakes.overridden(view_class, WebSocketView, hooks)
+    for name, method in mistakes.bound_methods(view_class, (*own, *handlers)):
+        mistakes.check_callable(f"{name_of}.{name}", method)
+        if name in handlers:
+            mistakes.check_arguments(f"{name_of}.{name}", name, method, ("data",))
+        elif name in mistakes.ARGUMENTS:
+            mistakes.check_arguments(f"{name_of}.{name}", name, method, mistakes.ARGUMENTS[name])
+
+
+def check_variables(view: Callable[..., Any], rule: str, variables: Collection[str]) -> None:
+    """Check that what is registered takes the variables of a rule.
+
+    A decorator of the view may change them, so they aren't looked at then.
+
+    :param view: the view function; others than those of WebSockets take what they like.
+    :param rule: its text, for the error.
+    :param variables: their names.
+    :raises RegistrationError: naming the signature to write.
+    """
+    if not is_websocket_view(view) or _is_decorated(view):
+        return
+    view_class = view_class_of(view)
+    if view_class is None:
+        label = f"{view.__name__}()"
+        function = view.websocket_target  # type: ignore[attr-defined]
+        mistakes.check_variables(label, rule, function, variables, has_self=False)
+        return
+    own = mistakes.overridden(view_class, WebSocketView, mistakes.URL_HOOKS)
+    for name, method in mistakes.bound_methods(view_class, own):
+        label = f"{view_class.__name__}.{name}"
+        mistakes.check_variables(label, rule, method, variables, has_self=True)
+
+
+def _is_decorated(view: Callable[..., Any]) -> bool:
+    """Whether something stands between the URL and the view, or may do so."""
+    view_class: Any = view.view_class  # type: ignore[attr-defined]
+    return bool(
+        hasattr(view, "__wrapped__")
+        or getattr(view, "websocket_decorated", False)
+        or view_class.decorators
+        or view_class.dispatch_request is not WebSocketView.dispatch_request
+    )
 
 
 def _function_view(
@@ -454,6 +513,7 @@ def _function_view(
     view.__module__ = function.__module__
     for decorator in decorators:
         view = decorator(view)
+    view.websocket_decorated = bool(decorators)  # type: ignore[attr-defined]
     view.websocket_declares = {**options, "protocol": protocol}  # type: ignore[attr-defined]
     return view
 

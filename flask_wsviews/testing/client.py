@@ -323,7 +323,9 @@ def websocket_connect(
     app: Flask = client.application
     extension: WebSocket | None = app.extensions.get(EXTENSION)
     if extension is None:
-        raise RuntimeError(f"no WebSocket(app) has been made for {app.name!r}")
+        raise RuntimeError(
+            f"no WebSocket(app) has been made for {app.name!r}: call init_app() first"
+        )
     fields = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",

@@ -39,8 +39,10 @@ ALLOWED = {
     "context": set(),
     "dispatcher": {"context", "messages", "groups", "observers", "steps"},
     "steps": set(),
-    "views": {"config", "groups", "messages", "steps"},
-    "blueprints": {"views"},
+    "mistakes": {"messages", "steps"},
+    "settled": {"config", "groups"},
+    "views": {"config", "groups", "messages", "mistakes", "steps"},
+    "blueprints": {"mistakes", "views"},
     "uwsgi_command": set(),
 }
 

@@ -162,7 +162,7 @@ def test_rates_are_checked_when_they_are_declared() -> None:
 def test_times_are_checked_when_they_are_declared(name: str) -> None:
     websocket = WebSocket(Flask(__name__))
     for value in (0, 60, 0.5, None):
-        websocket.add_url_rule("/", f"echo-{value}", lambda ws: None, **{name: value})
+        websocket.add_url_rule(f"/{value}", f"echo-{value}", lambda ws: None, **{name: value})
     for bad in (-1, "soon", True):
         with pytest.raises(ConfigError, match=f"{name} of echo is a number of seconds"):
             websocket.add_url_rule("/", "echo", lambda ws: None, **{name: bad})

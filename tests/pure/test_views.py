@@ -13,6 +13,7 @@ from flask.views import MethodView, View
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConfigError, RegistrationError
 from flask_wsviews.views import (
+    HOOKS,
     UPGRADER,
     FunctionView,
     WebSocketView,
@@ -234,9 +235,14 @@ def test_coroutines_are_found(target: Any, names: list[str]) -> None:
 
 
 def test_each_hook_is_looked_at() -> None:
-    async def hook(self: Any) -> None: ...
+    async def hook(self: Any, *arguments: Any, **view_args: Any) -> None: ...
 
-    for name in ("on_handshake", "on_connect", "on_message", "on_close", "on_error"):
+    named = [
+        *("on_handshake", "authorize_group", "resume_from", "member_meta", "on_joined"),
+        *("on_connect", "on_message", "on_invalid", "on_close", "on_error"),
+    ]
+    assert sorted(HOOKS) == sorted(named)
+    for name in HOOKS:
         view_class = type("Chat", (WebSocketView,), {name: hook})
         assert coroutine_handlers(register(view_class)[1]) == [f"Chat.{name}"]
 
