@@ -72,6 +72,8 @@ class Settings:
         single worker, or ``"redis://…"`` and its relatives.
     :param broker_timeout: seconds that an answer of the broker may take.
     :param key_prefix: what keys and channels in the broker begin with.
+    :param max_history_size: bytes that the messages of all groups with a history may take with
+        ``"memory://"``, in a worker; the oldest of those groups that were silent longest go first.
     :param slow_clients: what happens to a client that would have more than ``max_send_buffer``
         bytes of its groups' messages to catch up: ``"close"``, with 1008; ``"drop-oldest"`` or
         ``"drop-newest"`` of them.
@@ -109,6 +111,7 @@ class Settings:
     broker_url: str = "memory://"
     broker_timeout: float = 2.0
     key_prefix: str = "wsviews"
+    max_history_size: int = 256 * 1024 * 1024
     slow_clients: str = "close"
     presence_ttl: float = 30.0
 
@@ -271,6 +274,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "broker_url": _text,
     "broker_timeout": _number(float, 0.01, "seconds"),
     "key_prefix": _text,
+    "max_history_size": _number(int, 1, "bytes"),
     "slow_clients": policy,
     "presence_ttl": _number(float, 0.1, "seconds"),
 }

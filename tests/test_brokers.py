@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 from redis_server import RedisServer, redis_server
 from servers import poll
 
@@ -22,7 +26,8 @@ from flask_wsviews.groups import (
     Publisher,
     make_broker,
 )
-from flask_wsviews.groups.base import PAGE, id_key
+from flask_wsviews.groups import redis as redis_broker
+from flask_wsviews.groups.base import PAGE, PAGE_SIZE, id_key, parse_id
 
 KEPT = History(1000)
 
@@ -38,6 +43,17 @@ def url(request) -> str:
     return "memory://" if request.param == "memory" else request.getfixturevalue("redis").url
 
 
+# Brokers that are closed at the end of a test, however it ended.
+MADE: list[Broker] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
 class Listening:
     """A broker, and what it has delivered."""
 
@@ -45,6 +61,7 @@ class Listening:
         self.heard: list[Delivery] = []
         self.broker: Broker = make_broker(Settings(broker_url=url))
         self.broker.start(self.heard.append)
+        MADE.append(self.broker)
 
     def bodies(self, count: int) -> list[str | bytes | None]:
         poll(lambda: len(self.heard) >= count)
@@ -52,10 +69,8 @@ class Listening:
 
 
 @pytest.fixture
-def listening(url) -> Iterator[Listening]:
-    made = Listening(url)
-    yield made
-    made.broker.close()
+def listening(url) -> Listening:
+    return Listening(url)
 
 
 @pytest.fixture
@@ -145,10 +160,80 @@ def test_what_a_history_has_dropped_is_told(listening, group):
     assert listening.broker.replay(group, one, short).complete
 
 
-def test_an_id_from_another_time_is_not_complete(listening, group):
+def test_ids_need_no_escaping(listening, group):
+    for message_id in (
+        listening.broker.replay(group, None, KEPT).position,
+        publish(listening, group, "1", KEPT),
+        listening.broker.replay(group, None, KEPT).position,
+    ):
+        assert re.fullmatch("[0-9-]+", message_id)
+
+
+def test_an_id_of_another_epoch_is_lost(listening, group):
+    """Whatever is compared with it: everything is sent, and nobody is told that it was complete."""
+    ids = [publish(listening, group, str(number), KEPT) for number in range(3)]
+    bare = ids[1].partition("-")[2]
+    unknown = [
+        "0-0",
+        "1-0",
+        "99999999999999-0",
+        bare,
+        f"000000000000-{bare}",
+        "0-18446744073709551615",
+    ]
+    for since in unknown:
+        replay = listening.broker.replay(group, since, KEPT)
+        assert not replay.complete, since
+        assert [delivery.id for delivery in replay.deliveries] == ids, since
+        assert not listening.broker.replay(f"{group}-empty", since, KEPT).complete, since
+    # The same goes for ids that nobody was given yet, but nothing is after them.
+    epoch = parse_id(ids[0])[0]
+    for since in (f"{epoch}-99999999999999-0", f"{epoch}-{2**64 - 1}-{2**64 - 1}"):
+        assert not listening.broker.replay(group, since, KEPT).complete, since
+    # A client that makes them up changes nothing for the others.
+    assert listening.broker.replay(group, ids[0], KEPT).complete
+
+
+def test_an_id_of_another_process_is_lost(group):
+    one, two = Listening("memory://"), Listening("memory://")
+    position = one.broker.replay(group, None, KEPT).position
+    told = publish(one, group, "1", KEPT)
+    for since in (position, told):
+        assert not two.broker.replay(group, since, KEPT).complete
+    publish(two, group, "2", KEPT)
+    for since in (position, told):
+        replay = two.broker.replay(group, since, KEPT)
+        assert (replay.complete, [d.body for d in replay.deliveries]) == (False, ["2"])
+
+
+def test_a_position_before_the_first_message_is_one_to_resume_from(listening, group):
+    listening.broker.subscribe(group, KEPT)
+    start = listening.broker.replay(group, None, KEPT).position
+    listening.broker.unsubscribe(group)
+    again = listening.broker.replay(group, start, KEPT)
+    assert (again.complete, again.deliveries) == (True, [])
     publish(listening, group, "1", KEPT)
-    for unknown in ("1-0", "99999999999999-0"):
-        assert not listening.broker.replay(group, unknown, KEPT).complete
+    publish(listening, group, "2", KEPT)
+    for position in (start, again.position):
+        replay = listening.broker.replay(group, position, KEPT)
+        assert (replay.complete, [d.body for d in replay.deliveries]) == (True, ["1", "2"])
+
+
+def test_a_page_is_bounded_in_bytes(listening, group):
+    start = listening.broker.replay(group, None, KEPT).position
+    sizes = [PAGE_SIZE // 2, PAGE_SIZE // 3, PAGE_SIZE // 4, 3 * PAGE_SIZE, 5, 6]
+    for size in sizes:
+        publish(listening, group, "x" * size, KEPT)
+    pages = [listening.broker.replay(group, start, KEPT)]
+    while not pages[-1].is_last:
+        pages.append(listening.broker.replay(group, pages[-1].position, KEPT))
+    assert all(page.complete for page in pages)
+    assert [[len(d.body or "") for d in page.deliveries] for page in pages] == [
+        sizes[:2],
+        sizes[2:3],
+        sizes[3:4],
+        sizes[4:],
+    ]
 
 
 def test_messages_are_forgotten_after_their_time(listening, group):
@@ -169,7 +254,237 @@ def test_what_joiners_have_set_is_kept_for_publishers_that_know_nothing(redis, g
         replay = listening.broker.replay(group, start, KEPT)
         assert [(one.id, one.typed) for one in replay.deliveries] == [(sent, True)]
         assert publisher.broadcast(f"{group}-2", "kept", history=5) is not None
-    listening.broker.close()
+
+
+def test_a_publisher_keeps_what_members_have_set_however_silent_it_was(redis, group):
+    """The history ends before the members leave; what is published next is kept again."""
+    brief = History(seconds=0.2)
+    listening = Listening(redis.url)
+    with Publisher(redis.url) as publisher:
+        listening.broker.subscribe(group, brief)
+        listening.broker.replay(group, None, brief)
+        assert publisher.broadcast(group, "1") is not None
+        poll(lambda: redis.command("EXISTS", f"wsviews:{{{group}}}:stream") == b":0\r\n")
+        assert publisher.broadcast(group, "2") is not None
+
+
+def test_what_members_have_set_is_kept_while_they_are_there(redis, group, monkeypatch):
+    monkeypatch.setattr(redis_broker, "LEASE", 400)
+    monkeypatch.setattr(redis_broker, "RENEWAL", 0.1)
+    listening = Listening(redis.url)
+    listening.broker.subscribe(group, KEPT)
+    listening.broker.replay(group, None, KEPT)
+    until = time.monotonic() + 1
+    poll(lambda: time.monotonic() > until)
+    with Publisher(redis.url) as publisher:
+        assert publisher.broadcast(group, "1") is not None
+
+
+def test_names_that_nobody_publishes_to_leave_nothing_in_redis(redis, group):
+    def keys() -> bytes:
+        return redis.command("KEYS", f"*{group}*")
+
+    one, two = Listening(redis.url), Listening(redis.url)
+    names = [f"{group}-{number}" for number in range(20)]
+    for listening in (one, two):
+        for name in names:
+            listening.broker.subscribe(name, KEPT)
+            listening.broker.replay(name, None, KEPT)
+            listening.broker.replay(name, "0-0", KEPT)
+    for name in names:
+        one.broker.unsubscribe(name)
+    one.broker.subscribe(group, KEPT)
+    # The other's members are there still.
+    with Publisher(redis.url) as publisher:
+        assert publisher.broadcast(names[0], "1") is not None
+    for listening in (one, two):
+        for name in [*names, group]:
+            listening.broker.unsubscribe(name)
+    poll(lambda: keys().startswith(b"*2\r\n"))
+    assert f"{names[0]}}}:stream".encode() in keys()
+
+
+@pytest.fixture
+def client(redis) -> Iterator[Redis]:
+    with Redis.from_url(redis.url) as made:
+        yield made
+
+
+def stream_of(group: str) -> str:
+    return f"wsviews:{{{group}}}:stream"
+
+
+def cut_off(client: Redis, listening: Listening, *meanwhile: Callable[[], object]) -> None:
+    """End the connections that listen; returns when those of the broker are back."""
+    wanted = listening.broker._listener._wanted
+    before = {group: one.subscriptions for group, one in wanted.items()}
+    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    for do in meanwhile:
+        do()
+    poll(lambda: all(one.subscriptions > before[group] for group, one in wanted.items()), 20)
+
+
+def start_in_the_future(client: Redis, group: str) -> None:
+    """Have the ids of a group begin far ahead of the clock, as if it was set back since."""
+    fields: Any = {"before": "", "epoch": "123456789012"}
+    client.xadd(stream_of(group), fields, id="99999999999999-0")
+
+
+def lost_or_body(listening: Listening) -> list[Any]:
+    return ["lost" if one.lost else one.body for one in listening.heard]
+
+
+def test_ids_that_go_back_are_of_another_epoch(redis, client, group):
+    listening = Listening(redis.url)
+    start_in_the_future(client, group)
+    listening.broker.subscribe(group, KEPT)
+    before = publish(listening, group, "1", KEPT)
+    client.flushall()
+    after = publish(listening, group, "2", KEPT)
+    assert listening.bodies(2) == ["1", "2"]
+    assert id_key(after) < id_key(before)
+    assert parse_id(after)[0] != parse_id(before)[0]
+    assert not listening.broker.replay(group, before, KEPT).complete
+    # Those that listen are told once the connection was away: nobody knows what they missed.
+    client.flushall()
+    cut_off(client, listening)
+    publish(listening, group, "3", KEPT)
+    poll(lambda: lost_or_body(listening) == ["1", "2", "lost", "3"])
+
+
+@pytest.mark.parametrize("key", ["stream", "set"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["position", "message"])
+def test_a_key_that_is_gone_alone(redis, client, group, key, is_first):
+    """A full server may evict either: no message is missed without a word."""
+    listening = Listening(redis.url)
+    listening.broker.subscribe(group, KEPT)
+    since = listening.broker.replay(group, None, KEPT).position
+    if not is_first:
+        since = publish(listening, group, "0", KEPT)
+    publish(listening, group, "1", KEPT)
+    client.delete(f"wsviews:{{{group}}}:{key}")
+    for bodies in (["1"], ["1", "2"]):
+        replay = listening.broker.replay(group, since, KEPT)
+        if key == "set":
+            assert (replay.complete, [d.body for d in replay.deliveries]) == (True, bodies)
+        else:
+            assert (replay.complete, [d.body for d in replay.deliveries]) == (False, bodies[1:])
+        publish(listening, group, "2", KEPT)
+    poll(lambda: listening.heard[-1].body == "2")
+
+
+@pytest.mark.parametrize("tail", [[], ["new"]], ids=["silent", "published"])
+def test_a_server_that_has_lost_its_last_messages(redis, client, group, tail, monkeypatch):
+    """As after a failover to a replica that was behind: ids come a second time."""
+    monkeypatch.setattr("flask_wsviews.groups.redis_listener.delay_after", lambda failures: 0.5)
+    listening, second, other = (Listening(redis.url) for _ in range(3))
+    listening.broker.subscribe(group, KEPT)
+    second.broker.subscribe(group, KEPT)
+    publish(listening, group, "1", KEPT)
+    kept = client.dump(stream_of(group))
+    ids = [publish(listening, group, body, KEPT) for body in ("2", "3")]
+    listening.bodies(3)
+    cut_off(
+        client,
+        listening,
+        lambda: client.restore(stream_of(group), 60_000, kept, replace=True),
+        lambda: [publish(other, group, body, KEPT) for body in tail],
+    )
+    publish(other, group, "4", KEPT)
+    poll(lambda: lost_or_body(listening)[-1] == "4")
+    # Nothing comes twice, in whatever order the workers are back.
+    for each in (listening, second):
+        poll(lambda each=each: lost_or_body(each) == ["1", "2", "3", "lost", *tail, "4"])
+    assert parse_id(listening.heard[-1].id)[0] != parse_id(ids[0])[0]
+    for since in ids:
+        assert not listening.broker.replay(group, since, KEPT).complete
+    # It happens once: the new epoch stays.
+    epoch = parse_id(listening.heard[-1].id)[0]
+    cut_off(client, listening)
+    assert parse_id(publish(other, group, "5", KEPT))[0] == epoch
+    poll(lambda: lost_or_body(listening)[-2:] == ["4", "5"])
+
+
+def test_a_stream_of_an_older_version_is_of_no_epoch(redis, client, group):
+    listening = Listening(redis.url)
+    old = client.xadd(stream_of(group), {"before": "", "message": "[1,0]\nold"}).decode()
+    listening.broker.subscribe(group, KEPT)
+    replay = listening.broker.replay(group, old, KEPT)
+    assert (replay.complete, [d.body for d in replay.deliveries]) == (False, ["old"])
+    assert publish(listening, group, "new", KEPT) is not None
+    assert listening.broker.replay(group, replay.position, KEPT).complete
+
+
+def test_what_is_missed_before_the_first_message_is_made_up_for(redis, client, group, monkeypatch):
+    """Between subscribing and the first message there is a place to fill gaps from as well."""
+    monkeypatch.setattr("flask_wsviews.groups.redis_listener.delay_after", lambda failures: 0.5)
+    listening, other = Listening(redis.url), Listening(redis.url)
+    listening.broker.subscribe(group, KEPT)
+    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    publish(other, group, "missed", KEPT)
+    assert listening.bodies(1) == ["missed"]
+
+
+def test_what_is_no_message_does_not_keep_the_others_from_theirs(redis, client, group, caplog):
+    """Neither in a channel nor in a stream, where it would be found again at each connection."""
+    listening = Listening(redis.url)
+    for name in (group, f"{group}-2", f"{group}-3"):
+        listening.broker.subscribe(name, KEPT)
+    channel = f"wsviews:{{{group}}}:channel"
+    for payload in ("nonsense", "\n5\nx", "1-1-1\n[1,0]\nx", "\n[1,0,[]]\nx", "1-1\n[1,0]\n\xff"):
+        client.publish(channel, payload.encode("latin-1"))
+    client.publish(channel, b"\xff\n[1,0]\nx")
+    publish(listening, group, "1", KEPT)
+    assert listening.bodies(1) == ["1"]
+    for entry in ({"other": "fields"}, {"message": "nonsense"}, {"message": "5\nx"}):
+        client.xadd(stream_of(group), entry)
+    client.set(stream_of(f"{group}-2"), "no stream")
+    cut_off(client, listening)
+    publish(listening, group, "2", KEPT)
+    publish(listening, f"{group}-3", "3", KEPT)
+    poll(lambda: "2" in lost_or_body(listening) and "3" in lost_or_body(listening))
+    assert {one.group for one in listening.heard if one.lost} >= {f"{group}-2"}
+    assert caplog.text.count("a message was published") == 6
+    assert sum("the broker" in record.message for record in caplog.records) <= 2, caplog.text
+    with pytest.raises(BrokerUnavailable):
+        listening.broker.replay(f"{group}-2", None, KEPT)
+
+
+def test_what_cannot_be_delivered_does_not_end_the_connection(redis, client, group, caplog):
+    heard = []
+
+    def deliver(delivery: Delivery) -> None:
+        if delivery.body == "fails":
+            raise ValueError("as asked")
+        heard.append(delivery.body)
+
+    broker = make_broker(Settings(broker_url=redis.url))
+    broker.start(deliver)
+    broker.subscribe(group, None)
+    for body in ("fails", "heard"):
+        broker.publish(Publication(group, body))
+    poll(lambda: heard == ["heard"])
+    assert "could not be delivered" in caplog.text
+    assert "fails:" not in caplog.text
+    broker.close()
+
+
+def test_a_server_without_memory_is_listened_to(redis, client, group):
+    listening = Listening(redis.url)
+    listening.broker.subscribe(group, KEPT)
+    listening.broker.subscribe(f"{group}-plain", None)
+    publish(listening, group, "1", KEPT)
+    client.config_set("maxmemory", "1")
+    try:
+        cut_off(client, listening)
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
+            publish(listening, group, "2", KEPT)
+        publish(listening, f"{group}-plain", "3")
+        assert lost_or_body(listening)[:1] == ["1"]
+        poll(lambda: lost_or_body(listening) == ["1", "3"])
+        assert listening.broker.replay(group, None, KEPT).position == listening.heard[0].id
+    finally:
+        client.config_set("maxmemory", "0")
 
 
 def test_what_is_no_message_is_left_out(redis, group, caplog):
@@ -178,8 +493,7 @@ def test_what_is_no_message_is_left_out(redis, group, caplog):
     redis.command("PUBLISH", f"wsviews:{{{group}}}:channel", "nonsense")
     publish(listening, group, "a message")
     assert listening.bodies(1) == ["a message"]
-    assert "no message was published" in caplog.text
-    listening.broker.close()
+    assert "a message was published" in caplog.text
 
 
 def test_a_broker_that_is_away_is_told_at_once_and_logged_once(tmp_path, caplog):
@@ -206,8 +520,7 @@ def test_a_broker_that_is_away_is_told_at_once_and_logged_once(tmp_path, caplog)
         poll(sent, 20)
         poll(lambda: listening.heard[-1].body == "two")
         poll(lambda: listening.broker.is_reachable)
-        listening.broker.close()
-    assert sum("fails:" in record.message for record in caplog.records) == 1
+        assert sum("fails:" in record.message for record in caplog.records) == 1
     assert sum("works again" in record.message for record in caplog.records) == 1
 
 
@@ -242,7 +555,6 @@ def test_a_sentinel_knows_the_master(redis, tmp_path, group):
         listening.broker.subscribe(group, KEPT)
         publish(listening, group, "through the master", KEPT)
         assert listening.bodies(1) == ["through the master"]
-        listening.broker.close()
 
 
 def test_a_unix_socket(tmp_path, group):
@@ -252,7 +564,6 @@ def test_a_unix_socket(tmp_path, group):
         listening.broker.subscribe(group, None)
         publish(listening, group, "by a file")
         assert listening.bodies(1) == ["by a file"]
-        listening.broker.close()
 
 
 # -- presence -------------------------------------------------------------------------------------

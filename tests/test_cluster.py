@@ -81,6 +81,27 @@ def test_groups_are_spread_over_the_servers(nodes):
     listening.broker.close()
 
 
+def test_what_joining_leaves_behind_and_ids_that_go_back(nodes):
+    listening = Listening(f"redis+cluster://127.0.0.1:{nodes[0].port}")
+    groups = [f"gone:{number}" for number in range(8)]
+    start = {}
+    for group in groups:
+        listening.broker.subscribe(group, KEPT)
+        start[group] = listening.broker.replay(group, None, KEPT).position
+        listening.broker.unsubscribe(group)
+    for node in nodes:
+        poll(lambda node=node: node.command("KEYS", "*{gone:*}:set") == b"*0\r\n")
+    for group in groups:
+        assert listening.broker.replay(group, start[group], KEPT).complete
+        publish(listening, group, group, KEPT)
+        assert listening.broker.replay(group, start[group], KEPT).complete
+    for node in nodes:
+        node.command("FLUSHALL")
+    for group in groups:
+        assert not listening.broker.replay(group, start[group], KEPT).complete
+    listening.broker.close()
+
+
 def test_a_server_that_comes_back_is_listened_to_again(nodes):
     listening = Listening(f"redis+cluster://127.0.0.1:{nodes[0].port}")
     groups = [f"again:{number}" for number in range(8)]

@@ -254,6 +254,44 @@ def test_redis_loses_everything(tmp_path: Path) -> None:
     assert "are lost" in server.log
 
 
+@pytest.mark.parametrize("engine", ["gevent", "threads", "coroutines"])
+def test_no_group_goes_deaf_when_ids_go_back(engine: str, tmp_path: Path) -> None:
+    """Redis loses its data, and its clock is behind what it was."""
+    with (
+        redis_server(tmp_path) as redis,
+        instance(engine, redis.url, tmp_path / "log") as server,
+        ExitStack() as stack,
+        Redis.from_url(redis.url) as client,
+    ):
+        stream = "wsviews:{kept:team}:stream"
+        fields = {"before": "", "epoch": "123456789012"}
+        client.xadd(stream, fields, id="99999999999999-0")  # type: ignore[arg-type]
+        members = [stack.enter_context(talk(server)) for _ in range(6)]
+        for ws in members:
+            ask(ws, "join", "kept:team")
+        old = publish(server, "kept:team", "one")
+        client.flushall()
+        told = publish(server, "kept:team", "two")
+        for ws in members:
+            assert listen(ws, 2) == ["one", "two"]
+        client.delete(stream)
+        publish(server, "kept:team", "three")
+        redis.kill()
+        redis.start()
+        newcomer = stack.enter_context(talk(server))
+        poll(lambda: "error" not in ask(newcomer, "join", "kept:team"), 20)
+        published(server, "kept:team", "four")
+        for ws in members:
+            assert listen(ws, 2) == ["three", "four"]
+        assert listen(newcomer) == ["four"]
+        for since in (old, told, told.partition("-")[2], "0-0"):
+            with talk(server) as ws:
+                ws.send(json.dumps(["join", "kept:team", since]))
+                assert listen(ws) == ["four"]
+                assert json.loads(ws.recv(timeout=TIMEOUT))["result"]["lost"] is True
+    assert "Traceback" not in server.log
+
+
 def test_redis_is_out_of_memory(tmp_path: Path) -> None:
     with (
         redis_server(tmp_path) as redis,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,15 @@ IDLE_TIME = 24 * 3600.0
 
 #: Most messages that one :meth:`Broker.replay` brings.
 PAGE = 100
+
+#: Bytes of messages after which a page of :meth:`Broker.replay` ends. A longer one comes alone.
+PAGE_SIZE = 1024 * 1024
+
+#: Digits of an epoch.
+EPOCH_LENGTH = 12
+
+#: What orders the ids of one epoch.
+Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,9 @@ class Publication:
 class Delivery:
     """A message as it arrives in a worker.
 
-    :param id: its id, if the group has a history: two numbers with a hyphen between them, which
-        grow from message to message.
+    :param id: its id, if the group has a history: see :func:`make_id`.
     :param lost: whether messages before this one can't be had any more. Then there may be
-        no message in it, and *body* is ``None``.
+        no message in it, and *body* is ``None``. What follows may have ids of an older time.
     """
 
     group: str
@@ -75,8 +84,10 @@ class Replay:
     """What came after an id.
 
     :param position: the id of the last message that there is up to here.
-    :param deliveries: at most ``PAGE`` of them, oldest first.
-    :param complete: whether nothing between the id and the first of them is missing.
+    :param deliveries: at most ``PAGE`` of them and, unless it is a single one, ``PAGE_SIZE``
+        bytes; oldest first.
+    :param complete: whether nothing between the id and the first of them is missing. It never
+        is if the id is of another epoch.
     :param is_last: whether there was no more when it was asked.
     """
 
@@ -135,6 +146,9 @@ class Broker(ABC):
     def replay(self, group: str, since: str | None, history: History) -> Replay:
         """What *group* has after the message *since*, oldest first.
 
+        After an id of another epoch that is everything. A client makes up what it likes, so
+        *since* may be any id, but it changes nothing.
+
         :param since: an id; ``None`` asks for the present position and no messages.
         :raises BrokerUnavailable: if it can't be had.
         """
@@ -158,17 +172,44 @@ class Broker(ABC):
         """End whatever it has started. Never waits for the network."""
 
 
-def id_key(id: str) -> tuple[int, int]:
-    """Something to compare ids by.
+def new_epoch() -> str:
+    """A name for a history that begins.
+
+    A history that has lost messages, or whose ids may go back, has to begin a new epoch. Ids of
+    two epochs are never compared: who resumes from another one is told that messages are lost.
+    """
+    return f"{random.SystemRandom().randrange(10**EPOCH_LENGTH):0{EPOCH_LENGTH}}"
+
+
+def make_id(epoch: str, key: Key) -> str:
+    """The id of a message: digits and hyphens, so it needs no escaping in JSON or in a URL.
+
+    :param epoch: of :func:`new_epoch`; the same for all messages of a history.
+    :param key: grows from message to message.
+    """
+    return f"{epoch}-{key[0]}-{key[1]}"
+
+
+def parse_id(id: str) -> tuple[str, Key]:
+    """The epoch and the key of an id. The epoch of a broker that has none is an empty string.
 
     :raises ValueError: if it isn't an id.
     """
-    milliseconds, hyphen, number = id.partition("-")
-    if not hyphen or not _is_number(milliseconds) or not _is_number(number):
-        raise ValueError(f"{id!r} is no message id")
-    return int(milliseconds), int(number)
+    parts = id.split("-")
+    epoch = parts.pop(0) if len(parts) == 3 and len(parts[0]) == EPOCH_LENGTH else ""
+    if len(parts) != 2 or not all(map(_is_number, (*parts, epoch or "0"))):
+        raise ValueError(f"{id!r} isn't a message id")
+    return epoch, (int(parts[0]), int(parts[1]))
+
+
+def id_key(id: str) -> Key:
+    """Something to compare ids of one epoch by.
+
+    :raises ValueError: if it isn't an id.
+    """
+    return parse_id(id)[1]
 
 
 def _is_number(text: str) -> bool:
-    # As many digits as 64 bits have.
-    return text.isascii() and text.isdigit() and len(text) <= 20
+    """Whether it is a number of up to 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 2**64

@@ -16,6 +16,10 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 2.0
 
 
+class BrokerRefused(BrokerUnavailable):
+    """The server answers, but it refuses what it was asked for."""
+
+
 def delay_after(failures: int) -> float:
     """How long to wait before the next attempt, in seconds.
 

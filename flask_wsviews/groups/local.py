@@ -6,11 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .base import Delivery, id_key
-from .mailbox import Key, Mailbox, Member, Parcel, Seat
+from .base import Delivery, Key, parse_id
+from .mailbox import Mailbox, Member, Parcel, Seat
 
 if TYPE_CHECKING:
     from ..engines import Driver
+
+# Epochs of a history whose last ids are known: when one begins, messages of the one before it may
+# still be on their way.
+EPOCHS = 4
 
 
 class _Held:
@@ -36,8 +40,8 @@ class _Held:
 class LocalGroup:
     """The members of one group in this worker.
 
-    What arrives goes out in its order, and with a history each message once: one that has an id
-    which isn't above the last one's has been here already.
+    What arrives goes out in its order, and with a history each message once: one whose id isn't
+    above the last one's of the same epoch has been here already.
     """
 
     def __init__(self, name: str, mailbox: Callable[[object, Driver], Mailbox]) -> None:
@@ -47,7 +51,8 @@ class LocalGroup:
         self._homes: dict[object, dict[Member, Seat]] = {}
         self._targets: dict[object, Sequence[Seat]] = {}
         self._held: dict[Member, _Held] = {}
-        self._last: Key = (0, 0)
+        #: The last key of each epoch that messages have come from.
+        self._last: dict[str, Key] = {}
 
     def __len__(self) -> int:
         with self._lock:
@@ -74,7 +79,7 @@ class LocalGroup:
 
         :returns: whether that is so; else too much came meanwhile, and it was thrown away.
         """
-        after = id_key(position)
+        after = parse_id(position)
         with self._lock:
             held = self._held.pop(member, None)
             if held is None:  # it has left
@@ -98,11 +103,11 @@ class LocalGroup:
         """Hand a message to all members. Never waits for any of them."""
         parcel = Parcel(delivery)
         with self._lock:
-            if delivery.id is not None:
-                key = id_key(delivery.id)
-                if key <= self._last:
-                    return
-                self._last = key
+            if delivery.lost:
+                # What the broker has after a gap is news, whatever its ids are.
+                self._last.clear()
+            if delivery.id is not None and not self._is_news(delivery.id):
+                return
             for held in self._held.values():
                 held.add(delivery)
             mailboxes = []
@@ -115,6 +120,19 @@ class LocalGroup:
                 mailboxes.append(mailbox)
         for mailbox in mailboxes:
             mailbox.hand_out()
+
+    def _is_news(self, message_id: str) -> bool:
+        """Whether a message hasn't been here; notes its id."""
+        epoch, key = parse_id(message_id)
+        last = self._last
+        known = last.get(epoch)
+        if known is None:
+            if len(last) >= EPOCHS:
+                del last[next(iter(last))]
+        elif key <= known:
+            return False
+        last[epoch] = key
+        return True
 
     def _add(self, member: Member) -> Seat:
         home = member.driver.home

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..connection import PreparedMessage
-from .base import Delivery, id_key
+from .base import Delivery, Key, parse_id
 
 if TYPE_CHECKING:
     from ..engines import Driver
@@ -38,8 +38,6 @@ MESSAGE_ID = "message_id"
 TOO_BUSY = "the server is too busy"
 
 POLICY_VIOLATION = 1008
-
-Key = tuple[int, int]
 
 
 class Member:
@@ -86,15 +84,16 @@ class Seat:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.taken = True
-        #: What has been replayed up to: the same may still be on its way from the broker.
-        self.after: Key | None = None
+        #: The epoch and key that has been replayed up to: the same messages may still be on their
+        #: way from the broker.
+        self.after: tuple[str, Key] | None = None
 
     def unseen(self, parcels: list[Parcel]) -> list[Parcel]:
         """Those of *parcels* that haven't been replayed to the member."""
         after = self.after
         if after is None:
             return parcels
-        found = [p for p in parcels if p.delivery.id is None or id_key(p.delivery.id) > after]
+        found = [parcel for parcel in parcels if not parcel.is_up_to(*after)]
         if any(parcel.delivery.id is not None for parcel in found):
             # They come in order, so there is nothing left to look out for.
             self.after = None
@@ -104,13 +103,21 @@ class Seat:
 class Parcel:
     """A message for many: what goes over the wire is made once, when it is first needed."""
 
-    __slots__ = ("_prepared", "delivery", "size")
+    __slots__ = ("_position", "_prepared", "delivery", "size")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         #: What it counts for in a mailbox, in bytes.
         self.size = PARCEL_SIZE + len(delivery.body or "")
         self._prepared: PreparedMessage | None = None
+        self._position: tuple[str, Key] | None = None
+
+    def is_up_to(self, epoch: str, key: Key) -> bool:
+        """Whether it is of an epoch, and not above a key of it."""
+        if self._position is None and self.delivery.id is not None:
+            self._position = parse_id(self.delivery.id)
+        its = self._position
+        return its is not None and its[0] == epoch and its[1] <= key
 
     @property
     def prepared(self) -> PreparedMessage:

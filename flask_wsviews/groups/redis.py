@@ -6,6 +6,8 @@ to it and publishes, so that whoever listens hears of messages in the order of t
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -19,15 +21,28 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..config import Settings
 from ..exceptions import BrokerUnavailable
-from .base import PAGE, Broker, Delivery, History, Publication, Replay
+from .base import (
+    PAGE,
+    PAGE_SIZE,
+    Broker,
+    Delivery,
+    History,
+    Publication,
+    Replay,
+    new_epoch,
+    parse_id,
+)
 from .brokers import without_password
-from .health import Health
+from .chores import Chores
+from .health import BrokerRefused, Health
 from .redis_listener import Listener
 from .redis_presence import RedisPresence
 from .redis_url import close_client, make_client
 from .wire import decode, encode
 
 T = TypeVar("T")
+
+logger = logging.getLogger("flask_wsviews")
 
 # A message that the server gets to after this share of the time for an answer isn't sent, because
 # its publisher is about to be told so.
@@ -36,11 +51,55 @@ DEADLINE_SHARE = 0.5
 # How many calls of a worker may be at the server at once; redis-py's pools have 100 connections.
 MAX_CALLS = 50
 
-# KEYS: the stream, what is set for the group. ARGV: the channel, the message, until when to send
-# it, in ms of the server's clock, how many to keep, for how many ms, and the command to send by.
-PUBLISH = """
+# How long what is set for a group is kept, in ms, unless a worker with members in it renews it,
+# and how often that is done, in seconds.
+LEASE = 300_000
+RENEWAL = 100.0
+RENEWAL_RETRY = 10.0
+
+# What the keys of a group end in.
+GROUP_KEYS = ("stream", "set")
+
+# In a cluster each group has a ground of its own. It is kept so long, in ms.
+GROUND_LIFE = 3_600_000
+
+# KEYS of all scripts: the group's stream, what is set for it, and the ground: an epoch for the
+# positions in groups that nothing was published to yet. An entry of a stream has the id of the one
+# before it, so that it shows whether anything between it and an id is gone, the epoch and
+# the message. The epoch of the last entry is that of the stream.
+COMMON = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function field(entry, name)
+    for i = 1, #entry[2], 2 do
+        if entry[2][i] == name then
+            return entry[2][i + 1]
+        end
+    end
+end
+local function epoch_of(entry)
+    local epoch = field(entry, 'epoch') or ''
+    return #epoch == 12 and string.match(epoch, '^%d+$')
+end
+local function newest()
+    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+    return last, last and epoch_of(last)
+end
+local function keep_set(life)
+    if redis.call('PTTL', KEYS[2]) < tonumber(life) then
+        redis.call('PEXPIRE', KEYS[2], life)
+    end
+end
+local function trim(age)
+    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', now - age))
+end
+"""
+
+# ARGV: the channel, the message, until when to send it, in ms of the server's clock, how many to
+# keep, for how many ms, the command to send by, and an epoch in case one begins.
+PUBLISH = (
+    COMMON
+    + """
 if now > tonumber(ARGV[3]) then
     return {'late', tostring(now)}
 end
@@ -51,56 +110,195 @@ if count == '' and age == '' then
 end
 local id = ''
 if count ~= '' or age ~= '' then
-    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-    local before = last[1] and last[1][1] or ''
-    id = redis.call('XADD', KEYS[1], '*', 'before', before, 'message', ARGV[2])
+    local last, epoch = newest()
+    local before = epoch and last[1]
+    if not epoch then
+        -- What came before may have been in a stream that has ended, or that was evicted.
+        local published = redis.call('HGET', KEYS[2], 'last')
+        before = published and published .. '-0' or ''
+        epoch = ARGV[7]
+    end
+    id = redis.call(
+        'XADD', KEYS[1], '*', 'before', before, 'epoch', epoch, 'message', ARGV[2]
+    )
     if count ~= '' then
         redis.call('XTRIM', KEYS[1], 'MAXLEN', count)
     end
     local life = 86400000
     if age ~= '' then
-        redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', now - age))
+        trim(age)
         life = age
     end
     redis.call('PEXPIRE', KEYS[1], life)
-    redis.call('PEXPIRE', KEYS[2], life)
+    redis.call('HSET', KEYS[2], 'last', string.format('%.0f', now))
+    keep_set(life)
+    id = epoch .. '-' .. id
 end
 redis.call(ARGV[6], ARGV[1], id .. '\\n' .. ARGV[2])
 return {id, tostring(now)}
 """
+)
 
-# KEYS as above. ARGV: the id to begin after, how many at most, how many to keep, for how many ms.
-# A stream without messages gets an entry without one, for a place to begin at. An entry says
-# which one was before it, so that it shows whether anything between it and an id is gone.
-REPLAY = """
+# ARGV: epoch and rest of the id to begin after, how many at most, and how many bytes, how many to
+# keep, for how many ms, an epoch in case one begins, how long to keep what is set and the ground,
+# in ms, and whether to believe the id. Clients make ids up, but workers have heard theirs.
+REPLAY = (
+    COMMON
+    + """
+local from_epoch, from = ARGV[1], ARGV[2]
 local life = 86400000
-redis.call('HSET', KEYS[2], 'count', ARGV[3], 'age', ARGV[4])
-if ARGV[4] ~= '' then
-    local time = redis.call('TIME')
-    local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', now - ARGV[4]))
-    life = ARGV[4]
+-- Without memory for it, replaying goes on.
+redis.pcall('HSET', KEYS[2], 'count', ARGV[5], 'age', ARGV[6])
+keep_set(ARGV[8])
+if ARGV[6] ~= '' then
+    trim(ARGV[6])
+    life = tonumber(ARGV[6])
 end
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-local last = newest[1] and newest[1][1]
+local last, epoch = newest()
+
+local function begin_epoch()
+    epoch = ARGV[7]
+    redis.call('XADD', KEYS[1], '*', 'before', '', 'epoch', epoch)
+    last = newest()
+end
+
+local function ground()
+    local known = redis.call('GET', KEYS[3])
+    if not known then
+        known = ARGV[7]
+        redis.pcall('SET', KEYS[3], known)
+    end
+    if ARGV[9] ~= '' then
+        redis.call('PEXPIRE', KEYS[3], ARGV[9])
+    end
+    return known
+end
+
+local function parts(id)
+    local time, number = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(time), tonumber(number)
+end
+
+local function is_below(one, other)
+    local time, number = parts(one)
+    local its_time, its_number = parts(other)
+    return time < its_time or (time == its_time and number < its_number)
+end
+
+local function is_kept(id)
+    return #redis.call('XRANGE', KEYS[1], id, id) > 0
+end
+
+local function page(start, is_seen)
+    local entries, size = {}, 0
+    local most, room = tonumber(ARGV[3]), tonumber(ARGV[4])
+    while true do
+        local some = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 10)
+        for _, entry in ipairs(some) do
+            if not is_seen(entry) then
+                size = size + #(field(entry, 'message') or '')
+                if #entries > 0 and (#entries == most or size > room) then
+                    return entries, 0
+                end
+                entries[#entries + 1] = entry
+            end
+        end
+        if #some < 10 then
+            return entries, 1
+        end
+        start = '(' .. some[10][1]
+    end
+end
+
+if last and not epoch then
+    begin_epoch()
+end
+if last then
+    redis.call('PEXPIRE', KEYS[1], life)
+    keep_set(life)
+end
+local function nowhere()
+    return ground() .. '-' .. string.format('%.0f-0', now)
+end
+
+if from == '' then
+    return {last and epoch .. '-' .. last[1] or nowhere(), 1, 1, epoch or '', {}}
+end
+
 if not last then
-    last = redis.call('XADD', KEYS[1], '*', 'before', '')
+    -- Nothing is left of a history that the id is of, if there was one.
+    local time = parts(from)
+    local published = tonumber(redis.call('HGET', KEYS[2], 'last') or -1)
+    local complete = from_epoch == ground() and time <= now and now - time < life
+        and published < time
+    return {nowhere(), complete and 1 or 0, 1, '', {}}
 end
-redis.call('PEXPIRE', KEYS[1], life)
-redis.call('PEXPIRE', KEYS[2], life)
-if ARGV[1] == '' then
-    return {last, 1, 1, {}}
+
+local entries, is_last = {}, 1
+if from_epoch ~= epoch then
+    entries, is_last = page('-', function(entry)
+        return epoch_of(entry) == from_epoch and not is_below(from, entry[1])
+    end)
+elseif is_below(from, last[1]) then
+    entries, is_last = page('(' .. from, function()
+        return false
+    end)
 end
-local complete = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
-local entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
-if complete == 0 and entries[1] and entries[1][2][2] == ARGV[1] then
-    complete = 1
+local first = entries[1]
+local before = first and field(first, 'before')
+local complete = false
+local is_rolled_back = false
+if from_epoch == epoch then
+    if not first then
+        complete = from == last[1]
+        is_rolled_back = not complete
+    elseif before == '' then
+        complete = true
+    elseif before then
+        complete = not is_below(from, before)
+        is_rolled_back = is_below(before, from) and not is_kept(from)
+    else
+        complete = is_kept(from)
+    end
+elseif before and from_epoch == ground() then
+    local time = parts(from)
+    local began = parts(first[1])
+    local is_first = before == '' or parts(before) < time
+    complete = is_first and time <= began and began - time < life
 end
-local is_last = #entries < tonumber(ARGV[2]) and 1 or 0
-if entries[1] then
-    last = entries[#entries][1]
+local place = first and entries[#entries] or last
+if ARGV[10] ~= '' and is_rolled_back then
+    -- The server has lost the messages up to there, and gives out ids below it again.
+    complete = false
+    begin_epoch()
+    if is_last == 1 then
+        place = last
+    end
 end
-return {last, complete, is_last, entries}
+local position = (epoch_of(place) or epoch) .. '-' .. place[1]
+return {position, complete and 1 or 0, is_last, epoch, entries}
+"""
+)
+
+# ARGV: how many to keep, for how many ms, and how long to keep that, in ms.
+RENEW = (
+    COMMON
+    + """
+redis.call('HSET', KEYS[2], 'count', ARGV[1], 'age', ARGV[2])
+keep_set(ARGV[3])
+"""
+)
+
+# ARGV: the channel and how to count who listens to it. What is set goes with the last of them,
+# unless something was published. Where that can't be asked it goes at its time.
+RELEASE = """
+if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('HEXISTS', KEYS[2], 'last') == 1 then
+    return
+end
+local listeners = redis.pcall('PUBSUB', ARGV[2], ARGV[1])
+if listeners[2] == 0 then
+    redis.call('DEL', KEYS[2])
+end
 """
 
 
@@ -114,6 +312,7 @@ class RedisBroker(Broker):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._is_cluster = urlsplit(settings.broker_url).scheme.endswith("+cluster")
+        self._ground = f"{settings.key_prefix}:epoch"
         self._health = Health(f"the broker {without_password(settings.broker_url)}")
         # Out of memory it still publishes, but keeps nothing.
         self._keeping = Health(f"what is kept in {without_password(settings.broker_url)}")
@@ -125,6 +324,7 @@ class RedisBroker(Broker):
         self._scripts: dict[str, Any] = {}
         self._clock_offset: float | None = None
         self._listener: Listener | None = None
+        self._chores = Chores("wsviews-redis-groups", self._renew, RENEWAL)
         self.presence = RedisPresence(self)
         if not self._is_cluster:
             # Nothing is connected to; a URL that can't be used is found out.
@@ -149,6 +349,7 @@ class RedisBroker(Broker):
                     self._deadline(),
                     *_limits(history),
                     "SPUBLISH" if self._is_cluster else "PUBLISH",
+                    new_epoch(),
                 ],
             )
             self._clock_offset = float(answer[1]) - monotonic() * 1000
@@ -179,22 +380,26 @@ class RedisBroker(Broker):
     def replay(self, group: str, since: str | None, history: History) -> Replay:
         """See :meth:`Broker.replay`."""
         ask = partial(self._ask_for_page, group, since, history)
-        return self._replay(group, self._call(ask, keeps=True))
+        return _replay(group, self._call(ask, keeps=False))
 
-    def _ask_for_page(self, group: str, since: str | None, history: History) -> Any:
+    def _ask_for_page(
+        self, group: str, since: str | None, history: History, *, is_believed: bool = False
+    ) -> Any:
+        epoch, rest = ("", "") if since is None else _split(since)
         return self._script(REPLAY)(
-            keys=self._keys(group), args=[since or "", PAGE, *_limits(history)]
+            keys=self._keys(group),
+            args=[
+                epoch,
+                rest,
+                PAGE,
+                PAGE_SIZE,
+                *_limits(history),
+                new_epoch(),
+                LEASE,
+                GROUND_LIFE if self._is_cluster else "",
+                "1" if is_believed else "",
+            ],
         )
-
-    def _replay(self, group: str, page: Any) -> Replay:
-        last, complete, is_last, entries = page
-        deliveries = [
-            decode(group, entry, fields[3]) for entry, fields in entries if len(fields) > 2
-        ]
-        replay = Replay(last.decode(), deliveries, bool(complete), bool(is_last))
-        if replay.is_last and self._listener is not None:
-            self._listener.note_position(group, replay.position)
-        return replay
 
     @property
     def is_reachable(self) -> bool:
@@ -205,6 +410,7 @@ class RedisBroker(Broker):
         """See :meth:`Broker.close`."""
         if self._listener is not None:
             self._listener.close()
+        self._chores.close(0)
         with self._lock:
             client, self._made_client = self._made_client, None
             self._scripts.clear()
@@ -234,9 +440,36 @@ class RedisBroker(Broker):
     # -- for the listener -------------------------------------------------------------------------
 
     def catch_up(self, group: str, since: str | None, history: History) -> Replay:
-        """As :meth:`replay`, but ahead of all who wait for the server: they wait for this, too."""
-        ask = partial(self._ask_for_page, group, since, history)
-        return self._replay(group, self._attempt(ask, keeps=True))
+        """As :meth:`replay`, but ahead of all who wait for the server: they wait for this, too.
+
+        :param since: an id that was heard.
+        """
+        ask = partial(self._ask_for_page, group, since, history, is_believed=True)
+        return _replay(group, self._attempt(ask, keeps=False))
+
+    def subscribed(self) -> None:
+        """See that what is set for groups is renewed from now on."""
+        self._chores.do(_nothing)
+
+    def unsubscribed(self, group: str) -> None:
+        """Let go of what is set for a group that this worker has no members in."""
+        self._chores.do(partial(self._release, group))
+
+    def _renew(self) -> float:
+        """Keep what is set for the groups that have members here."""
+        assert self._listener is not None
+        try:
+            for group, history in self._listener.histories():
+                arguments = (*_limits(history), str(LEASE))
+                self.run(RENEW, group, GROUP_KEYS, arguments, keeps=False)
+        except BrokerUnavailable:
+            return RENEWAL_RETRY
+        return RENEWAL
+
+    def _release(self, group: str) -> None:
+        counting = "SHARDNUMSUB" if self._is_cluster else "NUMSUB"
+        with contextlib.suppress(BrokerUnavailable):
+            self.run(RELEASE, group, GROUP_KEYS, (self.channel(group), counting), keeps=False)
 
     def channel(self, group: str) -> str:
         """The channel of a group."""
@@ -298,7 +531,8 @@ class RedisBroker(Broker):
         return script
 
     def _keys(self, group: str) -> list[str]:
-        return [self._key(group, "stream"), self._key(group, "set")]
+        ground = self._key(group, "epoch") if self._is_cluster else self._ground
+        return [*(self._key(group, name) for name in GROUP_KEYS), ground]
 
     def _key(self, group: str, name: str) -> str:
         # In braces is what a cluster chooses the server by: it is the same one for all of a group.
@@ -338,7 +572,7 @@ class RedisBroker(Broker):
             raise self._health.failed(error, outcome) from None
         except ResponseError as error:
             self._health.succeeded()
-            raise self._keeping.failed(error) from None
+            raise BrokerRefused(str(self._keeping.failed(error))) from None
         except (RedisError, RedisClusterException) as error:
             raise self._health.failed(error) from None
         self._health.succeeded()
@@ -353,3 +587,27 @@ def _limits(history: History | None) -> tuple[str, str]:
     count = "" if history.messages is None else str(history.messages)
     age = "" if history.seconds is None else f"{history.seconds * 1000:.0f}"
     return count, age
+
+
+def _split(message_id: str) -> tuple[str, str]:
+    epoch, (milliseconds, number) = parse_id(message_id)
+    return epoch, f"{milliseconds}-{number}"
+
+
+def _replay(group: str, page: Any) -> Replay:
+    position, complete, is_last, current, entries = page
+    deliveries = []
+    for entry, fields in entries:
+        found = dict(zip(fields[::2], fields[1::2], strict=False))
+        if b"message" not in found:
+            continue
+        try:
+            message_id = b"%b-%b" % (found.get(b"epoch", current), entry)
+            deliveries.append(decode(group, message_id.decode(), found[b"message"]))
+        except ValueError:
+            logger.error("something that isn't a message is kept for the group %r", group)
+    return Replay(position.decode(), deliveries, bool(complete), bool(is_last))
+
+
+def _nothing() -> None:
+    """Wake the thread that renews, if it hasn't begun."""

@@ -20,7 +20,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from ..exceptions import BrokerUnavailable
 from .base import Delivery, History
-from .health import Health, delay_after
+from .health import BrokerRefused, Health, delay_after
 from .wire import decode
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ class Wanted:
     def __init__(self, history: History | None) -> None:
         self.history = history
         self.confirmed = threading.Event()
-        #: The id up to which everything has been delivered.
+        #: The id up to which everything has been delivered; ``None`` if that isn't known.
         self.position: str | None = None
-        #: Whether it has been listened to before, so that something may have been missed.
-        self.was_heard = False
+        #: How many times it has been subscribed to. From the second on, something may have
+        #: been missed.
+        self.subscriptions = 0
         #: Why it can't be listened to, if it never could.
         self.error: Exception | None = None
 
@@ -133,6 +134,8 @@ class Listener:
         self._lock = threading.Lock()
         self._wanted: dict[str, Wanted] = {}
         self._unwanted: deque[str] = deque()
+        #: Groups with a history that aren't wanted any more.
+        self._kept: set[str] = set()
         self._thread: threading.Thread | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._closed = False
@@ -158,19 +161,39 @@ class Listener:
         if wanted.error is not None:
             self.unsubscribe(group)
             raise self._health.failed(wanted.error)
+        if history is not None:
+            try:
+                self._find_position(group, wanted, history)
+            except BaseException:
+                self.unsubscribe(group)
+                raise
+            self._broker.subscribed()
+
+    def _find_position(self, group: str, wanted: Wanted, history: History) -> None:
+        """Find out where a group stands, so that there is a place to fill gaps from."""
+        while wanted.position is None:
+            subscriptions = wanted.subscriptions
+            position = self._broker.replay(group, None, history).position
+            with self._lock:
+                # What was published while it wasn't listened to may come before that place.
+                if wanted.position is None and wanted.subscriptions == subscriptions:
+                    wanted.position = position
 
     def unsubscribe(self, group: str) -> None:
         """See :meth:`Broker.unsubscribe`."""
         with self._lock:
-            if self._wanted.pop(group, None) is not None:
+            wanted = self._wanted.pop(group, None)
+            if wanted is not None:
                 self._unwanted.append(group)
+            if wanted is not None and wanted.history is not None:
+                self._kept.add(group)
         self._wake()
 
-    def note_position(self, group: str, position: str) -> None:
-        """Where a group stands that nothing has been heard of yet."""
-        wanted = self._wanted.get(group)
-        if wanted is not None and wanted.position is None:
-            wanted.position = position
+    def histories(self) -> list[tuple[str, History]]:
+        """The groups with a history that are listened to."""
+        with self._lock:
+            wanted = list(self._wanted.items())
+        return [(group, one.history) for group, one in wanted if one.history is not None]
 
     def close(self) -> None:
         """End the thread, soon."""
@@ -255,6 +278,8 @@ class Listener:
             if link is not None and group in link.groups:
                 link.groups.discard(group)
                 link.send(unsubscribe, self._broker.channel(group))
+            else:
+                self._kept.discard(group)
         new: dict[str, list[str]] = {}
         for group in wanted:
             if group not in self._node_of:
@@ -284,9 +309,13 @@ class Listener:
             if not link.pending[group]:
                 del link.pending[group]
                 self._subscribed(group)
+        elif kind == b"unsubscribe":
+            self._unsubscribed(self._broker.group_of(response[1]))
         elif kind == b"sunsubscribe":
             group = self._broker.group_of(response[1])
-            if group in link.groups:
+            if group not in link.groups:
+                self._unsubscribed(group)
+            else:
                 # Its slot has moved to another server.
                 link.groups.discard(group)
                 self._node_of.pop(group, None)
@@ -298,13 +327,20 @@ class Listener:
             return
         message_id, _, message = payload.partition(b"\n")
         try:
-            delivery = decode(group, message_id, message)
+            delivery = decode(group, message_id.decode(), message)
         except ValueError:
-            logger.error("something that is no message was published to the group %r", group)
+            logger.error("something that isn't a message was published to the group %r", group)
             return
         if delivery.id is not None:
             wanted.position = delivery.id
-        self._deliver(delivery)
+        self._hand_over(delivery)
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        try:
+            self._deliver(delivery)
+        except Exception:
+            # The connection to the server isn't to blame, and others are waiting for it.
+            logger.exception("a message to the group %r could not be delivered", delivery.group)
 
     def _subscribed(self, group: str) -> None:
         self._failures = 0
@@ -312,26 +348,40 @@ class Listener:
         wanted = self._wanted.get(group)
         if wanted is None:
             return
-        if wanted.was_heard and wanted.history is not None and wanted.position is not None:
+        with self._lock:
+            wanted.subscriptions += 1
+            position = wanted.position
+        if wanted.history is not None and position is not None:
             self._fill_gap(group, wanted, wanted.history)
-        wanted.was_heard = True
         wanted.confirmed.set()
+
+    def _unsubscribed(self, group: str) -> None:
+        if group not in self._wanted and group in self._kept:
+            self._kept.discard(group)
+            self._broker.unsubscribed(group)
 
     def _fill_gap(self, group: str, wanted: Wanted, history: History) -> None:
         """Deliver what was published while nobody listened."""
         while True:
             try:
                 page = self._broker.catch_up(group, wanted.position, history)
+            except BrokerRefused as error:
+                # Whatever is wrong with this group, the others are listened to.
+                self._lose(group, str(error))
+                return
             except BrokerUnavailable as error:
                 raise OSError(str(error)) from None
             if not page.complete:
-                logger.warning("messages to the group %r are lost: its history ends later", group)
-                self._deliver(Delivery(group, None, lost=True))
+                self._lose(group, "its history ends later")
             for delivery in page.deliveries:
-                self._deliver(delivery)
+                self._hand_over(delivery)
             wanted.position = page.position
             if page.is_last:
                 return
+
+    def _lose(self, group: str, reason: str) -> None:
+        logger.warning("messages to the group %r are lost: %s", group, reason)
+        self._hand_over(Delivery(group, None, lost=True))
 
     def _lose_all(self, error: Exception, began: float) -> None:
         """Give the connections up, to begin anew after a while."""
@@ -339,11 +389,12 @@ class Listener:
             link.close()
         self._links.clear()
         self._node_of.clear()
+        self._kept.clear()
         self._failures += 1
         self._retry_at = monotonic() + delay_after(self._failures)
         self._health.failed(error, began=began)
         for wanted in list(self._wanted.values()):
-            if not wanted.was_heard:
+            if not wanted.subscriptions:
                 wanted.error = error
                 wanted.confirmed.set()
         with contextlib.suppress(Exception):

@@ -16,7 +16,7 @@ from ..engines.auto import find_uwsgi
 from ..exceptions import ConfigError, GroupError, RegistrationError
 from ..steps import Step
 from ..typing import Sendable
-from .base import Broker, History, Publication, Replay, id_key
+from .base import Broker, History, Publication, Replay, parse_id
 from .brokers import make_broker
 from .declared import Declarations
 from .declared import GroupOptions as GroupOptions
@@ -343,7 +343,7 @@ def _start(group: str, since: Any, history: History | None) -> str | None:
     if history is None:
         raise GroupError(f"nothing is kept of {group!r}: set a history for it, or leave since out")
     try:
-        id_key(since)
-    except (ValueError, AttributeError):
+        parse_id(since)
+    except (ValueError, AttributeError, TypeError):
         return BEGINNING
     return str(since)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .base import Delivery, Publication
+from .base import Delivery, Publication, parse_id
 
 
 def encode(publication: Publication) -> bytes:
@@ -16,12 +16,19 @@ def encode(publication: Publication) -> bytes:
     return json.dumps(head, separators=(",", ":")).encode() + b"\n" + data
 
 
-def decode(group: str, message_id: bytes, message: bytes) -> Delivery:
+def decode(group: str, message_id: str, message: bytes) -> Delivery:
     """A message as it was published or kept.
 
-    :raises ValueError: if it isn't one.
+    :param message_id: empty for none.
+    :raises ValueError: if it isn't one, or has no such id.
     """
+    if message_id:
+        parse_id(message_id)
     head, _, data = message.partition(b"\n")
-    is_text, typed, *exclude = json.loads(head)
+    try:
+        is_text, typed, *exclude = json.loads(head)
+        excluded = frozenset(exclude)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
     body = data.decode() if is_text else data
-    return Delivery(group, body, message_id.decode() or None, frozenset(exclude), bool(typed))
+    return Delivery(group, body, message_id or None, excluded, bool(typed))

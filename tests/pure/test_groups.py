@@ -27,8 +27,17 @@ from flask_wsviews import (
 )
 from flask_wsviews.config import Settings
 from flask_wsviews.connection import PreparedMessage
-from flask_wsviews.groups import Broker, Delivery, Groups, History, Outcome, Publication, health
-from flask_wsviews.groups.base import id_key
+from flask_wsviews.groups import (
+    Broker,
+    Delivery,
+    Groups,
+    History,
+    Outcome,
+    Publication,
+    health,
+    memory,
+)
+from flask_wsviews.groups.base import id_key, make_id, new_epoch, parse_id
 from flask_wsviews.groups.declared import Declarations, GroupOptions, history_of, narrowest
 from flask_wsviews.groups.health import Health, delay_after
 from flask_wsviews.groups.local import LocalGroup
@@ -92,10 +101,25 @@ def test_what_a_pattern_cannot_be_filled_with(view_args: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "-", "1-", "-1", "a-1", "1-1-1", "1-" + "1" * 21, "\u0661-1"]
+    "text",
+    [
+        "",
+        "1",
+        "-",
+        "1-",
+        "-1",
+        "a-1",
+        "1-1-1",
+        "1-" + "1" * 21,
+        f"1-{2**64}",
+        "\u0661-1",
+        "abcdefghijkl-1-1",
+        "123456789012-1-",
+        "1-123456789012-1-1",
+    ],
 )
 def test_what_is_no_id(text: str) -> None:
-    with pytest.raises(ValueError, match="no message id"):
+    with pytest.raises(ValueError, match="a message id"):
         id_key(text)
 
 
@@ -104,21 +128,30 @@ def test_ids_are_compared_as_numbers() -> None:
     assert id_key("10-0") > id_key("9-9")
 
 
+def test_ids_tell_their_epoch() -> None:
+    epoch = new_epoch()
+    assert epoch != new_epoch()
+    made = make_id(epoch, (5, 2**64 - 1))
+    assert parse_id(made) == (epoch, (5, 2**64 - 1))
+    # A broker may do without.
+    assert parse_id("5-6") == ("", (5, 6))
+
+
 # -- messages -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", ["grüße\n", b"\x00\n\xff", "", b""])
 def test_what_is_encoded_is_decoded(body: str | bytes) -> None:
     publication = Publication("team", body, frozenset({"a", "b"}), typed=isinstance(body, str))
-    delivery = decode("team", b"1-0", encode(publication))
+    delivery = decode("team", "1-0", encode(publication))
     assert delivery == Delivery("team", body, "1-0", frozenset({"a", "b"}), isinstance(body, str))
-    assert decode("team", b"", encode(publication)).id is None
+    assert decode("team", "", encode(publication)).id is None
 
 
 @pytest.mark.parametrize("data", [b"", b"x\n", b"[1]\nx", b"5\nx", b"[1,0]\n\xff"])
 def test_what_cannot_be_decoded(data: bytes) -> None:
     with pytest.raises((ValueError, TypeError)):
-        decode("team", b"", data)
+        decode("team", "", data)
 
 
 def test_only_typed_messages_tell_their_ids() -> None:
@@ -315,6 +348,42 @@ def test_what_was_replayed_may_still_be_on_its_way() -> None:
     local.deliver("e", start=9)
     assert driver.texts() == ["d", "e"]
     assert other.texts() == ["a", "b", "c", "d", "e"]
+
+
+ONE, TWO = "111111111111", "222222222222"
+
+
+def test_ids_of_another_epoch_may_go_back() -> None:
+    local, driver = Local(), Driver()
+    local.group.add(member(driver))
+    heard = [(ONE, 5), (ONE, 6), (TWO, 1), (TWO, 1), (ONE, 6), (ONE, 7), (TWO, 1), (TWO, 2)]
+    for epoch, number in heard:
+        local.group.deliver(Delivery("g", f"{epoch[0]}:{number}", f"{epoch}-{number}-0"))
+    # What is still on its way from the former epoch isn't lost, and nothing comes twice.
+    assert driver.texts() == ["1:5", "1:6", "2:1", "1:7", "2:2"]
+    for number in range(20):
+        local.group.deliver(Delivery("g", str(number), f"{number:012}-1-0"))
+    assert len(local.group._last) == 4
+
+
+def test_after_a_gap_ids_may_go_back_whatever_their_epoch() -> None:
+    local, driver = Local(), Driver()
+    local.group.add(member(driver))
+    for lost, number in ((False, 5), (True, 0), (False, 3), (False, 3)):
+        message_id = None if lost else f"{ONE}-{number}-0"
+        local.group.deliver(Delivery("g", None if lost else str(number), message_id, lost=lost))
+    assert driver.texts() == ["5", "3"]
+
+
+def test_who_has_caught_up_in_one_epoch_gets_what_follows_in_another() -> None:
+    local, driver = Local(), Driver()
+    one = member(driver)
+    local.group.hold(one)
+    local.group.deliver(Delivery("g", "replayed", f"{ONE}-7-0"))
+    local.group.deliver(Delivery("g", "held", f"{TWO}-1-0"))
+    assert local.group.release(one, f"{ONE}-7-0")
+    local.group.deliver(Delivery("g", "live", f"{TWO}-2-0"))
+    assert driver.texts() == ["held", "live"]
 
 
 def test_who_catches_up_too_slowly_begins_again() -> None:
@@ -626,6 +695,75 @@ def test_in_an_event_loop_nothing_waits() -> None:
     groups.leave(one, "team")
     assert groups.local_count("team") == 0
     groups.close()
+
+
+def test_memory_keeps_nothing_of_names_that_nobody_publishes_to() -> None:
+    broker = MemoryBroker()
+    for number in range(100):
+        name = f"room:{number}"
+        broker.subscribe(name, History(5))
+        broker.replay(name, None, History(5))
+        broker.replay(name, "0-0", History(5))
+        broker.unsubscribe(name)
+    assert (len(broker._logs), len(broker._subscribed), broker._size) == (0, 0, 0)
+
+
+def test_memory_is_bounded_over_all_groups() -> None:
+    """The groups that were silent longest lose their oldest messages, and say so."""
+    broker = MemoryBroker(Settings(max_history_size=100_000))
+    kept = History(50)
+    start = {name: broker.replay(name, None, kept).position for name in ("old", "new")}
+    body = "x" * 10_000
+    for name in ("old", "new"):
+        for _ in range(4):
+            broker.publish(Publication(name, body, history=kept))
+    assert all(broker.replay(name, start[name], kept).complete for name in start)
+    for _ in range(3):
+        broker.publish(Publication("new", body, history=kept))
+    assert broker._size <= 100_000
+    assert broker.replay("new", start["new"], kept).complete
+    assert not broker.replay("old", start["old"], kept).complete
+    for number in range(2000):
+        broker.publish(Publication(f"room:{number}", "hello", history=kept))
+    assert broker._size <= 100_000
+    assert len(broker._logs) < 50
+    # Of what is forgotten altogether nobody says that it is complete.
+    for since in (start["old"], broker.replay("never", None, kept).position):
+        is_known = since != start["old"]
+        assert broker.replay("old", since, kept).complete is is_known
+    # A single message may be above the bound.
+    broker.publish(Publication("huge", "x" * 200_000, history=kept))
+    assert broker._size <= 100_000
+
+
+def test_what_memory_counts_is_what_it_keeps() -> None:
+    broker = MemoryBroker()
+    kept = History(3, 60)
+    for number in range(10):
+        broker.publish(Publication("team", b"x" * 100 * number, history=kept))
+    [log] = broker._logs.values()
+    assert broker._size == log.size
+    before = log.size
+    assert log.shrink(before) == before - memory.LOG_SIZE
+    assert not log._entries
+
+
+def test_memory_forgets_a_group_at_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(memory, "monotonic", lambda: now)
+    monkeypatch.setattr(memory, "time", lambda: 0.0)
+    broker = MemoryBroker()
+    short, long = History(5, 10), History(5, 1000)
+    early = broker.replay("quiet", None, long).position
+    at_first = broker.replay("brief", None, short).position
+    broker.publish(Publication("brief", "1", history=short))
+    now += 60
+    later = broker.replay("brief", None, short).position
+    assert not broker._logs
+    assert not broker.replay("brief", at_first, short).complete
+    assert broker.replay("brief", later, short).complete
+    # That one is forgotten sooner doesn't concern another.
+    assert broker.replay("quiet", early, long).complete
 
 
 def test_what_nobody_awaits_is_logged_if_it_fails(caplog: Any) -> None:

@@ -72,6 +72,7 @@ OTHER: dict[str, Any] = {
     "broker_url": "redis://:hush@127.0.0.1:1/0",
     "broker_timeout": 0.7,
     "key_prefix": "seven",
+    "max_history_size": 77_777,
     "slow_clients": "drop-oldest",
     "presence_ttl": 7.0,
 }
