@@ -469,3 +469,19 @@ def test_everybody_gets_everything_once_and_in_order(
     # Those of the workers that were replaced have come back, and nobody else had to.
     again = [reader for reader in readers if reader.connections > 1]
     assert again == [reader for reader in readers if reader.server is one]
+
+
+@pytest.mark.parametrize("engine", ["gevent", "threads", "coroutines"])
+def test_a_new_worker_has_nothing_of_the_histories_in_its_predecessors_memory(
+    engine: str, tmp_path: Path
+) -> None:
+    with instance(engine, "memory://", tmp_path / "log", workers=1) as server:
+        [worker] = workers_of(server)
+        with talk(server) as ws:
+            position = ask(ws, "join", "kept:x")["position"]
+            publish(server, "kept:x", "gone with the worker")
+            server.kill_worker(worker)
+        poll(lambda: workers_of(server) not in ([worker], []))
+        server.wait_ready()
+        with talk(server) as ws:
+            assert ask(ws, "join", "kept:x", position)["lost"] is True

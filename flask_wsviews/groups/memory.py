@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -49,6 +50,11 @@ class MemoryBroker(Broker):
         self._deliver: Callable[[Delivery], None] | None = None
         self._bound = (settings or Settings()).max_history_size
         self._clock = Clock()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin without messages."""
+        self._pid = os.getpid()
         # One for all groups: what has become of each of them is known as long as the process lives.
         self._epoch = new_epoch()
         # Kept apart, so that a group's order costs the others nothing. Those that were published
@@ -65,6 +71,10 @@ class MemoryBroker(Broker):
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """See :meth:`Broker.start`."""
+        if self._pid != os.getpid():
+            # Made before the fork. Each worker that starts later would have the same epoch,
+            # but not the messages of the one that it replaces.
+            self._begin()
         self._deliver = deliver
 
     def publish(self, publication: Publication) -> str | None:
