@@ -397,7 +397,7 @@ class WebSocketClient:
             return run_steps_async(steps)
         return run_steps_async(
             steps,
-            lambda step: driver.call_in_thread(step) if step == meter.count else step(),
+            lambda step: driver.call_aside(step) if step == meter.count else step(),
         )
 
     @property

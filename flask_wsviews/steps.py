@@ -36,15 +36,19 @@ class Steps:
         self.make = make
 
 
-def throwable(error: BaseException) -> BaseException:
+def throwable(
+    error: BaseException, kinds: tuple[type[BaseException], ...] = (StopIteration,)
+) -> BaseException:
     """What stands for *error* where generators and futures pass it on.
 
     ``StopIteration`` would end them, and differently once they are compiled. So a hook that raises
     it has failed with a :class:`RuntimeError`, as a coroutine that raises it has (PEP 479).
+
+    :param kinds: what can't be passed on.
     """
-    if not isinstance(error, StopIteration):
+    if not isinstance(error, kinds):
         return error
-    failure = RuntimeError("a hook raised StopIteration")
+    failure = RuntimeError(f"a hook raised {type(error).__name__}")
     failure.__cause__ = error
     return failure
 

@@ -63,7 +63,15 @@ class AsyncDriver(Protocol):
         ...
 
     def call_in_thread(self, function: Callable[[], Any], *, keep: bool = False) -> Awaitable[Any]:
-        """Call *function* in a thread that may block, and that it may keep to the end."""
+        """Call *function* in a thread that may block, and that it may keep to the end.
+
+        It runs in the connection's context variables, so only the conversation itself may call
+        this.
+        """
+        ...
+
+    def call_aside(self, function: Callable[[], Any]) -> Awaitable[Any]:
+        """Call *function*, which is no hook, in a thread that may block; from any task."""
         ...
 
 

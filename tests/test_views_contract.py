@@ -432,3 +432,10 @@ def test_the_end_interrupts_a_producer(server, key):
         assert received.opcode is Opcode.CLOSE
         assert client.at_eof()
     assert ["closed", 1000] in journal(server, key, until="closed")
+
+
+def test_what_a_hook_sets_is_there_in_the_next(server):
+    with connect(server.ws("/variable")) as ws:
+        for message, before in [("one", "connected"), ("two", "one"), ("three", "two")]:
+            ws.send(message)
+            assert ws.recv(timeout=10) == before

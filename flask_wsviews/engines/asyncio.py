@@ -16,8 +16,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
+from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
+
+from mypy_extensions import mypyc_attr
 
 from ..config import Settings
 from ..connection import OPEN, Connection
@@ -139,7 +142,7 @@ class AsyncioEngine(Engine):
         """Run a conversation, and wait for the end of the socket."""
         driver = AsyncioDriver(transport, connection, worker)
         self._register(driver, conversation)
-        await driver.run()
+        driver.start()
         await driver.wait_released()
 
     def stop(self) -> None:
@@ -277,11 +280,13 @@ class AsyncioDriver(LoopDriver):
     def start(self) -> None:
         """Have a task run the conversation, or go on with it."""
         create_task: Any = self._loop.create_task
+        coroutine: Any = self.run()
         if self.parks:
-            self._turn = Turn(self, self.run(), self._context)
-            create_task(self._turn, context=self._context)
+            self._turn = coroutine = Turn(self, coroutine, self._context)
+        if TASKS_TAKE_CONTEXTS:
+            create_task(coroutine, context=self._context)
         else:
-            create_task(self.run())
+            create_task(InContext(coroutine, self._context))
 
     async def run(self) -> None:
         """Run the conversation in this task, until it is over or has nothing to do."""
@@ -384,31 +389,54 @@ class AsyncioDriver(LoopDriver):
         return self._drained or self._make_drained()
 
     def call_in_thread(self, function: Callable[[], T], *, keep: bool = False) -> Awaitable[T]:
-        """Call *function* in a thread, with the task's context variables.
+        """Call *function* in a thread, in the connection's own context, which the task has left.
+
+        So what a hook sets is there for the next one, wherever that runs. Only the owner may call
+        this, and has to wait for the end.
 
         :param keep: whether it will keep the thread for as long as the connection lasts.
         :raises CloseConnection: if no thread is left to keep.
         """
-        context = copy_context()
-
-        def work() -> T:
-            self._hook_thread = get_ident()
-            try:
-                return context.run(function)
-            except StopIteration as error:
-                # No future takes it.
-                raise throwable(error) from error
-            finally:
-                self._hook_thread = None
-
-        if not keep:
-            return asyncio.wrap_future(self._worker.hooks.submit(work))
-        if not self._worker.free_functions:
-            raise CloseConnection(TRY_AGAIN_LATER, "no thread is free")
-        self._worker.free_functions -= 1
-        future = asyncio.wrap_future(self._worker.functions.submit(work))
-        future.add_done_callback(self._function_ended)
+        future = ThreadFuture(loop=self._loop)
+        threads = self._worker.functions if keep else self._worker.hooks
+        if keep:
+            if not self._worker.free_functions:
+                raise CloseConnection(TRY_AGAIN_LATER, "no thread is free")
+            self._worker.free_functions -= 1
+            future.add_done_callback(self._function_ended)
+        self._loop.call_soon(self._start_work, threads, function, future)
         return future
+
+    def _start_work(
+        self, threads: Threads, function: Callable[[], object], future: ThreadFuture
+    ) -> None:
+        turn = self._turn
+        if turn is not None and turn.is_ahead:
+            # The task has to enter the context once more, to learn what it waits for.
+            self._loop.call_soon(self._start_work, threads, function, future)
+        elif not future.is_given_up:
+            try:
+                threads.call(partial(self._work, function, future))
+            except RuntimeError as error:
+                future.set_exception(error)
+
+    def _work(self, function: Callable[[], object], future: ThreadFuture) -> None:
+        """Call a hook, in one of the threads."""
+        settle: Any
+        self._hook_thread = get_ident()
+        try:
+            outcome: object = self._context.run(function)
+            settle = future.set_result
+        except BaseException as error:
+            # No future takes the first of these, and the second would close the coroutine.
+            outcome = throwable(error, (StopIteration, GeneratorExit))
+            settle = future.set_exception
+        self._hook_thread = None
+        self._loop.call_soon_threadsafe(settle, outcome)
+
+    def call_aside(self, function: Callable[[], T]) -> Awaitable[T]:
+        """See :meth:`AsyncDriver.call_aside`."""
+        return asyncio.wrap_future(self._worker.hooks.submit(function), loop=self._loop)
 
     async def wait_drained(self) -> None:
         """Wait until the kernel has taken what was queued.
@@ -531,6 +559,46 @@ class AsyncioDriver(LoopDriver):
         self._worker.free_functions += 1
 
 
+@mypyc_attr(native_class=False)
+class ThreadFuture(asyncio.Future[Any]):
+    """The end of a hook in a thread. Its task can't be cancelled before: hooks never overlap."""
+
+    #: Whether nobody waits for it any more, and it needn't begin.
+    is_given_up = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Leave the cancellation to the task's next step."""
+        return False
+
+
+class InContext:
+    """The coroutine of a task that can't be given a context: it enters that for each step.
+
+    :param coroutine: what to run.
+    :param context: the connection's.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        self._coroutine = coroutine
+        self._run = context.run
+
+    def send(self, value: Any) -> Any:
+        """Go on; returns what the task has to wait for."""
+        return self._run(self._coroutine.send, value)
+
+    def throw(self, error: BaseException, *unused: Any) -> Any:
+        """As :meth:`send`, with an error such as the task's cancellation."""
+        return self._run(self._coroutine.throw, error)
+
+    def close(self) -> None:
+        """End it."""
+        self._coroutine.close()
+
+    def __await__(self) -> Any:
+        """For the type's sake: what can be awaited."""
+        return self._coroutine.__await__()
+
+
 class Turn:
     """The coroutine of a task, which a callback of the loop can go on with in the task's place.
 
@@ -560,6 +628,11 @@ class Turn:
     def is_asleep(self) -> bool:
         """Whether nothing but a message is waited for."""
         return self._sleep is not None and not self._sleep.done()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the task has yet to learn what it waits for."""
+        return self._has_awaited
 
     def go_on(self) -> None:
         """Go on, in a callback of the loop."""
@@ -609,6 +682,8 @@ class Turn:
         self._sleep = None
         if self._end is not None:
             raise self._end
+        if isinstance(self._awaited, ThreadFuture):
+            self._awaited.is_given_up = True
         self._awaited, self._has_awaited = None, False
         return self._for_task(self._coroutine.throw(error))
 
@@ -628,6 +703,7 @@ class Turn:
         return self._sleep
 
 
+cast("Any", Coroutine).register(InContext)
 cast("Any", Coroutine).register(Turn)
 
 
