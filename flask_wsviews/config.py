@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from math import inf, nan
 from typing import Any
-from urllib.parse import urlsplit
 
 from .exceptions import ConfigError
+from .origins import NULL, normal_pattern
+from .origins import normal_origin as normal_origin
 
 PREFIX = "WSVIEWS_"
 
@@ -53,7 +54,7 @@ class Settings:
     :param close_timeout: seconds that the closing handshake may take.
     :param shutdown_timeout: seconds that a worker which ends gives its connections to say goodbye.
     :param allowed_origins: origins such as ``"https://example.org"`` that may connect besides the
-        application's own, or ``"*"`` for all.
+        application's own, or ``"*"`` for all. ``"https://*.example.org"`` stands for subdomains.
     :param compression: whether to negotiate permessage-deflate (RFC 7692).
     :param compression_level: of zlib, from 1, fast, to 9, small.
     :param compression_window_bits: how far back it looks, as a power of two of bytes: 9 to 15. With
@@ -156,6 +157,8 @@ def _check_spelling(key: str, known: Iterable[str]) -> None:
 def origins(key: str, value: Any) -> frozenset[str] | str:
     """Check a list of origins and bring it into the form that browsers send (RFC 6454 6.2).
 
+    ``"https://*.example.org"`` stands for all subdomains of ``example.org``, at any depth.
+
     :raises ConfigError: if it is neither a list of origins nor ``"*"``.
     """
     if value == "*":
@@ -169,28 +172,15 @@ def origins(key: str, value: Any) -> frozenset[str] | str:
     return frozenset(_origin(key, entry) for entry in value)
 
 
-def normal_origin(origin: str) -> str | None:
-    """Return *origin* in lower case without a default port, or ``None`` if it isn't one."""
-    try:
-        parts = urlsplit(origin.strip())
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment:
-        return None
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme.lower(), parts.scheme.lower())
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if port is None or port == {"http": 80, "https": 443}.get(scheme):
-        return f"{scheme}://{host}"
-    return f"{scheme}://{host}:{port}"
-
-
 def _origin(key: str, value: Any) -> str:
-    if value == "null":
-        return "null"
-    normal = normal_origin(value) if isinstance(value, str) else None
+    if value == NULL:
+        return NULL
+    normal = normal_pattern(value) if isinstance(value, str) else None
     if normal is None:
-        raise ConfigError(f'{key}: {value!r} is no origin; write it as "https://example.org"')
+        raise ConfigError(
+            f"{key}: {value!r} isn't a valid origin; write it as "
+            '"https://example.org", with subdomains as "https://*.example.org"'
+        )
     return normal
 
 

@@ -18,12 +18,16 @@ from websockets.headers import build_extension, parse_extension, parse_subprotoc
 from websockets.utils import accept_key
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed
 
-from .config import Settings, normal_origin
+from .config import Settings
+from .origins import NULL, difference, is_among, normal_origin
 from .typing import Environ
 
 VERSION = "13"
 
 STATUS = "101 Switching Protocols"
+
+# How much of a foreign header is shown.
+_SHOWN = 200
 
 _LINE_BREAKS = frozenset("\r\n\0")
 
@@ -131,9 +135,35 @@ def check_origin(environ: Environ, own: str, *allowed: frozenset[str] | str) -> 
     header = environ.get("HTTP_ORIGIN")
     if header is None or "*" in allowed:
         return
-    origin = "null" if header == "null" else normal_origin(header)
-    if origin is None or (origin != normal_origin(own) and not any(origin in a for a in allowed)):
-        raise Forbidden(f"Pages of {header} may not connect; see WSVIEWS_ALLOWED_ORIGINS.")
+    # Browsers send ASCII; others may send UTF-8, which a WSGI server takes for Latin-1.
+    text = header if header.isascii() else _as_utf_8(header)
+    origin = NULL if text == NULL else normal_origin(text)
+    own_origin = normal_origin(own)
+    sets = [one for one in allowed if not isinstance(one, str)]
+    # What has been trimmed isn't the header any more.
+    if origin is not None and text != text.strip():
+        origin = None
+    if origin is not None and (origin == own_origin or is_among(origin, sets)):
+        return
+    raise Forbidden(_why_refused(text[:_SHOWN], origin, own, own_origin))
+
+
+def _as_utf_8(header: str) -> str:
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
+
+
+def _why_refused(header: str, origin: str | None, own: str, own_origin: str | None) -> str:
+    text = f"The handshake's Origin is {header!r}, but this application's own origin is {own!r}. "
+    if origin and own_origin and (parts := difference(origin, own_origin)):
+        text += (
+            f"Only the {parts} differs. Behind a proxy, have it pass on the scheme and the Host "
+            "(with its port) that the client uses, and wrap app.wsgi_app in ProxyFix with "
+            "x_proto=1, x_host=1 and x_port=1 where the proxy sets these headers. "
+        )
+    return f"{text}Pages of other origins may connect if WSVIEWS_ALLOWED_ORIGINS contains them."
 
 
 def choose_subprotocol(supported: Sequence[str], offer: Offer) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import Response, current_app
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
 from . import handshake
@@ -209,12 +209,7 @@ class Upgrader:
         self._reserve(request, settings)
         offer = handshake.check_request(request.environ)
         if "HTTP_ORIGIN" in request.environ:
-            handshake.check_origin(
-                request.environ,
-                f"{request.scheme}://{request.host}",
-                settings.allowed_origins,
-                origins("allowed_origins", view.allowed_origins),
-            )
+            self._check_origin(kept, view, settings)
         check_server(request.environ)
         self._make_ready(kept.app)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(
@@ -251,6 +246,22 @@ class Upgrader:
         self._request = request
         self.accepted = True
         return Upgrade(headers=client._response_headers)
+
+    @staticmethod
+    def _check_origin(kept: Handshake, view: WebSocketView, settings: Settings) -> None:
+        request = kept.request
+        try:
+            handshake.check_origin(
+                request.environ,
+                f"{request.scheme}://{request.host}",
+                settings.allowed_origins,
+                origins("allowed_origins", view.allowed_origins),
+            )
+        except Forbidden as refusal:
+            # A browser shows its page nothing of the answer.
+            text = refusal.description
+            kept.app.logger.warning("refused a handshake for %r with 403: %s", request.path, text)
+            raise
 
     def _reserve(self, request: Request, settings: Settings) -> None:
         engine = self._middleware.engine

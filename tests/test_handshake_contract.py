@@ -193,6 +193,18 @@ def test_pages_of_other_sites_are_refused(server, origin, allowed):
     assert status == (101 if allowed else 403)
 
 
+def test_a_refused_origin_is_explained(server):
+    own, other = f"http://127.0.0.1:{server.port}", f"https://127.0.0.1:{server.port}"
+    body = refusal(server, "/echo", Origin=other).response.body.decode()
+    for text in (body, poll(lambda: server.log.partition("refused a handshake for '/echo'")[2])):
+        assert own in text
+        assert other in text
+        assert "Only the scheme differs" in text
+        assert "ProxyFix" in text
+        assert "WSVIEWS_ALLOWED_ORIGINS" in text
+    assert "WARNING in" in server.log
+
+
 def test_a_view_can_let_more_origins_in(server):
     with RawClient(server) as client:
         status, _ = client.request(

@@ -22,10 +22,11 @@ BASE = {"exceptions", "typing"}
 ALLOWED = {
     "exceptions": set(),
     "typing": set(),
-    "config": {"exceptions"},
+    "config": {"exceptions", "origins"},
     "framing": set(),
     "connection": {"config", "framing"},
-    "handshake": {"config"},
+    "handshake": {"config", "origins"},
+    "origins": set(),
     "engines": {"connection", "config", "steps"},
     "servers": {"handshake"},
     "messages": {"outgoing", "plain_schemas"},

@@ -1,0 +1,154 @@
+"""Web origins (RFC 6454): bringing them into the form that browsers send, and comparing them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv6Address
+
+#: What browsers send for pages whose origin is secret or has no name.
+NULL = "null"
+
+#: Stands for one or more labels at the beginning of a host.
+WILDCARD = "*."
+
+# Nothing else may be in an origin: no user, no path, no query, no empty port.
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\%]*)"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
+_IPV4 = re.compile(r"[0-9.]+")
+
+# A DNS name has at most 253 bytes, and Unicode is longer in punycode only.
+_LONGEST = 300
+
+_WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MOST_PORT = 65535
+
+# UTS 46, which browsers follow: these separate labels like a dot, and those aren't there.
+_DOTS = re.compile("[\u3002\uff0e\uff61]")
+_IGNORED = re.compile("[\u00ad\u034f\u200b\u2060\ufe00-\ufe0f\ufeff]")
+# Joiners of scripts that need them, and what can't be in a name: controls, spaces, unassigned.
+_JOINERS = "\u200c\u200d"
+_NO_LETTERS = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"))
+
+
+@lru_cache(maxsize=256)
+def normal_origin(origin: str) -> str | None:
+    """Return an origin as browsers send it, ``None`` if it isn't one.
+
+    Scheme and host become lower case, a default port is left out, ``ws`` becomes ``http``, and a
+    Unicode host is written in ASCII (punycode).
+    """
+    return _normal(origin.strip())
+
+
+def normal_pattern(pattern: str) -> str | None:
+    """As :func:`normal_origin`; a host may begin with ``*.``, which stands for subdomains."""
+    scheme, separator, rest = pattern.strip().partition("://")
+    if not rest.startswith(WILDCARD):
+        return normal_origin(pattern)
+    normal = _normal(f"{scheme}{separator}{rest.removeprefix(WILDCARD)}")
+    if normal is None:
+        return None
+    scheme, separator, rest = normal.partition("://")
+    host = rest.partition(":")[0]
+    # An address has no subdomains.
+    if not host or rest.startswith("[") or _IPV4.fullmatch(host):
+        return None
+    return f"{scheme}{separator}{WILDCARD}{rest}"
+
+
+def is_among(origin: str, allowed: Iterable[frozenset[str]]) -> bool:
+    """Whether one of some sets contains a normal origin, or a pattern that it matches."""
+    return any(origin in one or not one.isdisjoint(_patterns(origin)) for one in allowed)
+
+
+def difference(one: str, other: str) -> str | None:
+    """Tell what distinguishes two normal origins of the same host: scheme, port, or both.
+
+    :returns: ``None`` if the hosts differ.
+    """
+    (scheme, host, port), (other_scheme, other_host, other_port) = _parts(one), _parts(other)
+    if host != other_host:
+        return None
+    differing = [
+        name
+        for name, differs in (("scheme", scheme != other_scheme), ("port", port != other_port))
+        if differs
+    ]
+    return " and the ".join(differing)
+
+
+def _normal(origin: str) -> str | None:
+    match = _ORIGIN.fullmatch(origin) if len(origin) <= _LONGEST else None
+    host = _normal_host(match["host"]) if match else None
+    if match is None or host is None:
+        return None
+    scheme = match["scheme"].lower()
+    scheme = _WEBSOCKET_SCHEMES.get(scheme, scheme)
+    port = None if match["port"] is None else int(match["port"])
+    if not host and (scheme in _DEFAULT_PORTS or port is not None):
+        # Only what has no host by its nature, such as file://.
+        return None
+    if port is None or port == _DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    return None if port > _MOST_PORT else f"{scheme}://{host}:{port}"
+
+
+def _normal_host(host: str) -> str | None:
+    if host.startswith("["):
+        try:
+            return f"[{IPv6Address(host[1:-1]).compressed}]"
+        except AddressValueError:
+            return None
+    if not host:
+        return host
+    if not host.isascii():
+        host = _IGNORED.sub("", _DOTS.sub(".", host))
+    labels = [_normal_label(label) for label in host.split(".")]
+    # The dot at the end of a name that is fully qualified: such an origin is another one.
+    end = labels.pop() if len(labels) > 1 and host.endswith(".") else None
+    if not all(labels):
+        return None
+    return ".".join(filter(None, labels)) + ("" if end is None else ".")
+
+
+def _normal_label(label: str) -> str:
+    """Return a label of a host's name in ASCII, empty if it isn't one."""
+    text = label.lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).lower())
+        if not text.isascii():
+            if not all(map(_is_letter, text)):
+                return ""
+            text = f"xn--{text.encode('punycode').decode()}"
+    return text if _LABEL.fullmatch(text) else ""
+
+
+def _is_letter(character: str) -> bool:
+    if character.isascii():
+        return _LABEL.fullmatch(character) is not None
+    return character in _JOINERS or unicodedata.category(character) not in _NO_LETTERS
+
+
+def _patterns(origin: str) -> Iterator[str]:
+    """Yield the patterns that a normal origin matches."""
+    scheme, _, rest = origin.partition("://")
+    while "." in rest:
+        rest = rest.partition(".")[2]
+        yield f"{scheme}://{WILDCARD}{rest}"
+
+
+def _parts(origin: str) -> tuple[str, str, int | None]:
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return origin, origin, None
+    scheme = match["scheme"]
+    port = _DEFAULT_PORTS.get(scheme) if match["port"] is None else int(match["port"])
+    return scheme, match["host"], port
