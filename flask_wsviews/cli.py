@@ -16,6 +16,7 @@ from .blueprints import EXTENSION as WEBSOCKET
 from .doctor import Finding, check_broker, check_build, check_configuration, check_url, check_uwsgi
 from .exceptions import ConfigError, WSViewsError
 from .groups.brokers import without_password
+from .json_text import load_text
 from .settled import SETTINGS
 from .uwsgi_command import command_line, run_uwsgi
 from .views import declared, is_websocket_view, protocol_of, view_class_of
@@ -175,7 +176,9 @@ def broadcast(group: str, message: str, type_: str | None) -> None:
         if type_ is None:
             message_id = websocket.broadcast(group, message)
         else:
-            message_id = websocket.send_message(group, type_, current_app.json.loads(message))
+            message_id = websocket.send_message(
+                group, type_, load_text(current_app.json.loads, message)
+            )
     except WSViewsError as error:
         raise click.ClickException(str(error)) from error
     except ValueError as error:

@@ -24,6 +24,7 @@ from .connection import State
 from .exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
 from .groups.membership import Membership
 from .groups.outcome import Outcome
+from .json_text import dump_text
 from .messages import ErrorMessage, Handler, Protocol
 from .observers import Observer, Traffic, tell
 from .steps import Step, run_steps, run_steps_async
@@ -188,8 +189,9 @@ class WebSocketClient:
         """Send *value* as text, written by the application's JSON provider.
 
         :raises TypeError: if the provider can't write it.
+        :raises OutgoingMessageError: if it has ``NaN`` or an infinite number, which JSON has not.
         """
-        self.send(self.app.json.dumps(value))
+        self.send(dump_text(self.app.json.dumps, value))
 
     def send_message(self, type: str, obj: Any) -> None:
         """Send a typed message, through the schema that the view's ``emits`` has for it.
@@ -551,7 +553,7 @@ class AsyncioWebSocketClient(WebSocketClient):
 
     def send_json(self, value: Any) -> Drained:  # type: ignore[override]
         """Send *value* as text, written by the application's JSON provider."""
-        return self.send(self.app.json.dumps(value))
+        return self.send(dump_text(self.app.json.dumps, value))
 
     def send_message(self, type: str, obj: Any) -> Drained:  # type: ignore[override]
         """Send a typed message, as :meth:`WebSocketClient.send_message` does."""

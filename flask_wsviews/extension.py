@@ -31,6 +31,7 @@ from .groups.attendance import JOINED, LEFT
 from .groups.declared import GroupOptions, history_of, narrowest
 from .groups.mailbox import MESSAGE_ID
 from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
+from .json_text import dump_text
 from .logs import ConnectionLog
 from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
 from .middleware import (
@@ -470,7 +471,7 @@ class WebSocket:
             raise OutgoingMessageError(
                 f"{type!r} has a {MESSAGE_ID!r} of its own, which is for the id in {group!r}"
             )
-        text = app.json.dumps(payload)
+        text = dump_text(app.json.dumps, payload)
         return groups.publish(group, text, exclude, typed=True)  # type: ignore[return-value]
 
     def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from marshmallow import Schema, ValidationError, fields, missing
 
 from .exceptions import CloseConnection, InvalidMessage, OutgoingMessageError, RegistrationError
+from .json_text import load_text
 from .outgoing import dump_errors
 from .plain_schemas import dump_plain, is_surely_valid, key_of, load_plain
 from .typing import Message
@@ -173,10 +175,11 @@ class Protocol:
         if not self.is_typed:
             return Loaded(None, message)
         try:
-            value = loads(message)
+            value = load_text(loads, message)
         except (ValueError, RecursionError):
             raise InvalidMessage({SCHEMA_ERRORS: ["Not valid JSON."]}, message=message) from None
         try:
+            _check_ref(value)
             return self.load(value)
         except InvalidMessage as error:
             error.message = message
@@ -396,6 +399,23 @@ def _type(where: str, type_: Any) -> str:
 def _ours(schema: Schema | None, *keys: str) -> frozenset[str]:
     known = {} if schema is None else load_fields(schema)
     return frozenset(key for key in keys if key not in known)
+
+
+def _check_ref(value: Any) -> None:
+    """Check that the ``ref`` of a parsed message can be sent back.
+
+    :raises InvalidMessage: for one with a number that is too large, which Python takes as infinite.
+    """
+    ref = value.get(REF) if isinstance(value, dict) else None
+    if ref is None or isinstance(ref, (str, int)):
+        return
+    try:
+        json.dumps(ref, allow_nan=False)
+    except ValueError:
+        raise InvalidMessage({REF: ["A number is too large."]}) from None
+    except TypeError:
+        # The application's JSON provider has read it, and can write it as well.
+        return
 
 
 def _load(schema: Schema | None, value: Any, ref: Any, ours: frozenset[str]) -> Any:

@@ -13,6 +13,7 @@ from ..exceptions import (
     GroupRefused,
     InvalidMessage,
 )
+from ..json_text import dump_text
 from ..steps import Step, is_coroutine_function, run_steps, run_steps_async
 from .mailbox import Member
 from .names import check_group
@@ -90,8 +91,7 @@ class Membership:
     def _lost_frame(self, group: str) -> str:
         client = self._client
         frame = client._protocol.dump_error(client._error_schema, messages_lost(group))
-        text: str = client.app.json.dumps(frame)
-        return text
+        return dump_text(client.app.json.dumps, frame)
 
     def _joining_failed(self, error: BaseException) -> None:
         if isinstance(error, CloseConnection):

@@ -79,7 +79,7 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     if not isinstance(meta, Mapping):
         raise TypeError(f"meta is a mapping that JSON can express, not {meta!r}")
     try:
-        through_json: dict[str, Any] = json.loads(json.dumps(dict(meta)))
+        through_json: dict[str, Any] = json.loads(json.dumps(dict(meta), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise TypeError(f"meta is a mapping that JSON can express: {error}") from None
     return through_json

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import Settings
 from ..exceptions import ConfigError
+from ..json_text import dump_text
 from ..typing import Sendable
 from .brokers import make_broker
 from .service import history_of, make_publication
@@ -84,8 +85,9 @@ class Publisher:
         :returns: the message's id, if the group has a history.
         :raises BrokerUnavailable: if it was not sent.
         :raises TypeError: if JSON can't express it.
+        :raises OutgoingMessageError: if it has ``NaN`` or an infinite number, which JSON has not.
         """
-        text = json.dumps({discriminator: type, **payload})
+        text = dump_text(json.dumps, {discriminator: type, **payload})
         return self._broker.publish(make_publication(group, text, exclude, True, None))
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from websockets.protocol import Protocol, Side, State
 
 from ..blueprints import EXTENSION
 from ..exceptions import ConnectionClosed
+from ..json_text import dump_text
 from ..servers.test import TRANSPORT, Transport
 from ..typing import Message, Sendable
 
@@ -127,7 +128,7 @@ class WebSocketTestClient:
 
     def send_json(self, value: Any) -> None:
         """Send *value* as the application's JSON provider writes it."""
-        self.send(self._app.json.dumps(value))
+        self.send(dump_text(self._app.json.dumps, value))
 
     def ping(self, data: bytes = b"") -> None:
         """Send a Ping; the Pong that comes for it is left out."""
