@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,21 +152,11 @@ def _found(context: click.Context, options: dict[str, Any]) -> str | None:
     return f"{module}:{name}"
 
 
-@ws.command("broadcast")
-@click.argument("group")
-@click.argument("message")
-@click.option(
-    "--type", "type_", help="Of a typed message: MESSAGE is JSON, for the schema in emits."
-)
-def broadcast(group: str, message: str, type_: str | None) -> None:
-    """Send MESSAGE to all members of GROUP, wherever they are connected.
-
-    A MESSAGE of - is read from standard input.
-    """
+@contextmanager
+def _shared_groups() -> Iterator[Any]:
+    """The extension, whose groups this process can reach; errors end the command."""
     websocket = _websocket()
     groups = websocket.groups
-    if message == "-":
-        message = sys.stdin.read()
     try:
         if not groups.broker.is_shared:
             name = without_password(groups.settings.broker_url)
@@ -173,19 +164,58 @@ def broadcast(group: str, message: str, type_: str | None) -> None:
                 f"groups are in {name}, the memory of each worker, which this command has no part "
                 'in: set WSVIEWS_BROKER_URL = "redis://localhost/0"'
             )
-        if type_ is None:
-            message_id = websocket.broadcast(group, message)
-        else:
-            message_id = websocket.send_message(
-                group, type_, load_text(current_app.json.loads, message)
-            )
+        yield websocket
     except WSViewsError as error:
         raise click.ClickException(str(error)) from error
-    except ValueError as error:
-        raise click.UsageError(f"a message with a type is JSON: {error}") from error
     finally:
         groups.broker.close()
+
+
+@ws.command("broadcast")
+@click.argument("group")
+@click.argument("message")
+@click.option(
+    "--type", "type_", help="Of a typed message: MESSAGE is JSON, for the schema in emits."
+)
+@click.option("--no-keep", is_flag=True, help="Keep the message out of the group's history.")
+def broadcast(group: str, message: str, type_: str | None, no_keep: bool) -> None:
+    """Send MESSAGE to all members of GROUP, wherever they are connected.
+
+    A MESSAGE of - is read from standard input.
+    """
+    if message == "-":
+        message = sys.stdin.read()
+    keep = not no_keep
+    try:
+        with _shared_groups() as websocket:
+            if type_ is None:
+                message_id = websocket.broadcast(group, message, keep=keep)
+            else:
+                value = load_text(current_app.json.loads, message)
+                message_id = websocket.send_message(group, type_, value, keep=keep)
+    except ValueError as error:
+        raise click.UsageError(f"a message with a type is JSON: {error}") from error
     click.echo("sent" if message_id is None else f"sent as {message_id}")
+
+
+@ws.command("disconnect")
+@click.argument("group", required=False)
+@click.option("--connection", metavar="ID", help="Close one connection, by its ws.id.")
+@click.option("--code", default=1008, show_default=True, help="The close code.")
+@click.option("--reason", default="", help="The reason, at most 123 bytes.")
+def disconnect(group: str | None, connection: str | None, code: int, reason: str) -> None:
+    """Close all members of GROUP, or one connection, wherever they are connected.
+
+    Clients may reconnect.
+    """
+    if (group is None) == (connection is None):
+        raise click.UsageError("name either a GROUP or a --connection")
+    try:
+        with _shared_groups() as websocket:
+            websocket.disconnect(group=group, connection=connection, code=code, reason=reason)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo("sent")
 
 
 @ws.command("doctor")

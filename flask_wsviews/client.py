@@ -98,7 +98,11 @@ class WebSocketClient:
         """A unique name of this connection."""
         if self._id is None:
             with _id_lock:
-                self._id = self._id or str(uuid.uuid4())
+                made = self._id or str(uuid.uuid4())
+                if self._groups is not None:
+                    # From now on somebody may name it.
+                    self._groups.note_id(self, made)
+                self._id = made
         return self._id
 
     @property
@@ -297,6 +301,8 @@ class WebSocketClient:
         if membership is not None:
             self._membership = None
             membership.end()
+        if self._groups is not None:
+            self._groups.forget(self)
         # Who keeps a client after its end shall not keep its view with it.
         self._groups = self._view = None
 

@@ -423,7 +423,9 @@ class WebSocket:
             raise RegistrationError("groups need an application: call init_app() first")
         return groups_of(app)
 
-    def broadcast(self, group: str, message: Sendable, exclude: Any = None) -> str | None:
+    def broadcast(
+        self, group: str, message: Sendable, *, exclude: Any = None, keep: bool = True
+    ) -> str | None:
         """Send a message to all members of a group, wherever they are connected.
 
         It may be called from hooks, pages, CLI commands and threads, and never waits for a
@@ -431,21 +433,26 @@ class WebSocket:
 
         :param group: its name.
         :param message: ``str`` goes out as text, ``bytes`` and the like as binary.
-        :param exclude: connections, or their ids, that shall not get it: one or several.
-        :returns: the message's id, if the group has a history.
+        :param exclude: connections, or their ids, that don't get it: one or several.
+        :param keep: ``False`` to send it live only: a group with a history doesn't keep it, and
+            it has no id.
+        :returns: the message's id, if the group has a history that keeps it.
         :raises BrokerUnavailable: if it was not sent.
-        :raises GroupError: if *group* is no name.
+        :raises GroupError: if *group* isn't a name, or *exclude* has something else than ids.
         :raises ConfigError: if members may be in other workers, and the broker is ``memory://``.
         """
-        return self.groups.publish(group, message, exclude)  # type: ignore[return-value]
+        return self.groups.publish(  # type: ignore[return-value]
+            group, message, exclude=exclude, keep=keep
+        )
 
     def send_message(
         self,
         group: str,
         type: str,
         obj: Any,
-        exclude: Any = None,
         *,
+        exclude: Any = None,
+        keep: bool = True,
         view: builtins.type[WebSocketView] | None = None,
     ) -> str | None:
         """Send a typed message to all members of a group: dumped and checked by its schema.
@@ -455,9 +462,10 @@ class WebSocket:
         :param type: one of those in the ``emits`` of a view.
         :param obj: what the schema dumps.
         :param exclude: as for :meth:`broadcast`.
+        :param keep: as for :meth:`broadcast`.
         :param view: whose ``emits`` it is; by default that of a view which declares the group,
             else of any view that declares the type.
-        :returns: the message's id, if the group has a history.
+        :returns: the message's id, if the group has a history that keeps it.
         :raises OutgoingMessageError: if it isn't declared, or by several views each in its own
             way, or isn't as its schema says.
         :raises BrokerUnavailable: if it was not sent.
@@ -467,12 +475,42 @@ class WebSocket:
         assert app is not None
         protocol = view.protocol if view else self._protocol_for(app, group, type)
         payload = protocol.dump(type, obj, validate=groups.settings.validate_outgoing)
-        if MESSAGE_ID in payload and groups.has_history(group):
+        if MESSAGE_ID in payload and keep and groups.has_history(group):
             raise OutgoingMessageError(
                 f"{type!r} has a {MESSAGE_ID!r} of its own, which is for the id in {group!r}"
             )
         text = dump_text(app.json.dumps, payload)
-        return groups.publish(group, text, exclude, typed=True)  # type: ignore[return-value]
+        return groups.publish(  # type: ignore[return-value]
+            group, text, exclude=exclude, typed=True, keep=keep
+        )
+
+    def disconnect(
+        self,
+        *,
+        group: str | None = None,
+        connection: Any = None,
+        code: int = 1008,
+        reason: str = "",
+    ) -> None:
+        """Close all members of a group, or one connection, in all workers.
+
+        It may be called from wherever :meth:`broadcast` may, and returns when the broker has it,
+        not when the connections are closed. Members get what was broadcast before. Those that are
+        still joining or resuming are closed, too. Clients may reconnect: refuse them in
+        ``on_handshake`` or ``authorize_group`` first, if they shouldn't.
+
+        :param group: the group's name.
+        :param connection: a connection or its id, ``ws.id``.
+        :param code: the close code; 1008 Policy Violation by default.
+        :param reason: the reason, at most 123 bytes as UTF-8.
+        :raises BrokerUnavailable: if that was not sent.
+        :raises GroupError: if *group* isn't a name, or *connection* isn't an id.
+        :raises ValueError: if code or reason can't go into a close frame.
+        :raises TypeError: unless either a group or a connection is given.
+        :raises ConfigError: if connections may be in other workers, and the broker is
+            ``memory://``.
+        """
+        self.groups.disconnect(group, connection, code, reason)
 
     def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:
         """The protocol that says how messages of this type look in this group."""
@@ -643,28 +681,44 @@ class AsyncioWebSocket(WebSocket):
     _engine_name = "asyncio"
 
     def broadcast(  # type: ignore[override]
-        self, group: str, message: Sendable, exclude: Any = None
+        self, group: str, message: Sendable, *, exclude: Any = None, keep: bool = True
     ) -> Outcome[str | None]:
         """Send a message to all members of a group, as :meth:`WebSocket.broadcast` does.
 
         :returns: what may be awaited in a coroutine, for the id; elsewhere it is done already.
         """
-        return _outcome(super().broadcast(group, message, exclude))
+        return _outcome(super().broadcast(group, message, exclude=exclude, keep=keep))
 
     def send_message(  # type: ignore[override]
         self,
         group: str,
         type: str,
         obj: Any,
-        exclude: Any = None,
         *,
+        exclude: Any = None,
+        keep: bool = True,
         view: builtins.type[WebSocketView] | None = None,
     ) -> Outcome[str | None]:
         """Send a typed message to a group, as :meth:`WebSocket.send_message` does.
 
         :returns: as for :meth:`broadcast`.
         """
-        return _outcome(super().send_message(group, type, obj, exclude, view=view))
+        result = super().send_message(group, type, obj, exclude=exclude, keep=keep, view=view)
+        return _outcome(result)
+
+    def disconnect(  # type: ignore[override]
+        self,
+        *,
+        group: str | None = None,
+        connection: Any = None,
+        code: int = 1008,
+        reason: str = "",
+    ) -> Outcome[None]:
+        """Close the members of a group or one connection, as :meth:`WebSocket.disconnect` does.
+
+        :returns: an awaitable, as for :meth:`broadcast`; it returns ``None``.
+        """
+        return _outcome(self.groups.disconnect(group, connection, code, reason))
 
     def members(self, group: str) -> Any:
         """Who is in a group, as :meth:`WebSocket.members` tells.
@@ -678,7 +732,7 @@ class AsyncioWebSocket(WebSocket):
         return self.groups.count(group)
 
 
-def _outcome(result: Any) -> Outcome[str | None]:
+def _outcome(result: Any) -> Outcome[Any]:
     return result if isinstance(result, Outcome) else Outcome(result=result)
 
 

@@ -242,6 +242,7 @@ class Upgrader:
         watchers = tuple(one for one in self.observers if one.watches_messages)
         if watchers:
             client._watchers = watchers
+        groups.listen(client)
         self._dispatcher = Dispatcher(kept, view, view_args, client, self.observers)
         self._request = request
         self.accepted = True

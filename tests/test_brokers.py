@@ -27,7 +27,14 @@ from flask_wsviews.groups import (
     make_broker,
 )
 from flask_wsviews.groups import redis as redis_broker
-from flask_wsviews.groups.base import PAGE, PAGE_SIZE, id_key, parse_id
+from flask_wsviews.groups.base import (
+    CONNECTIONS,
+    PAGE,
+    PAGE_SIZE,
+    Disconnection,
+    id_key,
+    parse_id,
+)
 
 KEPT = History(1000)
 
@@ -130,6 +137,39 @@ def test_messages_are_delivered_in_the_order_of_their_ids(listening, group):
     for name in "abc":
         own = [body for body in bodies if body.startswith(name)]
         assert own == [f"{name}{number}" for number in range(50)]
+
+
+def test_what_is_not_kept_is_delivered_live_and_in_order(listening, group):
+    start = listening.broker.replay(group, None, KEPT).position
+    listening.broker.subscribe(group, KEPT)
+    ids = [
+        listening.broker.publish(Publication(group, body, history=KEPT, keep=keep))
+        for body, keep in (("typing", False), ("said", True), ("typing", False))
+    ]
+    assert (ids[0], ids[2]) == (None, None)
+    assert listening.bodies(3) == ["typing", "said", "typing"]
+    assert [delivery.id for delivery in listening.heard] == ids
+    replay = listening.broker.replay(group, start, KEPT)
+    assert [delivery.body for delivery in replay.deliveries] == ["said"]
+    assert (replay.position, replay.complete) == (ids[1], True)
+
+
+@pytest.mark.parametrize("target", ["group", "connection"])
+def test_disconnections_are_delivered_after_messages_and_not_kept(listening, group, target):
+    name = group if target == "group" else CONNECTIONS
+    ending = Disconnection(4001, "grüße", None if target == "group" else "an id")
+    start = listening.broker.replay(group, None, KEPT).position
+    listening.broker.subscribe(group, KEPT)
+    if name != group:
+        listening.broker.subscribe(name, None)
+    publish(listening, group, "a message", KEPT)
+    sent = Publication(name, "", keep=False, disconnection=ending)
+    assert listening.broker.publish(sent) is None
+    assert listening.bodies(2) == ["a message", None]
+    assert listening.heard[1] == Delivery(name, None, disconnection=ending)
+    assert len(listening.broker.replay(group, start, KEPT).deliveries) == 1
+    if name != group:
+        listening.broker.unsubscribe(name)
 
 
 def test_a_history_is_replayed_page_by_page(listening, group):

@@ -14,6 +14,7 @@ import pytest
 import servers
 from redis_server import RedisServer, redis_server
 from servers import BIN
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 ASYNCIO = "AsyncioWebSocket"
@@ -148,6 +149,40 @@ def test_a_broadcast_reaches_members(folder: Path, redis: RedisServer):
         broadcast("room", '{"text": "typed"}', "--type", "said")
         assert '"text": "typed"' in str(ws.recv(timeout=10)).replace('":"', '": "')
         assert broadcast("another", "nobody hears").strip() == "sent"
+
+
+def test_a_disconnect_closes_members(folder: Path, redis: RedisServer):
+    broker = {"FLASK_WSVIEWS_BROKER_URL": redis.url, "ENGINE": "GeventWebSocket"}
+    command = servers.uwsgi("plain:app", "--gevent", "10", "--processes", "2")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = flask(
+            folder, *arguments, engine="GeventWebSocket", FLASK_WSVIEWS_BROKER_URL=redis.url
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    with (
+        servers.running(command, folder / "log", broker, cwd=folder) as server,
+        connect(server.ws("/room")) as ws,
+    ):
+        assert ws.recv(timeout=10) == "joined"
+        assert run("broadcast", "room", "live", "--no-keep") == (0, "sent\n")
+        assert ws.recv(timeout=10) == "live"
+        arguments = ("disconnect", "room", "--code", "4001", "--reason", "bye")
+        assert run(*arguments) == (0, "sent\n")
+        with pytest.raises(ConnectionClosed) as caught:
+            ws.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "bye")
+    for wrong, code in (
+        ((), 2),
+        (("room", "--connection", "x"), 2),
+        (("--connection", "x"), 1),
+        (("room", "--code", "1005"), 2),
+        (("room", "--reason", "x" * 124), 2),
+        (("a{brace}",), 1),
+    ):
+        assert run("disconnect", *wrong)[0] == code, wrong
 
 
 def test_what_a_broadcast_refuses(folder: Path, redis: RedisServer):

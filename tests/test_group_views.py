@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import uvloop
 from flask import Flask, g, request
+from servers import poll
 
 import flask_wsviews
-from flask_wsviews import ConnectionClosed, GroupError, WebSocket, WebSocketView
-from flask_wsviews.testing import WebSocketTestClient, websocket_connect
+from flask_wsviews import (
+    ConnectionClosed,
+    Group,
+    GroupError,
+    RegistrationError,
+    WebSocket,
+    WebSocketView,
+)
+from flask_wsviews.testing import (
+    Disconnect,
+    WebSocketTestClient,
+    captured_broadcasts,
+    captured_disconnects,
+    websocket_connect,
+)
 
 # libuv opens a pipe for signals with its first loop, and keeps it.
 uvloop.new_event_loop().close()
@@ -232,3 +247,117 @@ def test_the_group_of_a_view_that_has_one(websocket: WebSocket, engine: str) -> 
     for path in ("/two/7", "/none"):
         with open_at(websocket, path) as ws:
             assert "exactly one group" in str(ws.receive())
+
+
+def test_disconnections(websocket: WebSocket, engine: str) -> None:
+    app = websocket.app
+    assert app is not None
+    closed: list[tuple[str, int, str]] = []
+    left: list[str] = []
+
+    def on_connect(self: Any, ws: Any, **view_args: Any) -> Any:
+        return ws.send(ws.id)
+
+    def on_message(self: Any, ws: Any, message: str) -> Any:
+        return websocket.disconnect(connection=message, code=4003)
+
+    def on_close(self: Any, ws: Any, code: int, reason: str) -> None:
+        closed.append((ws.group, code, reason))
+
+    hooks = {"on_connect": on_connect, "on_message": on_message, "on_close": on_close}
+    add(websocket, engine, "/<room>", "room", groups=["room:{room}"], presence=True, **hooks)
+
+    @websocket.on_leave("room:{room}")
+    def leave(group: str, member: Any) -> None:
+        left.append(member.id)
+
+    @app.post("/close/<room>")
+    def close(room: str) -> str:
+        websocket.broadcast(f"room:{room}", "goodbye")
+        websocket.disconnect(group=f"room:{room}", code=4001, reason="closed")
+        return ""
+
+    with captured_disconnects(app) as disconnects, captured_broadcasts(app) as broadcasts:
+        one, two, other = (open_at(websocket, path) for path in ("/1", "/1", "/2"))
+        ids = [str(ws.receive()) for ws in (one, two, other)]
+        app.test_client().post("/close/1")
+        for ws in (one, two):
+            assert ws.receive() == "goodbye"
+            assert close_code(ws) == 4001
+            assert ws.close_reason == "closed"
+        other.send(ids[2])
+        assert close_code(other) == 4003
+        # A thread of the application's.
+        again = open_at(websocket, "/1")
+        name = str(again.receive())
+        with app.app_context():
+            thread = threading.Thread(target=websocket.disconnect, kwargs={"connection": name})
+            thread.start()
+            thread.join(10)
+        assert close_code(again) == 1008
+    assert disconnects == [
+        Disconnect("room:1", None, 4001, "closed"),
+        Disconnect(None, ids[2], 4003, ""),
+        Disconnect(None, name, 1008, ""),
+    ]
+    assert [each.message for each in broadcasts] == ["goodbye"]
+    assert sorted(closed) == [
+        ("room:1", 1008, ""),
+        ("room:1", 4001, "closed"),
+        ("room:1", 4001, "closed"),
+        ("room:2", 4003, ""),
+    ]
+    poll(lambda: sorted(left) == sorted([*ids, name]))
+
+
+def test_options_for_each_group(websocket: WebSocket, engine: str) -> None:
+    groups = [Group("list:{id}", history=10), "typing:{id}", Group("here:{id}", presence=True)]
+
+    def resume_from(self: Any, ws: Any, group: str) -> str | None:
+        return request.args.get("since")
+
+    add(websocket, engine, "/<id>", "items", groups=groups, resume_from=resume_from)
+
+    @websocket.route("/function/<id>", groups=[groups[2]])
+    def function(ws: Any, **view_args: str) -> None:
+        ws.send(ws.group)
+
+    for kind, conflicting in {"a": "list:{x}", "b": Group("here:{x}", history=5)}.items():
+        with pytest.raises(RegistrationError, match="conflicting options for group"):
+            add(websocket, engine, f"/{kind}/<x>", kind, groups=[conflicting])
+
+    def publish(group: str, message: str, **options: Any) -> str | None:
+        result = websocket.broadcast(group, message, **options)
+        return getattr(result, "_result", result)
+
+    with open_at(websocket, "/7") as ws:
+        assert ws.receive() == "here:7 list:7 typing:7"
+        first = publish("list:7", "one")
+        assert first is not None
+        assert publish("typing:7", "typing") is None
+        assert publish("list:7", "moving", keep=False) is None
+        assert publish("list:7", "two") is not None
+        assert [ws.receive() for _ in range(4)] == ["one", "typing", "moving", "two"]
+    with open_at(websocket, f"/7?since={first}") as ws:
+        assert [ws.receive() for _ in range(2)] == ["two", "here:7 list:7 typing:7"]
+        assert websocket.count("here:7") == 1
+        with pytest.raises(GroupError, match="presence"):
+            websocket.count("list:7")
+    with open_at(websocket, "/function/7") as ws:
+        assert ws.receive() == "here:7"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pattern": 5},
+        {"pattern": "{"},
+        {"pattern": "a", "history": 0},
+        {"pattern": "a", "history_seconds": -1},
+        {"pattern": "a", "presence": "yes"},
+    ],
+    ids=["number", "brace", "history", "seconds", "presence"],
+)
+def test_what_is_no_group(arguments: dict[str, Any]) -> None:
+    with pytest.raises(RegistrationError):
+        Group(**arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,7 @@ import uwsgi_asyncio
 from raw import RawClient
 from redis_server import RedisServer, redis_server
 from servers import Server, poll
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.frames import Opcode
 from websockets.sync.client import ClientConnection, connect
 
@@ -340,6 +341,82 @@ def test_presence_is_for_groups_that_have_it(server, group):
         assert ask(ws, "join", f"present:{group}", None, "ann")["error"] == "TypeError"
         assert ask(ws, "groups") == []
         assert ask(ws, "count", f"present:{group}") == 0
+
+
+def disconnect(server: Server, **arguments: str) -> int:
+    """Call ``websocket.disconnect()`` in a page; returns the worker that it ran in."""
+    url = server.http(f"/disconnect?{urlencode(arguments)}")
+    with urllib.request.urlopen(url, b"", timeout=TIMEOUT) as response:
+        return int(response.read())
+
+
+def close_of(ws: ClientConnection) -> tuple[int, str]:
+    """How the server closes a connection, after what it sends before."""
+    with pytest.raises(ConnectionClosed) as caught:
+        ws.recv(timeout=TIMEOUT)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+def test_a_group_is_disconnected(server, group):
+    kept, room = f"kept:{group}", f"room:{group}"
+    with talk(server) as one, talk(server) as two, talk(server) as other:
+        for ws in (one, two):
+            ask(ws, "join", kept)
+        for command, answer in (
+            ({}, "TypeError"),
+            ({"group": kept, "connection": "x"}, "TypeError"),
+            ({"group": " x"}, "GroupError"),
+            ({"connection": "x"}, "GroupError"),
+        ):
+            assert ask(other, "disconnect", command)["error"] == answer
+        publish(server, kept, "goodbye")
+        disconnect(server, group=kept, code="4001", reason="überholt")
+        for ws in (one, two):
+            assert listen(ws) == ["goodbye"]
+            assert close_of(ws) == (4001, "überholt")
+        assert ask(other, "groups") == []
+        poll(lambda: local_count(server, kept) == 0)
+        # Nobody is banned, and what closed the others isn't part of the history.
+        ask(other, "join", kept)
+        publish(server, kept, "hello")
+        assert listen(other) == ["hello"]
+        # From a hook, one's own connection too.
+        other.send(json.dumps(["disconnect", {"group": kept, "code": 1000}]))
+        received = list(other)
+        assert other.close_code == 1000
+        assert all("result" in text for text in received)
+    with connect(server.ws(f"/rooms/{group}")) as declared, talk(server) as closer:
+        listen(declared, 3)
+        ask(closer, "disconnect", {"group": room})
+        assert close_of(declared) == (1008, "")
+
+
+def test_a_connection_is_disconnected(server):
+    with talk(server) as one, talk(server) as two, talk(server) as three:
+        first, second = ask(one, "id"), ask(two, "id")
+        disconnect(server, connection=first, code="4002")
+        assert close_of(one) == (4002, "")
+        # It has gone, and nobody is there any more.
+        disconnect(server, connection=first)
+        assert ask(three, "disconnect", {"connection": second, "reason": "bye"}) is None
+        assert close_of(two) == (1008, "bye")
+        assert ask(three, "groups") == []
+
+
+def test_what_is_not_kept_goes_out_live(server, group):
+    kept = f"kept:{group}"
+    with talk(server) as ws:
+        start = ask(ws, "join", kept)["position"]
+        texts = ["typing", "said", "typing"]
+        for number, text in enumerate(texts):
+            ws.send(json.dumps(["say", kept, text, {"keep": number == 1}]))
+        messages = listen(ws, 6)
+        assert [text for text in messages if "result" not in text] == texts
+    with talk(server) as ws:
+        ws.send(json.dumps(["join", kept, start]))
+        assert listen(ws) == ["said"]
+        assert json.loads(listen(ws)[0])["result"]["sent"] == 1
 
 
 def test_a_function_route_declares_its_groups(server, group):

@@ -19,7 +19,7 @@ import servers
 from redis import Redis
 from redis_server import RedisServer, redis_server
 from servers import Server, poll
-from test_groups import TIMEOUT, ask, listen, publish
+from test_groups import TIMEOUT, ask, close_of, listen, publish
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
@@ -91,6 +91,67 @@ def test_two_instances_with_two_workers_each(engine: str, tmp_path: Path) -> Non
         assert listen(members[0]) == [b"from a script"]
         for ws in members[1:]:
             assert listen(ws, 2) == ["not to me", b"from a script"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_connections_of_all_workers_are_disconnected(engine: str, tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        instance(engine, redis.url, tmp_path / "log") as server,
+        Publisher(redis.url) as publisher,
+        ExitStack() as stack,
+    ):
+
+        def spread() -> dict[object, list[ClientConnection]]:
+            """Connections by worker; two in each at least."""
+            found: dict[object, list[ClientConnection]] = {}
+            while len(found) < 2 or min(map(len, found.values())) < 2:
+                ws = stack.enter_context(talk(server))
+                found.setdefault(ask(ws, "pid"), []).append(ws)
+            return found
+
+        by_worker = spread()
+        everybody = [ws for members in by_worker.values() for ws in members]
+        [here, there] = by_worker.values()
+        publisher.disconnect(connection=str(ask(here[0], "id")), code=4001)
+        assert close_of(here[0]) == (4001, "")
+        # From a hook in another worker.
+        ask(there[0], "disconnect", {"connection": ask(here[1], "id"), "reason": "bye"})
+        assert close_of(here[1]) == (1008, "bye")
+        left = [ws for ws in everybody if ws not in here[:2]]
+        for ws in left:
+            ask(ws, "join", "team")
+        publisher.broadcast("team", "goodbye")
+        publisher.disconnect(group="team", code=4002, reason="grüße")
+        for ws in left:
+            assert listen(ws) == ["goodbye"]
+            assert close_of(ws) == (4002, "grüße")
+        poll(lambda: redis.command("PUBSUB", "CHANNELS") == b"*0\r\n")
+
+
+@pytest.mark.parametrize("engine", ["gevent", "coroutines"])
+def test_connections_can_be_disconnected_again_after_redis_was_away(
+    engine: str, tmp_path: Path
+) -> None:
+    with (
+        redis_server(tmp_path) as redis,
+        Publisher(redis.url) as publisher,
+        ExitStack() as stack,
+    ):
+        redis.kill()
+        server = stack.enter_context(instance(engine, redis.url, tmp_path / "log", workers=1))
+        ws = stack.enter_context(talk(server))
+        name = str(ask(ws, "id"))
+        assert ask(ws, "disconnect", {"connection": name})["error"] == "BrokerUnavailable"
+        redis.start()
+
+        def is_heard() -> bool:
+            answer = redis.command("PUBSUB", "NUMSUB", "wsviews:{{connections}}:channel")
+            return answer.endswith(b":1\r\n")
+
+        poll(is_heard, 20)
+        publisher.disconnect(connection=name)
+        assert close_of(ws) == (1008, "")
 
 
 def test_one_subscription_per_worker_and_group(tmp_path: Path) -> None:

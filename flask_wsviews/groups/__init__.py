@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Broker, Delivery, History, Publication, Replay
+from .base import Broker, Delivery, Disconnection, History, Publication, Replay
 from .brokers import make_broker
 from .declared import Group
 from .outcome import Outcome
@@ -13,6 +13,7 @@ from .service import Groups, Joined
 __all__ = [
     "Broker",
     "Delivery",
+    "Disconnection",
     "Group",
     "GroupMember",
     "Groups",

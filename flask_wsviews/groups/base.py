@@ -44,6 +44,25 @@ class History:
         return IDLE_TIME if self.seconds is None else self.seconds
 
 
+#: Where connections are disconnected one by one: workers subscribe to it as they do to a group.
+#: No group has this name, for it contains braces.
+CONNECTIONS = "{connections}"
+
+
+@dataclass(frozen=True)
+class Disconnection:
+    """What closes the members of a group, or a single connection.
+
+    :param code: the close code.
+    :param reason: the reason beside it.
+    :param connection: the id of that connection; ``None`` for all members.
+    """
+
+    code: int
+    reason: str = ""
+    connection: str | None = None
+
+
 @dataclass(frozen=True)
 class Publication:
     """A message on its way to a group.
@@ -53,6 +72,9 @@ class Publication:
     :param exclude: ids of connections that shall not get it.
     :param typed: whether *body* is a JSON object that is sent with its id.
     :param history: what is kept of the group; ``None`` if the publisher doesn't know of any.
+    :param keep: whether the history keeps it. Otherwise it is delivered live, without an id,
+        even in a group with a history.
+    :param disconnection: closes members in place of a message, which is empty then.
     """
 
     group: str
@@ -60,6 +82,8 @@ class Publication:
     exclude: frozenset[str] = frozenset()
     typed: bool = False
     history: History | None = None
+    keep: bool = True
+    disconnection: Disconnection | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,7 @@ class Delivery:
     :param id: its id, if the group has a history: see :func:`make_id`.
     :param lost: whether messages before this one can't be had any more. Then there may be
         no message in it, and *body* is ``None``. What follows may have ids of an older time.
+    :param disconnection: closes members; *body* is ``None`` then.
     """
 
     group: str
@@ -77,6 +102,7 @@ class Delivery:
     exclude: frozenset[str] = frozenset()
     typed: bool = False
     lost: bool = False
+    disconnection: Disconnection | None = None
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class LocalGroup:
         self._held: dict[Member, _Held] = {}
         #: The last key of each epoch that messages have come from.
         self._last: dict[str, Key] = {}
+        # On their way in: a disconnection closes them, too.
+        self._arriving: set[Member] = set()
 
     def __len__(self) -> int:
         with self._lock:
@@ -62,6 +64,16 @@ class LocalGroup:
         """Who is in it."""
         with self._lock:
             return [*self._held, *(m for members in self._homes.values() for m in members)]
+
+    def expect(self, member: Member) -> None:
+        """Close *member* like the others from now on, though it isn't in yet."""
+        with self._lock:
+            self._arriving.add(member)
+
+    def arrived(self, member: Member) -> None:
+        """End :meth:`expect`: the member is in, or isn't coming."""
+        with self._lock:
+            self._arriving.discard(member)
 
     def add(self, member: Member) -> None:
         """Have *member* get what arrives from now on."""
@@ -89,8 +101,10 @@ class LocalGroup:
             seat = self._add(member)
             seat.after = after
             mailbox = self._mailbox(member.driver.home, member.driver)
+            # One tuple for all of them, so that they go out together.
+            seats = (seat,)
             for delivery in held.deliveries:
-                mailbox.put([seat], Parcel(delivery))
+                mailbox.put(seats, Parcel(delivery))
         mailbox.hand_out()
         return True
 
@@ -102,6 +116,9 @@ class LocalGroup:
     def deliver(self, delivery: Delivery) -> None:
         """Hand a message to all members. Never waits for any of them."""
         parcel = Parcel(delivery)
+        if delivery.disconnection is not None:
+            self._disconnect(parcel)
+            return
         with self._lock:
             if delivery.lost:
                 # What the broker has after a gap is news, whatever its ids are.
@@ -133,6 +150,23 @@ class LocalGroup:
             return False
         last[epoch] = key
         return True
+
+    def _disconnect(self, parcel: Parcel) -> None:
+        """Close all members, after what they are sent already."""
+        with self._lock:
+            seats = {m: seat for members in self._homes.values() for m, seat in members.items()}
+            for member in (*self._held, *self._arriving):
+                seats.setdefault(member, Seat(member))
+            by_home: dict[object, list[Seat]] = {}
+            for member, seat in seats.items():
+                by_home.setdefault(member.driver.home, []).append(seat)
+            mailboxes = []
+            for home, targets in by_home.items():
+                mailbox = self._mailbox(home, targets[0].member.driver)
+                mailbox.put(tuple(targets), parcel)
+                mailboxes.append(mailbox)
+        for mailbox in mailboxes:
+            mailbox.hand_out()
 
     def _add(self, member: Member) -> Seat:
         home = member.driver.home

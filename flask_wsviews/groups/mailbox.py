@@ -93,7 +93,12 @@ class Seat:
         after = self.after
         if after is None:
             return parcels
-        found = [parcel for parcel in parcels if not parcel.is_up_to(*after)]
+        start = 0
+        for number, parcel in enumerate(parcels, 1):
+            if parcel.is_up_to(*after):
+                # What isn't kept and came before it would be out of order.
+                start = number
+        found = parcels[start:]
         if any(parcel.delivery.id is not None for parcel in found):
             # They come in order, so there is nothing left to look out for.
             self.after = None
@@ -151,8 +156,8 @@ class Mailbox:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Sequence[Seat], Parcel]] = deque()
         self._room = MAILBOX_SHARE * home.connection.settings.max_send_buffer
-        #: By group: whom messages were not kept for, and how many.
-        self._missed: dict[str, tuple[Sequence[Seat], int]] = {}
+        #: By group: whom messages were not kept for.
+        self._missed: dict[str, _Missed] = {}
         self._is_called = False
 
     def put(self, seats: Sequence[Seat], parcel: Parcel) -> None:
@@ -162,12 +167,25 @@ class Mailbox:
         client, once that place comes back.
         """
         with self._lock:
-            group = parcel.delivery.group
-            if self._room >= parcel.size and group not in self._missed:
+            if self._missed and parcel.delivery.disconnection is None:
+                seats = self._without_missing(seats, parcel)
+            if not seats:
+                return
+            if self._room >= parcel.size or parcel.delivery.disconnection is not None:
                 self._room -= parcel.size
                 self._waiting.append((seats, parcel))
             else:
-                self._missed[group] = (seats, self._missed.get(group, (seats, 0))[1] + 1)
+                self._missed.setdefault(parcel.delivery.group, _Missed()).add(seats)
+
+    def _without_missing(self, seats: Sequence[Seat], parcel: Parcel) -> Sequence[Seat]:
+        """Leave out the seats that have to hear of a gap first, and count one more for them."""
+        missed = self._missed.get(parcel.delivery.group)
+        if missed is None:
+            return seats
+        behind, others = missed.split(seats)
+        if behind:
+            missed.add(behind)
+        return others
 
     def hand_out(self) -> None:
         """See that what is waiting goes out: now, if this is the place, or else soon."""
@@ -187,7 +205,7 @@ class Mailbox:
     def _hand_out(self) -> None:
         done = 0
         while done < BATCH or not self._home.shares_thread:
-            missed: dict[str, tuple[Sequence[Seat], int]] | None = None
+            missed: dict[str, _Missed] | None = None
             seats: Sequence[Seat] = ()
             parcels: list[Parcel] = []
             with self._lock:
@@ -210,17 +228,23 @@ class Mailbox:
         waiting = self._waiting
         seats, parcel = waiting.popleft()
         parcels = [parcel]
-        while waiting and waiting[0][0] is seats and len(parcels) < BATCH:
+        while (
+            waiting
+            and waiting[0][0] is seats
+            and len(parcels) < BATCH
+            # It is the last for them.
+            and parcels[-1].delivery.disconnection is None
+        ):
             parcels.append(waiting.popleft()[1])
         self._room += sum(parcel.size for parcel in parcels)
         return seats, parcels
 
-    def _tell_missed(self, missed: dict[str, tuple[Sequence[Seat], int]]) -> None:
+    def _tell_missed(self, missed: dict[str, _Missed]) -> None:
         """Do with those who miss messages what their policy says."""
-        for group, (seats, count) in missed.items():
+        for group, one in missed.items():
             gap = Parcel(Delivery(group, None, lost=True))
             staying = []
-            for seat in seats:
+            for seat, count in one.counts().items():
                 if not seat.taken:
                     continue
                 if seat.member.policy == "close":
@@ -235,6 +259,9 @@ class Mailbox:
 
     def _deliver(self, seats: Sequence[Seat], parcels: list[Parcel]) -> None:
         counters = self._counters
+        ending = parcels[-1].delivery.disconnection
+        if ending is not None:
+            parcels.pop()
         is_plain = not any(p.delivery.exclude or p.delivery.lost for p in parcels)
         for_all = [parcel.prepared for parcel in parcels] if is_plain else []
         delivered = 0
@@ -247,7 +274,9 @@ class Mailbox:
                 messages = for_all
                 if not is_plain or unseen is not parcels:
                     messages = [m for parcel in unseen for m in parcel.messages_for(member)]
-                dropped = member.driver.deliver(messages, member.policy)
+                dropped = member.driver.deliver(messages, member.policy) if messages else 0
+                if ending is not None:
+                    member.driver.close(ending.code, ending.reason)
             except Exception:
                 logger.exception("a message could not be handed to a connection")
                 continue
@@ -261,6 +290,44 @@ class Mailbox:
                 counters.dropped += dropped
                 self._report.note(dropped=dropped)
         counters.delivered += delivered
+
+
+class _Missed:
+    """Seats that messages of a group were not kept for, and how many messages each."""
+
+    def __init__(self) -> None:
+        # The members of a group come as the same tuple, message after message, so what is known
+        # of a tuple is kept by its identity. It is kept with the tuple, which can't go meanwhile.
+        self._runs: dict[int, tuple[Sequence[Seat], int]] = {}
+        self._seats: set[Seat] = set()
+        self._split: tuple[Sequence[Seat], Sequence[Seat], Sequence[Seat]] = ((), (), ())
+
+    def add(self, seats: Sequence[Seat]) -> None:
+        """Count one more message for *seats*."""
+        _, count = self._runs.get(id(seats), (seats, 0))
+        self._runs[id(seats)] = seats, count + 1
+        if not count:
+            self._seats.update(seats)
+            self._split = ((), (), ())
+
+    def split(self, seats: Sequence[Seat]) -> tuple[Sequence[Seat], Sequence[Seat]]:
+        """Those of *seats* that miss something, and the others."""
+        if id(seats) in self._runs:
+            return seats, ()
+        if self._split[0] is not seats:
+            known = self._seats
+            behind = tuple(seat for seat in seats if seat in known)
+            others = tuple(seat for seat in seats if seat not in known)
+            self._split = seats, behind if others else seats, others
+        return self._split[1:]
+
+    def counts(self) -> dict[Seat, int]:
+        """How many messages each of them misses."""
+        counts: dict[Seat, int] = {}
+        for seats, count in self._runs.values():
+            for seat in seats:
+                counts[seat] = counts.get(seat, 0) + count
+        return counts
 
 
 class SlowReport:

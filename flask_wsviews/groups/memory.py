@@ -79,7 +79,8 @@ class MemoryBroker(Broker):
 
     def publish(self, publication: Publication) -> str | None:
         """See :meth:`Broker.publish`."""
-        if publication.history is None:
+        history = publication.history if publication.keep else None
+        if history is None:
             lock = self._subscribed.get(publication.group)
             if lock is not None:
                 with lock:
@@ -87,7 +88,7 @@ class MemoryBroker(Broker):
             return None
         self._sweep()
         while True:
-            log = self._log(publication.group, publication.history)
+            log = self._log(publication.group, history)
             with log.lock:
                 if log.is_forgotten:
                     continue
@@ -282,7 +283,10 @@ class Log:
 
 
 def _delivery(publication: Publication, id: str | None) -> Delivery:
-    return Delivery(publication.group, publication.body, id, publication.exclude, publication.typed)
+    ending = publication.disconnection
+    body = publication.body if ending is None else None
+    exclude, typed = publication.exclude, publication.typed
+    return Delivery(publication.group, body, id, exclude, typed, disconnection=ending)
 
 
 def _size(delivery: Delivery) -> int:

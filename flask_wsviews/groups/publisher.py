@@ -12,7 +12,7 @@ from ..exceptions import ConfigError
 from ..json_text import dump_text
 from ..typing import Sendable
 from .brokers import make_broker
-from .service import history_of, make_publication
+from .service import history_of, make_disconnection, make_publication
 
 
 class Publisher:
@@ -47,10 +47,11 @@ class Publisher:
         self,
         group: str,
         message: Sendable,
-        exclude: Any = None,
         *,
+        exclude: Any = None,
         history: int | None = None,
         history_seconds: float | None = None,
+        keep: bool = True,
     ) -> str | None:
         """Send a message to all members of a group, in all workers.
 
@@ -58,22 +59,24 @@ class Publisher:
         here if messages shall be kept before anybody has joined.
 
         :param message: ``str`` for text, ``bytes`` for a binary message.
-        :param exclude: ids of connections that shall not get it.
-        :returns: the message's id, if the group has a history.
+        :param exclude: ids of connections that don't get it, one or several.
+        :param keep: ``False`` to send it live only, and keep it out of the history.
+        :returns: the message's id, if the group has a history that keeps it.
         :raises BrokerUnavailable: if it was not sent.
-        :raises GroupError: if *group* is no name.
+        :raises GroupError: if *group* isn't a name, or *exclude* has something else than ids.
         :raises RegistrationError: if a history can't be kept like that.
         """
         kept = history_of(history, history_seconds)
-        return self._broker.publish(make_publication(group, message, exclude, False, kept))
+        return self._broker.publish(make_publication(group, message, exclude, False, kept, keep))
 
     def send_message(
         self,
         group: str,
         type: str,
         payload: Mapping[str, Any],
-        exclude: Any = None,
         *,
+        exclude: Any = None,
+        keep: bool = True,
         discriminator: str = "type",
     ) -> str | None:
         """Send a JSON object with a type, as :meth:`WebSocket.send_message` does.
@@ -81,14 +84,34 @@ class Publisher:
         There is no view here whose schemas would dump it: *payload* goes out as it is.
 
         :param payload: what is sent beside the type.
+        :param exclude: as for :meth:`broadcast`.
+        :param keep: as for :meth:`broadcast`.
         :param discriminator: the field that tells the type.
-        :returns: the message's id, if the group has a history.
+        :returns: the message's id, if the group has a history that keeps it.
         :raises BrokerUnavailable: if it was not sent.
         :raises TypeError: if JSON can't express it.
         :raises OutgoingMessageError: if it has ``NaN`` or an infinite number, which JSON has not.
         """
         text = dump_text(json.dumps, {discriminator: type, **payload})
-        return self._broker.publish(make_publication(group, text, exclude, True, None))
+        return self._broker.publish(make_publication(group, text, exclude, True, None, keep))
+
+    def disconnect(
+        self,
+        *,
+        group: str | None = None,
+        connection: str | None = None,
+        code: int = 1008,
+        reason: str = "",
+    ) -> None:
+        """Close all members of a group or one connection, as :meth:`WebSocket.disconnect` does.
+
+        :param connection: the connection's id.
+        :raises BrokerUnavailable: if that was not sent.
+        :raises GroupError: if *group* isn't a name, or *connection* isn't an id.
+        :raises ValueError: if code or reason can't go into a close frame.
+        :raises TypeError: unless either a group or a connection is given.
+        """
+        self._broker.publish(make_disconnection(group, connection, code, reason))
 
     def close(self) -> None:
         """Close the connections to the broker."""

@@ -96,7 +96,8 @@ end
 """
 
 # ARGV: the channel, the message, until when to send it, in ms of the server's clock, how many to
-# keep, for how many ms, the command to send by, and an epoch in case one begins.
+# keep, for how many ms, the command to send by, and an epoch in case one begins. A count of "none"
+# keeps this message out of the history.
 PUBLISH = (
     COMMON
     + """
@@ -104,7 +105,9 @@ if now > tonumber(ARGV[3]) then
     return {'late', tostring(now)}
 end
 local count, age = ARGV[4], ARGV[5]
-if count == '' and age == '' then
+if count == 'none' then
+    count = ''
+elseif count == '' and age == '' then
     local set = redis.call('HMGET', KEYS[2], 'count', 'age')
     count, age = set[1] or '', set[2] or ''
 end
@@ -338,7 +341,8 @@ class RedisBroker(Broker):
         """See :meth:`Broker.publish`."""
         group = publication.group
         message = encode(publication)
-        history = publication.history
+        history = publication.history if publication.keep else None
+        limits = _limits(history) if publication.keep else ("none", "")
 
         def send() -> tuple[bytes, bytes]:
             answer: tuple[bytes, bytes] = self._script(PUBLISH)(
@@ -347,7 +351,7 @@ class RedisBroker(Broker):
                     self.channel(group),
                     message,
                     self._deadline(),
-                    *_limits(history),
+                    *limits,
                     "SPUBLISH" if self._is_cluster else "PUBLISH",
                     new_epoch(),
                 ],

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from time import time
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from ..config import Settings
 from ..engines.auto import find_uwsgi
-from ..exceptions import ConfigError, GroupError, RegistrationError
+from ..exceptions import ConfigError, GroupError, RegistrationError, check_close
 from ..steps import Step
 from ..typing import Sendable
-from .base import Broker, History, Publication, Replay, parse_id
+from .base import CONNECTIONS, Broker, Disconnection, History, Publication, Replay, parse_id
 from .brokers import make_broker
 from .declared import Declarations
 from .declared import GroupOptions as GroupOptions
@@ -27,11 +29,14 @@ from .mailbox import Counters, Member, text_of
 from .names import check_group
 from .outcome import Outcome, in_event_loop
 from .presence import GroupMember, PresenceStore, checked_meta
-from .worker import Worker
+from .worker import Connected, Worker
 
 T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
+
+# What ws.id looks like.
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # An id before all others.
 BEGINNING = "0-0"
@@ -70,6 +75,8 @@ class Groups:
         self.declarations = Declarations()
         #: Who is told of members that come and go.
         self.events = PresenceEvents()
+        # Of this process, by their ids, as far as somebody has asked for those.
+        self._connections: WeakValueDictionary[str, Connected] = WeakValueDictionary()
         self._local: Worker | None = None
         self._lock = threading.Lock()
 
@@ -148,7 +155,7 @@ class Groups:
             raise _no_presence(group)
         present = GroupMember(member.id, checked_meta(meta), time())
         worker = self._the_worker()
-        local: LocalGroup = yield partial(self._later, worker.enter, group, history)
+        local: LocalGroup = yield partial(self._later, worker.enter, group, history, member)
         try:
             if history is None:
                 local.add(member)
@@ -162,7 +169,7 @@ class Groups:
             local.discard(member)
             raise
         finally:
-            worker.entered(group)
+            worker.entered(group, member)
 
     def _catch_up(
         self,
@@ -224,20 +231,56 @@ class Groups:
     # -- messages ---------------------------------------------------------------------------------
 
     def publish(
-        self, group: str, message: Sendable, exclude: Any = None, *, typed: bool = False
+        self,
+        group: str,
+        message: Sendable,
+        *,
+        exclude: Any = None,
+        typed: bool = False,
+        keep: bool = True,
     ) -> str | Outcome[str | None] | None:
         """Send a message to all members of a group.
 
-        :param exclude: connections, or their ids, that shall not get it: one or several.
+        :param exclude: connections, or their ids, that don't get it: one or several.
         :param typed: whether it is a JSON object, which is given its id as ``message_id``.
-        :returns: its id, if the group has a history; in an event loop an awaitable for that.
+        :param keep: whether the group's history keeps it.
+        :returns: its id, if it is kept; in an event loop an awaitable for that.
         :raises BrokerUnavailable: if it was not sent.
-        :raises GroupError: if *group* is no name.
+        :raises GroupError: if *group* isn't a name, or *exclude* has something else than ids.
         :raises TypeError: if *message* is neither text nor bytes.
         """
         history = self.options_of(check_group(group)).history
-        publication = make_publication(group, message, exclude, typed, history)
+        publication = make_publication(group, message, exclude, typed, history, keep)
         return self._run(self._the_worker().broker.publish, publication)
+
+    def disconnect(
+        self, group: str | None, connection: Any, code: int, reason: str
+    ) -> str | Outcome[str | None] | None:
+        """Close the members of a group or one connection, in all workers.
+
+        :returns: ``None``; in an event loop an awaitable.
+        :raises BrokerUnavailable: if that was not sent.
+        """
+        publication = make_disconnection(group, connection, code, reason)
+        worker = self._the_worker()
+        if not self.broker.is_shared:
+            # All connections are here, and none has asked for it.
+            self.broker.subscribe(CONNECTIONS, None)
+        return self._run(worker.broker.publish, publication)
+
+    def note_id(self, client: Connected, id: str) -> None:
+        """Note that somebody knows the id of a connection, and may disconnect it."""
+        self._connections[id] = client
+
+    def listen(self, client: Connected) -> None:
+        """Have *client* reached by :meth:`disconnect` in other workers, until :meth:`forget`."""
+        if self.broker.is_shared:
+            self._the_worker().listen(client)
+
+    def forget(self, client: Connected) -> None:
+        """Take :meth:`listen` back. Never waits."""
+        if self.broker.is_shared and self._local is not None:
+            self._local.stop_listening(client)
 
     def _later(self, function: Callable[..., T], *arguments: Any) -> T | Any:
         """Call what may wait for the broker.
@@ -289,7 +332,7 @@ class Groups:
             if self._local is None or self._local.pid != os.getpid():
                 self.check_workers()
                 self._check_events()
-                self._local = Worker(self.broker, self.settings, self.events)
+                self._local = Worker(self.broker, self.settings, self.events, self._connections)
             return self._local
 
     def _check_events(self) -> None:
@@ -306,30 +349,69 @@ def _check_presence(pattern: str, options: GroupOptions, broker: Broker) -> None
         raise RegistrationError(f"groups {pattern!r}: {type(broker).__name__} keeps no presence")
 
 
+def make_disconnection(group: str | None, connection: Any, code: int, reason: str) -> Publication:
+    """What is to be published to close connections.
+
+    :param connection: a connection or its id.
+    :raises TypeError: unless there is either a group or a connection.
+    :raises GroupError: if *group* isn't a name, or *connection* isn't an id.
+    :raises ValueError: if code or reason can't go into a close frame.
+    """
+    if (group is None) == (connection is None):
+        raise TypeError("disconnect() takes either group= or connection=")
+    check_close(code, reason)
+    if group is not None:
+        ending = Disconnection(code, reason)
+        return Publication(check_group(group), "", keep=False, disconnection=ending)
+    ending = Disconnection(code, reason, _id_of("connection", connection))
+    return Publication(CONNECTIONS, "", keep=False, disconnection=ending)
+
+
 def make_publication(
-    group: str, message: Sendable, exclude: Any, typed: bool, history: History | None
+    group: str,
+    message: Sendable,
+    exclude: Any,
+    typed: bool,
+    history: History | None,
+    keep: bool = True,
 ) -> Publication:
     """What is to be published.
 
     :raises TypeError: if *message* is neither text nor bytes.
+    :raises GroupError: if *group* isn't a name, or *exclude* has something else than ids.
     """
     if not isinstance(message, (str, bytes, bytearray, memoryview)):
         kind = type(message).__name__
         raise TypeError(f"a message is str or bytes, not {kind}; send_message() takes objects")
     body = message if isinstance(message, str) else bytes(message)
-    return Publication(check_group(group), body, _ids(exclude), typed, history)
+    return Publication(check_group(group), body, _ids(exclude), typed, history, keep)
 
 
 def _ids(exclude: Any) -> frozenset[str]:
     if exclude is None:
         return frozenset()
-    if isinstance(exclude, str):
-        return frozenset((exclude,))
-    if hasattr(exclude, "id"):
-        return frozenset((str(exclude.id),))
+    if isinstance(exclude, str) or hasattr(exclude, "id"):
+        return frozenset((_id_of("exclude", exclude),))
     if not isinstance(exclude, Iterable):
-        raise TypeError(f"exclude takes connections or their ids, not {exclude!r}")
-    return frozenset(each for one in exclude for each in _ids(one))
+        exclude = (exclude,)
+    return frozenset(_id_of("exclude", one) for one in exclude)
+
+
+def _id_of(where: str, connection: Any) -> str:
+    """The id of a connection, or what was passed in place of one.
+
+    :raises GroupError: if it isn't an id: it would match nothing, and nobody would notice.
+    :raises TypeError: if it is neither an id nor a connection.
+    """
+    if not isinstance(connection, str):
+        if not hasattr(connection, "id"):
+            raise TypeError(f"{where} takes connections or their ids, not {connection!r}")
+        return str(connection.id)
+    if _ID.fullmatch(connection) is None:
+        raise GroupError(
+            f"{where} takes connections or their ids, ws.id, and {connection!r} isn't one"
+        )
+    return connection
 
 
 def _no_presence(group: str) -> GroupError:

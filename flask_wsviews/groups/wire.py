@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 
-from .base import Delivery, Publication, parse_id
+from .base import Delivery, Disconnection, Publication, parse_id
+
+# What the head begins with; 0 and 1 are for bytes and text.
+DISCONNECTION = 2
 
 
 def encode(publication: Publication) -> bytes:
     """A message as it is published and kept."""
+    ending = publication.disconnection
+    if ending is not None:
+        fields = [ending.code, ending.reason, ending.connection]
+        return f"[{DISCONNECTION}, 0]\n{json.dumps(fields)}".encode()
     body = publication.body
     is_text = isinstance(body, str)
     head = [int(is_text), int(publication.typed), *sorted(publication.exclude)]
@@ -27,6 +34,8 @@ def decode(group: str, message_id: str, message: bytes) -> Delivery:
     head, _, data = message.partition(b"\n")
     try:
         is_text, typed, *exclude = json.loads(head)
+        if is_text == DISCONNECTION:
+            return Delivery(group, None, disconnection=Disconnection(*json.loads(data)))
         excluded = frozenset(exclude)
     except TypeError as error:
         raise ValueError(str(error)) from None

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakSet
 
 from ..config import Settings
 from ..engines.threads import Threads
 from ..exceptions import BrokerUnavailable
 from .attendance import Attendance
-from .base import Broker, Delivery, History
+from .base import CONNECTIONS, Broker, Delivery, Disconnection, History
 from .chores import Chores
 from .events import PresenceEvents
+from .health import delay_after
 from .local import LocalGroup
 from .mailbox import Counters, Mailbox, Member, SlowReport
 from .memory_presence import MemoryPresence
+from .outcome import in_event_loop
 
 if TYPE_CHECKING:
     from ..engines import Driver
 
 T = TypeVar("T")
+
+
+class Connected(Protocol):
+    """What is needed of a client object to close its connection."""
+
+    _driver: Driver | None
+
 
 # Operations that an event loop has handed over and that aren't done yet. A broker that is
 # slow for a while delays them; more than that are refused.
@@ -35,9 +45,16 @@ class Worker:
     :param broker: what carries messages.
     :param settings: the application's.
     :param events: who is told of members that come and go.
+    :param connections: those that can be disconnected one by one, by their ids.
     """
 
-    def __init__(self, broker: Broker, settings: Settings, events: PresenceEvents) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        settings: Settings,
+        events: PresenceEvents,
+        connections: Mapping[str, Connected],
+    ) -> None:
         self.pid = os.getpid()
         self.broker = broker
         self._timeout = settings.broker_timeout
@@ -57,7 +74,54 @@ class Worker:
             settings.presence_ttl,
             partial(events.tell, self._event_chores),
         )
+        self._connections = connections
+        # Those that want to hear when they are disconnected.
+        self._listeners: WeakSet[Connected] = WeakSet()
+        self._is_listening = self._is_subscribed = False
+        self._closed = threading.Event()
         broker.start(self._deliver)
+
+    def listen(self, client: Connected) -> None:
+        """Subscribe to disconnections of single connections, as long as there are any.
+
+        The subscription waits for the broker, except in an event loop. If it fails, a thread tries
+        again until it succeeds.
+        """
+        with self._lock:
+            self._listeners.add(client)
+            if self._is_listening:
+                return
+            self._is_listening = True
+        if in_event_loop() or not self._subscribe_to_connections():
+            threading.Thread(target=self._keep_trying, name="wsviews-listen", daemon=True).start()
+
+    def stop_listening(self, client: Connected) -> None:
+        """A connection has ended: unsubscribe if it was the last one. Never waits."""
+        with self._lock:
+            self._listeners.discard(client)
+            self._unsubscribe_if_alone()
+
+    def _unsubscribe_if_alone(self) -> None:
+        if self._is_subscribed and not self._listeners:
+            self._is_listening = self._is_subscribed = False
+            self.broker.unsubscribe(CONNECTIONS)
+
+    def _subscribe_to_connections(self) -> bool:
+        try:
+            self.broker.subscribe(CONNECTIONS, None)
+        except BrokerUnavailable:
+            return False
+        with self._lock:
+            self._is_subscribed = True
+            self._unsubscribe_if_alone()
+        return True
+
+    def _keep_trying(self) -> None:
+        failures = 0
+        while not self._subscribe_to_connections():
+            failures += 1
+            if self._closed.wait(delay_after(failures)):
+                return
 
     def call_in_thread(self, function: Callable[..., T], *arguments: Any) -> Any:
         """Call *function* in a thread, one after the other; for the event loop.
@@ -82,13 +146,16 @@ class Worker:
 
     def close(self) -> None:
         """End what has been started; waits until the broker knows who has left."""
+        self._closed.set()
         self._threads.close()
         self.attendance.close(self._timeout)
         self._event_chores.close(self._timeout)
         self.broker.close()
 
-    def enter(self, group: str, history: History | None) -> LocalGroup:
+    def enter(self, group: str, history: History | None, member: Member) -> LocalGroup:
         """Find a group, subscribed to; it stays so until :meth:`entered`.
+
+        :param member: who is about to join. A disconnection closes it from now on.
 
         :raises BrokerUnavailable: if that isn't possible.
         """
@@ -97,20 +164,22 @@ class Worker:
             if subscription is None:
                 subscription = self._groups[group] = _Subscription(LocalGroup(group, self._mailbox))
             subscription.entering += 1
+            subscription.group.expect(member)
         try:
             with subscription.lock:
                 if not subscription.subscribed:
                     self.broker.subscribe(group, history)
                     subscription.subscribed = True
         except BaseException:
-            self.entered(group)
+            self.entered(group, member)
             raise
         return subscription.group
 
-    def entered(self, group: str) -> None:
+    def entered(self, group: str, member: Member) -> None:
         """A member that was on its way is in it, or isn't coming."""
         with self._lock:
             subscription = self._groups[group]
+            subscription.group.arrived(member)
             subscription.entering -= 1
             self._forget_if_empty(group, subscription)
 
@@ -134,9 +203,19 @@ class Worker:
             self.broker.unsubscribe(group)
 
     def _deliver(self, delivery: Delivery) -> None:
+        if delivery.group == CONNECTIONS:
+            if delivery.disconnection is not None:
+                self._disconnect(delivery.disconnection)
+            return
         subscription = self._groups.get(delivery.group)
         if subscription is not None:
             subscription.group.deliver(delivery)
+
+    def _disconnect(self, ending: Disconnection) -> None:
+        connected = self._connections.get(ending.connection or "")
+        driver = None if connected is None else connected._driver
+        if driver is not None:
+            driver.close(ending.code, ending.reason)
 
     def _mailbox(self, home: object, driver: Driver) -> Mailbox:
         with self._mailboxes_lock:

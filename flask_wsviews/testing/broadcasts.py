@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..extension import groups_of
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..groups import Publication
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,29 @@ class Broadcast:
     :param group: the group's name.
     :param message: text or bytes, as members get it, but for the id of those with a history.
     :param exclude: the ids of connections that didn't get it.
+    :param keep: whether a history keeps it, if the group has one.
     """
 
     group: str
     message: str | bytes
     exclude: frozenset[str]
+    keep: bool = True
+
+
+@dataclass(frozen=True)
+class Disconnect:
+    """A call of ``websocket.disconnect()``.
+
+    :param group: the group whose members are closed; ``None`` if it is one connection.
+    :param connection: the id of that connection, else ``None``.
+    :param code: the close code.
+    :param reason: the reason beside it.
+    """
+
+    group: str | None
+    connection: str | None
+    code: int
+    reason: str
 
 
 @contextmanager
@@ -39,18 +59,41 @@ def captured_broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
             client.post("/news", data="hello")
         assert [each.message for each in broadcasts] == ["hello"]
     """
+    with _captured(app, _as_broadcast) as found:
+        yield found
+
+
+@contextmanager
+def captured_disconnects(app: Flask) -> Iterator[list[Disconnect]]:
+    """Note the calls of ``websocket.disconnect()``.
+
+    The connections are closed all the same::
+
+        with captured_disconnects(app) as disconnects:
+            client.post("/logout")
+        assert [each.group for each in disconnects] == ["user:5"]
+    """
+    with _captured(app, _as_disconnect) as found:
+        yield found
+
+
+@contextmanager
+def _captured(app: Flask, make: Callable[[Publication], T | None]) -> Iterator[list[T]]:
+    """Note what *make* makes of what is published; ``None`` for nothing."""
     broker: Any = groups_of(app).broker
     publish = broker.publish
-    found: list[Broadcast] = []
+    found: list[T] = []
 
     def note(publication: Publication) -> str | None:
-        # First, for a member may have it before this returns.
-        broadcast = Broadcast(publication.group, publication.body, publication.exclude)
-        found.append(broadcast)
+        noted = make(publication)
+        if noted is not None:
+            # First, for a member may have it before this returns.
+            found.append(noted)
         try:
             result: str | None = publish(publication)
         except BaseException:
-            found.remove(broadcast)
+            if noted is not None:
+                found.remove(noted)
             raise
         return result
 
@@ -58,4 +101,18 @@ def captured_broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
     try:
         yield found
     finally:
-        del broker.publish
+        broker.publish = publish
+
+
+def _as_broadcast(publication: Publication) -> Broadcast | None:
+    if publication.disconnection is not None:
+        return None
+    return Broadcast(publication.group, publication.body, publication.exclude, publication.keep)
+
+
+def _as_disconnect(publication: Publication) -> Disconnect | None:
+    ending = publication.disconnection
+    if ending is None:
+        return None
+    group = publication.group if ending.connection is None else None
+    return Disconnect(group, ending.connection, ending.code, ending.reason)

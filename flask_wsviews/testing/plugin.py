@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from flask import Flask
 
-    from . import Broadcast, WebSocketTestClient
+    from . import Broadcast, Disconnect, WebSocketTestClient
 
 
 @pytest.fixture
@@ -41,6 +41,15 @@ def broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
     from . import captured_broadcasts
 
     with captured_broadcasts(app) as found:
+        yield found
+
+
+@pytest.fixture
+def disconnects(app: Flask) -> Iterator[list[Disconnect]]:
+    """The calls of ``websocket.disconnect()`` during the test."""
+    from . import captured_disconnects
+
+    with captured_disconnects(app) as found:
         yield found
 
 

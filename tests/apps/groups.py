@@ -47,11 +47,20 @@ def index():
 def broadcast(group):
     message = request.get_data() if request.args.get("binary") else request.get_data(as_text=True)
     try:
-        outcome = websocket.broadcast(group, message, request.args.getlist("exclude"))
+        outcome = websocket.broadcast(group, message, exclude=request.args.getlist("exclude"))
     except BrokerUnavailable as error:
         return str(error), 503
     # With uWSGI's own asyncio loop nothing can be waited for in a page.
     return str(getattr(outcome, "_result", outcome))
+
+
+@app.post("/disconnect")
+def disconnect():
+    """Disconnect what the arguments say, from a page."""
+    arguments = request.args.to_dict()
+    code = int(arguments.pop("code", 1008))
+    websocket.disconnect(code=code, **arguments)
+    return str(os.getpid())
 
 
 @app.get("/count/<group>")
@@ -92,6 +101,10 @@ class Commands:
             return websocket.broadcast(*arguments, exclude=ws)
         if name == "broadcast":
             return websocket.broadcast(*arguments)
+        if name == "say":
+            return websocket.broadcast(*arguments[:2], **arguments[2])
+        if name == "disconnect":
+            return websocket.disconnect(**arguments[0])
         if name == "members":
             return websocket.members(*arguments)
         if name == "count":

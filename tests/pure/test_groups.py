@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from flask_wsviews import (
     ConfigError,
     GroupError,
     OutgoingMessageError,
+    Publisher,
     RegistrationError,
     WebSocket,
     WebSocketView,
@@ -621,13 +623,93 @@ def test_groups_need_an_application() -> None:
         _ = WebSocket().groups
 
 
-@pytest.mark.parametrize("exclude", [5, [5]])
-def test_what_cannot_be_excluded(exclude: Any) -> None:
+@pytest.mark.parametrize(
+    ("exclude", "error"),
+    [
+        (5, TypeError),
+        ([5], TypeError),
+        ("hello", GroupError),
+        (["hello"], GroupError),
+        ([str(UUID(int=5)), "room:7"], GroupError),
+        (str(UUID(int=5)).upper() + " ", GroupError),
+    ],
+    ids=["number", "numbers", "text", "texts", "a name", "not quite an id"],
+)
+def test_what_cannot_be_excluded(exclude: Any, error: type[Exception]) -> None:
     websocket = WebSocket(Flask("site"))
-    with pytest.raises(TypeError, match="exclude takes"):
-        websocket.broadcast("team", "x", exclude)
+    with pytest.raises(error, match="exclude takes"):
+        websocket.broadcast("team", "x", exclude=exclude)
     with pytest.raises(TypeError, match="send_message"):
         websocket.broadcast("team", {"an": "object"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("extension", [WebSocket, AsyncioWebSocket], ids=["plain", "asyncio"])
+def test_exclude_is_a_keyword(extension: type[WebSocket]) -> None:
+    websocket: Any = extension(Flask("site"))
+    for call in (websocket.broadcast, partial(Publisher.broadcast, websocket)):
+        with pytest.raises(TypeError, match="positional"):
+            call("team", "another group", "message")
+    with pytest.raises(TypeError, match="positional"):
+        websocket.send_message("team", "said", {}, "message")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({}, TypeError, "either group= or connection="),
+        ({"group": "a", "connection": str(UUID(int=5))}, TypeError, "either"),
+        ({"group": ""}, GroupError, "no name"),
+        ({"group": 5}, GroupError, "a str"),
+        ({"connection": "me"}, GroupError, "connection takes"),
+        ({"connection": 5}, TypeError, "connection takes"),
+        ({"group": "a", "code": 1005}, ValueError, "1005"),
+        ({"group": "a", "code": 99}, ValueError, "99"),
+        ({"group": "a", "reason": "x" * 124}, ValueError, "123 bytes"),
+    ],
+    ids=lambda value: None,
+)
+def test_what_cannot_be_disconnected(
+    arguments: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    for extension in (WebSocket, AsyncioWebSocket):
+        websocket = extension(Flask("site"))
+        published: list[Any] = []
+        websocket.groups.broker.publish = published.append  # type: ignore[method-assign]
+        with pytest.raises(error, match=match):
+            websocket.disconnect(**arguments)
+        with pytest.raises(TypeError, match="positional"):
+            websocket.disconnect("team")  # type: ignore[misc]
+        assert published == []
+
+
+def test_members_on_their_way_are_disconnected() -> None:
+    """Before the subscription stands, while a page is replayed, and while it waits for presence."""
+    websocket = WebSocket(Flask("site"))
+    websocket.configure_group("team", history=5, presence=True)
+    groups = websocket.groups
+    driver = Recorder([])
+    one = member(driver)
+    start = run_steps(groups.join(member(Recorder([])), "team", None, print)).position
+    websocket.broadcast("team", "missed")
+    steps = 0
+    for cut in range(1, 10):
+        driver.closed = None
+        join = groups.join(one, "team", start, print)
+        step = next(join)
+        try:
+            for number in itertools.count(1):
+                steps = max(steps, number)
+                result = step()
+                if number == cut:
+                    websocket.disconnect(group="team", code=4001)
+                step = join.send(result)
+        except StopIteration:
+            pass
+        while driver.calls:
+            driver.calls.pop(0)()
+        assert driver.closed == ((4001, "") if cut <= steps else None)
+        groups.leave(one, "team")
+    assert steps == 4
 
 
 def test_types_that_views_declare_differently() -> None:

@@ -16,6 +16,7 @@ from flask_wsviews import (
     AsyncioWebSocketClient,
     Blueprint,
     GeventWebSocket,
+    Group,
     GroupMember,
     Joined,
     Observer,
@@ -42,7 +43,7 @@ class Say(Schema):
 class Chat(WebSocketView):
     """Decorators leave a class what it is."""
 
-    groups = ("room:{room}",)
+    groups = (Group("room:{room}", history=100, presence=True), "lobby")
     subprotocols = ("v1",)
     allowed_origins = "*"
     rate_limit = "20/second"
@@ -61,6 +62,9 @@ class Chat(WebSocketView):
         assert_type(ws.traffic, Traffic)
         assert_type(ws.join(room, since=None, meta={"name": "bob"}), Joined)
         assert_type(ws.groups, frozenset[str])
+        assert_type(ws.group, str)
+        websocket.disconnect(connection=ws)
+        websocket.broadcast(ws.group, "text", exclude=ws)
         ws.send("text")
         ws.send(b"bytes", binary=False)
         ws.send_json({"any": ["thing"]})
@@ -119,12 +123,16 @@ class AsynchronousView(WebSocketView):
         return group != "secret"
 
     async def on_message(self, ws: AsyncioWebSocketClient, message: str | bytes) -> None:
+        assert_type(await asynchronous.broadcast(ws.group, message, keep=False), str | None)
+        assert_type(await asynchronous.disconnect(group=ws.group), None)
         await ws.send(message)
 
 
 asynchronous.add_url_rule("/view", view_func=AsynchronousView.as_view("view"))
 
 assert_type(websocket.broadcast("room", "text", exclude=None), str | None)
+assert_type(websocket.broadcast("room", b"bytes", exclude=["id"], keep=False), str | None)
+assert_type(websocket.disconnect(group="room", code=4001, reason="bye"), None)
 assert_type(websocket.members("room"), list[GroupMember])
 assert_type(websocket.count("room"), int)
 GeventWebSocket().init_app(app)
