@@ -34,6 +34,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from .engines.threads import start_thread
 from .extension import groups_of
 from .observers import Observer, Summary, Traffic
 from .typing import Environ
@@ -159,10 +160,9 @@ class Metrics(Observer):
         self.connections.labels(ws.endpoint).inc()
         with self._lock:
             self._counted[ws] = Traffic()
-            is_first, self._has_thread = not self._has_thread, True
-        if is_first:
-            thread = threading.Thread(target=self._run, name="wsviews-metrics", daemon=True)
-            thread.start()
+            if not self._has_thread:
+                start_thread(self._run, "wsviews-metrics")
+                self._has_thread = True
 
     @contextmanager
     def hook(self, ws: WebSocketClient, name: str) -> Iterator[None]:

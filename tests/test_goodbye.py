@@ -177,6 +177,26 @@ def test_every_connection_hears_why_it_ends(tmp_path, engine, end):
 
 
 @each_engine
+def test_two_signals_at_once(tmp_path, engine):
+    """A service manager signals all processes, and then the master signals its workers, too."""
+    with uwsgi_site(tmp_path, engine, "--die-on-term") as site, ExitStack() as stack:
+        with ExitStack() as first:
+            # Their threads stay, for the connections to come.
+            for number in range(8):
+                site.open(first, f"gone{number}")
+        client = site.open(stack, "open")
+        poll(lambda: len(site.closes()) == 8)
+        # When the worker goes on, whichever of its threads is the first takes both.
+        os.kill(site.pid, signal.SIGSTOP)
+        os.killpg(site.server.process.pid, signal.SIGTERM)
+        poll(lambda: "killing workers" in site.server.log)
+        os.kill(site.pid, signal.SIGCONT)
+        assert answer(client) in (GOING_AWAY, RESTART)
+        site.server.wait_exit(3 + MASTER_PACE)
+        assert set(site.closes()["open"]) <= {GOING_AWAY, RESTART}
+
+
+@each_engine
 def test_a_worker_that_ends_as_its_first_connection_opens_says_so(tmp_path, engine):
     """Between the 101 and the engine there is no moment at which a client could be forgotten."""
     env = {"SIGNAL_AT_OPENING": str(int(signal.SIGHUP))}

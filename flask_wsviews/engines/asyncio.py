@@ -32,7 +32,7 @@ from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
 from .sockets import check_descriptors
-from .threads import Threads
+from .threads import Threads, start_thread
 
 T = TypeVar("T")
 
@@ -195,11 +195,8 @@ class Worker:
         self._runner: threading.Thread | None = None
         if loop is None:
             started: Future[None] = Future()
-            self._runner = threading.Thread(
-                target=self._run, args=(started,), name="wsviews-asyncio", daemon=True
-            )
             try:
-                self._runner.start()
+                self._runner = start_thread(partial(self._run, started), "wsviews-asyncio")
             except RuntimeError:
                 self.loop.close()
                 raise

@@ -22,6 +22,7 @@ from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
 from .sockets import READ_SIZE, receive, send
+from .threads import ENDING_SIGNALS
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -48,9 +49,6 @@ WOULD_END = "a hook wanted to end the process, but only its own connection ends"
 
 # How often a shutdown looks whether the conversations are over, in seconds.
 SHUTDOWN_INTERVAL = 0.02
-
-# Those that end a worker of uWSGI's.
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def deadline_after(timeout: float | None) -> float | None:

@@ -32,7 +32,7 @@ from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi
 from .base import LINGER, Driver, Engine, deadline_after, timed_out
 from .sockets import WAIT_SIZE, wait_and_receive
-from .threads import Threads
+from .threads import Threads, start_thread
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -508,8 +508,7 @@ class Keeper:
                 stack.enter_context(end)
                 end.setblocking(False)
             self._selector.register(self._wake_out, selectors.EVENT_READ)
-            self._runner = threading.Thread(target=self._run, name="wsviews-keeper", daemon=True)
-            self._runner.start()
+            self._runner = start_thread(self._run, "wsviews-keeper")
             self._descriptors = stack.pop_all()
 
     def stop(self) -> None:

@@ -22,9 +22,10 @@ from ..connection import OPEN, Connection
 from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
-from .base import ENDING_SIGNALS, Engine, deadline_after, timed_out
+from .base import Engine, deadline_after, timed_out
 from .blocking import BlockingEngine
 from .loop import LoopDriver, Sweeper
+from .threads import ENDING_SIGNALS
 
 READ, WRITE = 1, 2
 

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from math import inf
 from queue import SimpleQueue
 from typing import TypeVar
 
+from .auto import find_uwsgi, is_patched
+
 T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
+
+# Those that end a worker of uWSGI's.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Start a daemon thread, which leaves the signals that end a uWSGI worker to the main thread.
+
+    uWSGI's signal handlers call exit() in the thread that the kernel picks: of two signals at once,
+    the second goes to another thread than the main one. In one of ours exit() never returns: it
+    waits for the main thread, or for a lock that the thread itself holds.
+
+    :raises RuntimeError: if no thread can be started.
+    """
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    with _ending_signals_blocked():
+        thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def _ending_signals_blocked() -> Iterator[None]:
+    """Block them under uWSGI; a thread keeps blocked what is blocked where it is started."""
+    # Patched threads are greenlets of this thread, which has to get its signals.
+    if find_uwsgi() is None or is_patched():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Threads:
@@ -77,7 +113,7 @@ class Threads:
     def _start(self) -> None:
         name = f"{self._name}-{next(self._numbers)}"
         try:
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+            start_thread(self._run, name)
         except RuntimeError:
             with self._lock:
                 self._count -= 1

@@ -10,6 +10,8 @@ from queue import Empty, Queue
 from time import monotonic
 from typing import Any, TypeVar
 
+from ..engines.threads import start_thread
+
 T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
@@ -50,8 +52,7 @@ class Chores:
                 return future
             self._queue.put((function, future))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, self._name)
         return future
 
     def close(self, timeout: float) -> None:

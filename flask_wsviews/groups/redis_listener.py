@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisClusterException, RedisError
 
+from ..engines.threads import start_thread
 from ..exceptions import BrokerUnavailable
 from .base import Delivery, History
 from .health import BrokerRefused, Health, delay_after
@@ -206,8 +207,12 @@ class Listener:
             self._wakers = socket.socketpair()
             for end in self._wakers:
                 end.setblocking(False)
-            self._thread = threading.Thread(target=self._run, name="wsviews-redis", daemon=True)
-            self._thread.start()
+            try:
+                self._thread = start_thread(self._run, "wsviews-redis")
+            except RuntimeError:
+                for end in self._wakers:
+                    end.close()
+                raise
 
     def _wake(self) -> None:
         # A full pipe means that it is about to wake up anyway; a closed one that it has ended.

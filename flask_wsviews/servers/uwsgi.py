@@ -26,6 +26,9 @@ try:
 except ImportError:  # the module exists only inside a uWSGI process
     _uwsgi = None
 
+# Those that end a worker.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # Without a type, as each build has what it was built with.
 uwsgi: Any = _uwsgi
 
@@ -214,8 +217,12 @@ class _ExitHook:
             uwsgi.atexit = self
 
     def __call__(self) -> None:
-        for ending_signal, farewell in self._farewells:
-            say_all([farewell], close_code(ending_signal()))
+        goodbyes = [(farewell, close_code(signum())) for signum, farewell in self._farewells]
+        if uwsgi.loop != b"gevent":
+            # This is a signal handler. That of another signal would end the process in the middle.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        for farewell, code in goodbyes:
+            say_all([farewell], code)
         # Last, because on_close hooks may need what it closes.
         if self._of_application is not None:
             self._of_application()
@@ -233,7 +240,7 @@ class _LoopHook:
             self._farewells.append(farewell)
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            LoopSignals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), self._say)
+            LoopSignals(ENDING_SIGNALS, self._say)
 
     def _say(self, signum: int) -> None:
         say_all(self._farewells, close_code(signum))

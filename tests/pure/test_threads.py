@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 from servers import poll
 
 from flask_wsviews.engines.threads import Threads
+from flask_wsviews.groups.chores import Chores
 
 
 def threads_are_made_when_needed_and_used_again() -> None:
@@ -137,4 +139,45 @@ def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RuntimeError, match="no thread"):
             threads.call(dict)
     assert threads.submit(lambda: 1).result(10) == 1
+    threads.close()
+
+
+def test_chores_whose_thread_could_not_be_started_are_done_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    done: list[int] = []
+    chores = Chores("late")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            chores.do(lambda: done.append(1))
+    chores.do(lambda: done.append(2)).result(10)
+    chores.close(10)
+    assert done == [1, 2]
+
+
+def blocked(threads: Threads) -> set[int]:
+    return set(threads.submit(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())).result(10))
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["threads", "greenlets"])
+def test_under_uwsgi_signals_are_left_to_the_main_thread(
+    monkeypatch: pytest.MonkeyPatch, patched: bool
+) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr("flask_wsviews.engines.threads.find_uwsgi", lambda: object())
+    monkeypatch.setattr("flask_wsviews.engines.threads.is_patched", lambda: patched)
+    threads = Threads(1, "masked")
+    expected = set() if patched else {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    assert blocked(threads) == before | expected
+    threads.close()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_elsewhere_no_signal_is_blocked() -> None:
+    threads = Threads(1, "plain")
+    assert blocked(threads) == signal.pthread_sigmask(signal.SIG_BLOCK, ())
     threads.close()
