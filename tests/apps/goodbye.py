@@ -18,14 +18,13 @@ if os.environ.get("ATEXIT"):
 
 
 if os.environ.get("SIGNAL_AT_OPENING"):
-    open_it = Transport.open
+    preface_of = Transport.preface
 
-    def open_and_be_told_to_end(self, start_response, fields):
-        preface = open_it(self, start_response, fields)
+    def begin_and_be_told_to_end(self, fields):
         os.kill(os.getpid(), int(os.environ["SIGNAL_AT_OPENING"]))
-        return preface
+        return preface_of(self, fields)
 
-    Transport.open = open_and_be_told_to_end
+    Transport.preface = begin_and_be_told_to_end
 
 
 def tell(*words: object) -> None:
