@@ -21,7 +21,7 @@ from .exceptions import (
     ServerError,
     WSViewsError,
 )
-from .extension import AsyncioWebSocket, GeventWebSocket, WebSocket
+from .extension import AsyncioWebSocket, AsyncWebSocket, GeventWebSocket, WebSocket
 from .groups import Broker, Group, GroupMember, Joined, PresenceStore, Publisher
 from .handshake import UpgradeRequired
 from .messages import ErrorMessage, message
@@ -34,10 +34,19 @@ from .middleware import (
 from .observers import Observer, Summary, Traffic
 from .views import WebSocketView
 
+# Names that Flask-uWSGI-WebSocket had.
+AsyncWebSocketClient = WebSocketClient
+AsyncWebSocketMiddleware = WebSocketMiddleware
+GeventNotInstalled = AsyncioNotAvailable = EngineError
+
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncAPI",
+    "AsyncWebSocket",
+    "AsyncWebSocketClient",
+    "AsyncWebSocketMiddleware",
+    "AsyncioNotAvailable",
     "AsyncioWebSocket",
     "AsyncioWebSocketClient",
     "AsyncioWebSocketMiddleware",
@@ -53,6 +62,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "ErrorMessage",
+    "GeventNotInstalled",
     "GeventWebSocket",
     "GeventWebSocketClient",
     "GeventWebSocketMiddleware",

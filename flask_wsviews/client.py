@@ -73,6 +73,7 @@ class WebSocketClient:
     _protocol: Protocol = _ANY_MESSAGES
     _error_schema: Schema = _ERROR_SCHEMA
     _loads_messages: bool = False  # in receive(), for a function route
+    _text_as_bytes: bool = False  # as WSVIEWS_TEXT_AS_BYTES has it
     _watchers: Sequence[Observer] = ()  # of its messages
     _meter: Meter | None = None
     _offered: tuple[str, ...] = ()
@@ -154,9 +155,9 @@ class WebSocketClient:
         if self._watchers:
             self._tell_received(message)
         if not self._loads_messages:
-            return message
+            return self._given(message)
         try:
-            return self._loaded(message)
+            return self._given(self._loaded(message))
         except InvalidMessage as error:
             self.send_error(error)
             return ""
@@ -175,13 +176,16 @@ class WebSocketClient:
         it never waits: a client with more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to catch up is
         closed with 1008.
 
-        :param message: ``str`` goes out as text, ``bytes`` and the like as binary.
+        :param message: ``str`` goes out as text, ``bytes`` and the like as binary, unless
+            ``WSVIEWS_TEXT_AS_BYTES`` is set.
         :param binary: force one or the other; text and bytes are converted as UTF-8.
         :raises ConnectionClosed: if the connection is closed.
         :raises TypeError: if *message* is neither text nor bytes.
         """
         driver = self._driver or self._opened()
-        driver.send(message if binary is None else self._converted(message, binary))
+        if binary is not None or self._text_as_bytes:
+            message = self._converted(message, binary)
+        driver.send(message)
         if self._watchers:
             self._tell_sent(message)
 
@@ -411,7 +415,13 @@ class WebSocketClient:
     @property
     def _receives_as_is(self) -> bool:
         """Whether nobody looks at a message before it is handed on."""
-        return not self._loads_messages and self._meter is None and not self._watchers
+        return not (
+            self._loads_messages or self._meter is not None or self._watchers or self._text_as_bytes
+        )
+
+    def _given(self, message: Any) -> Any:
+        """What a handler gets of a message."""
+        return message.encode() if self._text_as_bytes and isinstance(message, str) else message
 
     def _close_for_rate(self) -> None:
         assert self._meter is not None
@@ -432,9 +442,9 @@ class WebSocketClient:
             if self._watchers:
                 self._tell_received(message)
             if not self._loads_messages:
-                return message
+                return self._given(message)
             try:
-                return self._loaded(message)
+                return self._given(self._loaded(message))
             except InvalidMessage as error:
                 yield partial(self.send_error, error)
             if deadline is not None:
@@ -452,10 +462,12 @@ class WebSocketClient:
     def _tell_sent(self, message: Sendable) -> None:
         tell(self._watchers, lambda watcher: watcher.sent(self, message))
 
-    def _converted(self, message: Sendable, binary: bool) -> Sendable:
+    def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
         # Once it is closed that is what send() tells, whatever the message.
         if not self.connected:
             return message
+        if binary is None:
+            return _as_text_if_possible(message)
         return _as_bytes(message) if binary else _as_text(message)
 
     def _opened(self) -> Driver:
@@ -530,7 +542,7 @@ class AsyncioWebSocketClient(WebSocketClient):
         :returns: what may be awaited, to wait while the client is slow.
         """
         driver = self._opened_async()
-        if binary is not None:
+        if binary is not None or self._text_as_bytes:
             message = self._converted(message, binary)
         drained = driver.send_async(message)
         if self._watchers:
@@ -549,6 +561,8 @@ class AsyncioWebSocketClient(WebSocketClient):
         driver = self._opened_async()
         if driver.connection.state is not State.OPEN:
             raise driver.connection.closed_error()
+        if self._text_as_bytes:
+            message = self._converted(message, None)
         driver._send_from_outside(message)
         if self._watchers:
             self._tell_sent(message)
@@ -601,6 +615,13 @@ class AsyncioWebSocketClient(WebSocketClient):
 
 def _as_bytes(message: Sendable) -> Sendable:
     return message.encode() if isinstance(message, str) else message
+
+
+def _as_text_if_possible(message: Sendable) -> Sendable:
+    try:
+        return _as_text(message)
+    except UnicodeDecodeError:
+        return message
 
 
 def _as_text(message: Sendable) -> str:

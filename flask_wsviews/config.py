@@ -63,6 +63,9 @@ class Settings:
         nothing is kept from message to message, and less is saved.
     :param compression_min_size: messages that are shorter, in characters or bytes, are sent as
         they are.
+    :param text_as_bytes: whether function routes and views without schemas get text messages as
+        ``bytes``, as from Flask-uWSGI-WebSocket. ``bytes`` that they send go out as text then, if
+        they are UTF-8; ``send_binary()`` sends binary messages.
     :param validate_outgoing: whether typed messages are checked against their schemas on the way
         out; without it they are only dumped.
     :param monkey_patch: whether :class:`~flask_wsviews.GeventWebSocket` monkey-patches the
@@ -105,6 +108,7 @@ class Settings:
     compression_window_bits: int = 12
     compression_context_takeover: bool = True
     compression_min_size: int = 64
+    text_as_bytes: bool = False
     validate_outgoing: bool = True
     monkey_patch: bool = True
     threads: int = 40
@@ -257,6 +261,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "compression_window_bits": _number(int, 9, "bits", most=15),
     "compression_context_takeover": _flag,
     "compression_min_size": _number(int, 0, "bytes"),
+    "text_as_bytes": _flag,
     "validate_outgoing": _flag,
     "monkey_patch": _flag,
     "threads": _number(int, 1, "threads"),

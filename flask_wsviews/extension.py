@@ -670,6 +670,12 @@ class GeventWebSocket(WebSocket):
     _engine_name = "gevent"
 
 
+class AsyncWebSocket(WebSocket):
+    """WebSockets on the engine that fits the server, under a name of Flask-uWSGI-WebSocket's."""
+
+    _engine_name = "auto"
+
+
 class AsyncioWebSocket(WebSocket):
     """WebSockets for a Flask application, one asyncio task per connection.
 

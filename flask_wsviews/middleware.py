@@ -225,7 +225,10 @@ class Upgrader:
         if offer.subprotocols:
             client._offered = offer.subprotocols
             client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
-        client._protocol = view.protocol
+        protocol = view.protocol
+        client._protocol = protocol
+        if settings.text_as_bytes and not protocol.is_typed:
+            client._text_as_bytes = protocol.binary or view._owns_conversation
         client._error_schema = self._middleware.websocket.error_schema
         if view.query_schema is not None:
             client.query = load_query(view.query_schema)

@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {
     "compression_window_bits": 9,
     "compression_context_takeover": False,
     "compression_min_size": 7,
+    "text_as_bytes": True,
     "validate_outgoing": False,
     "monkey_patch": False,
     "threads": 7,
