@@ -23,6 +23,7 @@ from .steps import (
     Step,
     Steps,
     check_result,
+    hook_of,
     is_coroutine_function,
     is_for_loop,
     is_needless,
@@ -63,16 +64,22 @@ class Dispatcher:
         self._handshake = handshake
         self._observers = observers
         self._hook_watchers: Sequence[Observer] = ()
-        if not view._owns_conversation:
+        # All of the view is read off its class: what is on the instance is the application's.
+        view_class = type(view)
+        declared = view_class._wsviews_declared(view)
+        self._owns_conversation = view_class._wsviews_owns_conversation
+        self._has_groups = bool(declared.groups)
+        if not self._owns_conversation:
             self._hook_watchers = tuple(one for one in observers if one.watches_hooks)
         self._view = view
         # Asked for here, not at each message: it looks at every hook.
-        self._is_async = view.is_async
+        self._is_async = view_class._wsviews_is_async(view)
         self._view_args = view_args
         self._client = client
         self._reported: Exception | None = None
-        self._looks_inside = view.protocol.is_typed or not view.protocol.binary
-        if view._owns_conversation and self._looks_inside:
+        protocol = declared.protocol
+        self._looks_inside = protocol.is_typed or not protocol.binary
+        if self._owns_conversation and self._looks_inside:
             client._loads_messages = True
         self._receives_as_is = client._receives_as_is
         self._has_begun = False
@@ -90,7 +97,7 @@ class Dispatcher:
             if not self._has_begun and not self.needs_turn:
                 self.skip_turn()
             elif not self._has_begun and run_steps(self._begin(self.run)):
-                self.run(view._opening_hook, client, **self._view_args)
+                self.run(self._opening_hook, client, **self._view_args)
             while self._listens:
                 if not driver.wait_for_news():
                     return False
@@ -100,7 +107,7 @@ class Dispatcher:
                 elif self._looks_inside:
                     self.run(self._taking(message))
                 else:
-                    self.run(view.on_message, client, message)
+                    self.run(hook_of(view, "on_message"), client, message)
         except BaseException:
             run_steps(self._finish(self.run))
             raise
@@ -117,7 +124,7 @@ class Dispatcher:
         is_direct = self._is_async and not self._hook_watchers
         try:
             if not self._has_begun and await run_steps_async(self._begin(run)):
-                await run(view._opening_hook, client, **self._view_args)
+                await run(self._opening_hook, client, **self._view_args)
             while self._listens:
                 if parks and not driver.has_news and not await driver.wait_for_news():
                     return False
@@ -130,19 +137,19 @@ class Dispatcher:
                     self._listens = False
                 elif self._looks_inside:
                     await run(self._taking(message))
-                elif is_direct and is_coroutine_function(view.on_message):
+                elif is_direct and is_coroutine_function(hook := hook_of(view, "on_message")):
                     # As _run_coroutine(), for the hook that is run most: one coroutine less.
                     context = None
                     try:
                         context = self._enter()
-                        await view.on_message(client, message)
+                        await hook(client, message)
                     except BaseException as error:
                         steps = self._failed(context, error)
                         await run_steps_async(steps, partial(self._call, driver))
                     else:
                         self._leave(context)
                 else:
-                    await run(view.on_message, client, message)
+                    await run(hook_of(view, "on_message"), client, message)
         except BaseException:
             await run_steps_async(self._finish(run))
             raise
@@ -153,11 +160,11 @@ class Dispatcher:
     def needs_turn(self) -> bool:
         """Whether a hook is to run for the beginning or, once it has begun, for the end."""
         view = self._view
-        if view._owns_conversation:
+        if self._owns_conversation:
             return True
         if not self._has_begun:
-            return bool(view.groups) or self._matters(view._opening_hook)
-        return self._client._membership is not None or self._matters(view.on_close)
+            return self._has_groups or self._matters(self._opening_hook)
+        return self._client._membership is not None or self._matters(hook_of(view, "on_close"))
 
     def skip_turn(self) -> bool:
         """Begin or end without a hook, where none is to run; says whether it is over."""
@@ -173,27 +180,34 @@ class Dispatcher:
         self._has_begun = True
         # Also for the end that is under way if the groups can't be joined.
         self._listens = True
-        if view.groups:
-            join = partial(view._join_groups, client, self._view_args)
+        if self._has_groups:
+            join = partial(type(view)._wsviews_join_groups, view, client, self._view_args)
             if not (yield partial(run, Steps("join", join))):
                 return False
-        self._listens = self._owes_on_close = not view._owns_conversation
-        return self._matters(view._opening_hook)
+        self._listens = self._owes_on_close = not self._owns_conversation
+        return self._matters(self._opening_hook)
+
+    @property
+    def _opening_hook(self) -> Callable[..., Any]:
+        view = self._view
+        return type(view)._wsviews_opening_hook(view)
 
     def _matters(self, hook: Callable[..., Any]) -> bool:
         """Whether a hook does something, or somebody wants to know of it."""
         return bool(self._hook_watchers) or not is_needless(hook)
 
     def _taking(self, message: Message) -> Steps:
-        return Steps("on_message", partial(self._view._take, self._client, message))
+        view = self._view
+        take = partial(type(view)._wsviews_take, view, self._client, message)
+        return Steps("on_message", take)
 
     def _finish(self, run: RunHook) -> Generator[Step, Any, None]:
         """Leave the groups, and call ``on_close``."""
         view, client = self._view, self._client
         client._leave_groups()
-        if self._owes_on_close and self._matters(view.on_close):
+        if self._owes_on_close and self._matters(hook_of(view, "on_close")):
             code, reason = client.close_code or 1006, client.close_reason or ""
-            yield partial(run, view.on_close, client, code, reason)
+            yield partial(run, hook_of(view, "on_close"), client, code, reason)
 
     def run(self, hook: Any, *args: Any, **kwargs: Any) -> bool:
         """Run one hook, a function or ``Steps``, in a request context of its own.
@@ -226,7 +240,7 @@ class Dispatcher:
     async def _run_in_thread(self, driver: AsyncDriver, run: Callable[[], bool]) -> bool:
         # Its context, teardown functions and error handlers may block as it may.
         try:
-            return bool(await driver.call_in_thread(run, keep=self._view._owns_conversation))
+            return bool(await driver.call_in_thread(run, keep=self._owns_conversation))
         except CloseConnection as error:
             self._close_for(error)
             return False
@@ -303,7 +317,7 @@ class Dispatcher:
                     stack.push(context.__exit__)
                     # Not in a generator of its own: what leaves one differs once it is compiled.
                     if isinstance(error, Exception) and not self._tells_how_to_end(error):
-                        if (yield partial(self._view.on_error, self._client, error)):
+                        if (yield partial(hook_of(self._view, "on_error"), self._client, error)):
                             return True
                         self._report(error)
                         self._call_error_handler(error)

@@ -28,9 +28,9 @@ from .observers import Observer, tell
 from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
 from .settled import SETTINGS, AppSettings
-from .steps import check_result
+from .steps import check_result, hook_of
 from .typing import Environ
-from .views import TIME_LIMITS, UPGRADER, WebSocketView
+from .views import TIME_LIMITS, UPGRADER, WebSocketView, is_async_view
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -136,7 +136,7 @@ class WebSocketMiddleware:
 
     def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
         """The class of the client object that *view* gets."""
-        return AsyncioWebSocketClient if view.is_async else self.client
+        return AsyncioWebSocketClient if is_async_view(view) else self.client
 
     def settings(self) -> Settings:
         """Return the application's settings, settled by their first use.
@@ -182,7 +182,7 @@ class AsyncioWebSocketMiddleware(WebSocketMiddleware):
 
     def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
         """The class of the client object that *view* gets."""
-        return self.client if view.is_async else self.plain_client
+        return self.client if is_async_view(view) else self.plain_client
 
 
 class Upgrader:
@@ -207,13 +207,15 @@ class Upgrader:
         kept = Handshake.current()
         request = kept.request
         self._reserve(request, settings)
+        # What is on the instance is the application's, whatever its name.
+        declared = type(view)._wsviews_declared(view)
         offer = handshake.check_request(request.environ)
         if "HTTP_ORIGIN" in request.environ:
-            self._check_origin(kept, view, settings)
+            self._check_origin(kept, declared, settings)
         check_server(request.environ)
         self._make_ready(kept.app)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(
-            offer, settings, view.compression
+            offer, settings, declared.compression
         )
         client_class = self._middleware.client_for(view)
         client = client_class(request.environ, -1, settings.close_timeout)
@@ -224,24 +226,24 @@ class Upgrader:
         client._groups, client._view = groups, view
         if offer.subprotocols:
             client._offered = offer.subprotocols
-            client.subprotocol = handshake.choose_subprotocol(view.subprotocols, offer)
-        protocol = view.protocol
+            client.subprotocol = handshake.choose_subprotocol(declared.subprotocols, offer)
+        protocol = declared.protocol
         client._protocol = protocol
         if settings.text_as_bytes and not protocol.is_typed:
-            client._text_as_bytes = protocol.binary or view._owns_conversation
+            client._text_as_bytes = protocol.binary or declared._wsviews_owns_conversation
         client._error_schema = self._middleware.websocket.error_schema
-        if view.query_schema is not None:
-            client.query = load_query(view.query_schema)
-        if view.headers_schema is not None:
-            client.headers = load_headers(view.headers_schema)
-        answer = view.on_handshake(client, **view_args)
+        if declared.query_schema is not None:
+            client.query = load_query(declared.query_schema)
+        if declared.headers_schema is not None:
+            client.headers = load_headers(declared.headers_schema)
+        answer = hook_of(view, "on_handshake")(client, **view_args)
         if inspect.iscoroutine(answer):
             answer = self._middleware.engine.wait_for(answer)
         refusal: ResponseReturnValue | None = answer
         if refusal is not None:
             return refusal
-        self._settings, self._offer, self._client = _settings_of(view, settings), offer, client
-        self._limit_rate(view, view_args, settings)
+        self._settings, self._offer, self._client = _settings_of(declared, settings), offer, client
+        self._limit_rate(view, declared.rate_limit, view_args, settings)
         watchers = tuple(one for one in self.observers if one.watches_messages)
         if watchers:
             client._watchers = watchers
@@ -252,14 +254,16 @@ class Upgrader:
         return Upgrade(headers=client._response_headers)
 
     @staticmethod
-    def _check_origin(kept: Handshake, view: WebSocketView, settings: Settings) -> None:
+    def _check_origin(
+        kept: Handshake, declared: WebSocketView | type[WebSocketView], settings: Settings
+    ) -> None:
         request = kept.request
         try:
             handshake.check_origin(
                 request.environ,
                 f"{request.scheme}://{request.host}",
                 settings.allowed_origins,
-                origins("allowed_origins", view.allowed_origins),
+                origins("allowed_origins", declared.allowed_origins),
             )
         except Forbidden as refusal:
             # A browser shows its page nothing of the answer.
@@ -292,13 +296,18 @@ class Upgrader:
             place.release()
 
     def _limit_rate(
-        self, view: WebSocketView, view_args: dict[str, Any], settings: Settings
+        self,
+        view: WebSocketView,
+        of_view: str | None,
+        view_args: dict[str, Any],
+        settings: Settings,
     ) -> None:
-        rate = settings.rate_limit if view.rate_limit is None else view.rate_limit
+        rate = settings.rate_limit if of_view is None else of_view
         if not rate:
             return
-        key = view.rate_limit_key(self._client, **view_args)
-        check_result(view.rate_limit_key, key)
+        rate_limit_key = hook_of(view, "rate_limit_key")
+        key = rate_limit_key(self._client, **view_args)
+        check_result(rate_limit_key, key)
         if key is None:
             self._rates = windows(rate)
         else:
@@ -458,11 +467,11 @@ def _faulty(error: ValueError) -> Response:
     return response
 
 
-def _settings_of(view: WebSocketView, settings: Settings) -> Settings:
-    """The settings, with the times that *view* has in place of theirs."""
+def _settings_of(declared: WebSocketView | type[WebSocketView], settings: Settings) -> Settings:
+    """The settings, with the times that a view has in place of theirs."""
     changes: dict[str, Any] = {}
     for name in TIME_LIMITS:
-        value = getattr(view, name)
+        value = getattr(declared, name)
         if value is not None:
             changes[name] = value or None
     return replace(settings, **changes) if changes else settings

@@ -155,6 +155,20 @@ def is_for_loop(function: Any) -> bool:
     return is_coroutine_function(function) or hasattr(function, _NEVER_WAITS)
 
 
+def hook_of(view: Any, name: str) -> Any:
+    """A hook or handler of *view*, bound to it.
+
+    State goes on a view under any name. What has a hook's name and can be called is a hook that was
+    set on the instance; anything else leaves the class's own in force.
+    """
+    hook = getattr(view, name)
+    if callable(hook):
+        return hook
+    own = inspect.getattr_static(type(view), name)
+    bind = getattr(type(own), "__get__", None)
+    return own if bind is None else bind(own, view, type(view))
+
+
 # What was found out about functions, since it is asked at each message.
 _coroutine_functions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 

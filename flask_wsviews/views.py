@@ -18,7 +18,7 @@ from .groups.declared import Group, GroupOptions, declared_pattern, history_of
 from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
-from .steps import Step, does_nothing, is_coroutine_function, never_waits
+from .steps import Step, does_nothing, hook_of, is_coroutine_function, never_waits
 from .typing import Message
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ def _check_bindings(owner: str, query: SchemaLike | None, headers: SchemaLike | 
     as_schema(f"headers_schema of {owner}", headers)
 
 
+class _IsAsync:
+    """Tells of a view, or of a class, whether it is asynchronous; an instance may hide it."""
+
+    def __get__(self, view: WebSocketView | None, view_class: type[WebSocketView]) -> bool:
+        return _has_coroutines_of_class(view_class) if view is None else is_async_view(view)
+
+
 class WebSocketView(View):
     """A class-based view for WebSockets.
 
@@ -75,7 +82,8 @@ class WebSocketView(View):
             def on_message(self, ws, message):
                 ws.send(message.upper())
 
-    Each connection has an instance of its own, so state goes on ``self``; with
+    Each connection has an instance of its own, so state goes on ``self``, under any name: options
+    are read off the class, and hooks as well unless the instance has something to call; with
     ``init_every_request = False`` all connections share one. ``decorators`` wrap the handshake, as
     they wrap the request of a :class:`flask.views.View`. Each hook runs in a request context with
     the handshake's ``request`` and ``session`` and a fresh ``g``, and the hooks of one connection
@@ -120,7 +128,7 @@ class WebSocketView(View):
     compression: ClassVar[bool | None] = None
 
     #: Whether one call lasts as long as its connection does.
-    _owns_conversation: ClassVar[bool] = False
+    _wsviews_owns_conversation: ClassVar[bool] = False
 
     #: Subprotocols that the view speaks, the preferred one first.
     subprotocols: ClassVar[Sequence[str]] = ()
@@ -236,7 +244,7 @@ class WebSocketView(View):
 
         :param joined: where the group stands, and whether messages are lost.
         """
-        if joined.lost and self.protocol.is_typed:
+        if joined.lost and type(self).protocol.is_typed:
             ws.send_error(messages_lost(joined.group))
 
     @does_nothing
@@ -278,52 +286,66 @@ class WebSocketView(View):
         """
         return None
 
-    @property
-    def is_async(self) -> bool:
-        """Whether any of its hooks and handlers is ``async def``."""
+    #: Whether any of its hooks and handlers is ``async def``.
+    is_async = _IsAsync()
+
+    # What follows is ours. The framework calls it by the class, so that nothing on an instance is
+    # in its way, and its names begin so that no subclass has them by chance.
+
+    def _wsviews_declared(self) -> WebSocketView | type[WebSocketView]:
+        """What has the options as attributes: the class."""
+        return type(self)
+
+    def _wsviews_is_async(self) -> bool:
+        view_class = type(self)
         # A hook may be an attribute of the instance.
-        return _has_coroutines(self) if vars(self) else _has_coroutines_of_class(type(self))
+        if vars(self).keys().isdisjoint(_hooks_of_class(view_class)):
+            return _has_coroutines_of_class(view_class)
+        return any(is_coroutine_function(hook_of(self, name)) for name in _hooks_of(view_class))
 
-    @property
-    def _opening_hook(self) -> Callable[..., Any]:
+    def _wsviews_opening_hook(self) -> Callable[..., Any]:
         """What is called first, once the connection is open."""
-        return self.on_connect
+        hook: Callable[..., Any] = hook_of(self, "on_connect")
+        return hook
 
-    def _take(self, ws: WebSocketClient, message: Message) -> Generator[Step, Any, None]:
+    def _wsviews_take(self, ws: WebSocketClient, message: Message) -> Generator[Step, Any, None]:
         """Load a message, hand it to whom it is for, and send the reply: in one context."""
         loaded: Loaded | None = None
         try:
-            loaded = self.protocol.take(message, ws.app.json.loads)
+            loaded = type(self).protocol.take(message, ws.app.json.loads)
             handler = loaded.handler
             if handler is None:
-                yield partial(self.on_message, ws, loaded.data)
+                yield partial(hook_of(self, "on_message"), ws, loaded.data)
                 return
-            answer = yield partial(getattr(self, handler.name), ws, loaded.data)
+            answer = yield partial(hook_of(self, handler.name), ws, loaded.data)
             if answer is not None:
                 yield partial(ws._send_reply, handler, answer, loaded.ref)
         except InvalidMessage as error:
             if error.ref is None and loaded is not None:
                 error.ref = loaded.ref
+            on_invalid = hook_of(self, "on_invalid")
             # What only sends needs no thread on asyncio.
-            is_default = type(self).on_invalid is WebSocketView.on_invalid
-            answer_it = ws.send_error if is_default else partial(self.on_invalid, ws)
-            yield partial(answer_it, error)
+            is_default = getattr(on_invalid, "__func__", None) is WebSocketView.on_invalid
+            yield partial(ws.send_error if is_default else partial(on_invalid, ws), error)
 
-    def _join_groups(
+    def _wsviews_join_groups(
         self, ws: WebSocketClient, view_args: dict[str, Any]
     ) -> Generator[Step, Any, None]:
-        for declared_group in self.groups:
-            group = self._name_of(declared_group, ws, view_args)
+        view_class = type(self)
+        for declared_group in view_class._wsviews_declared(self).groups:
+            group = view_class._wsviews_name_of(self, declared_group, ws, view_args)
             since = meta = None
             options = ws._group_options(group)
             if options.history is not None:
-                since = yield partial(self.resume_from, ws, group)
+                since = yield partial(hook_of(self, "resume_from"), ws, group)
             if options.presence:
-                meta = yield partial(self.member_meta, ws, group)
+                meta = yield partial(hook_of(self, "member_meta"), ws, group)
             joined = yield partial(ws.join, group, since, meta)
-            yield partial(self.on_joined, ws, joined)
+            yield partial(hook_of(self, "on_joined"), ws, joined)
 
-    def _name_of(self, group: str | Group, ws: WebSocketClient, view_args: dict[str, Any]) -> str:
+    def _wsviews_name_of(
+        self, group: str | Group, ws: WebSocketClient, view_args: dict[str, Any]
+    ) -> str:
         """The name that one of :attr:`groups` has for this connection."""
         pattern = declared_pattern(group)
         if not pattern.variables <= view_args.keys():
@@ -339,7 +361,7 @@ class WebSocketView(View):
             # The client's URL made it.
             ws.app.logger.warning("WebSocket %r is closed with 1008: %s", request.path, error)
             raise CloseConnection(POLICY_VIOLATION, "there is no such group") from None
-        if len(self.groups) == 1:
+        if len(type(self)._wsviews_declared(self).groups) == 1:
             ws._group = name
         return name
 
@@ -363,7 +385,7 @@ class FunctionView(WebSocketView):
     :param options: attributes of the view, by name.
     """
 
-    _owns_conversation = True
+    _wsviews_owns_conversation = True
 
     def __init__(
         self, function: Callable[..., Any], protocol: Protocol | None = None, **options: Any
@@ -374,13 +396,14 @@ class FunctionView(WebSocketView):
         for name, value in options.items():
             setattr(self, name, value)
 
-    @property
-    def is_async(self) -> bool:
-        """Whether the function is ``async def``."""
+    def _wsviews_declared(self) -> WebSocketView | type[WebSocketView]:
+        """What has the options as attributes: the instance, which no handler ever sees."""
+        return self
+
+    def _wsviews_is_async(self) -> bool:
         return is_coroutine_function(self.function)
 
-    @property
-    def _opening_hook(self) -> Callable[..., Any]:
+    def _wsviews_opening_hook(self) -> Callable[..., Any]:
         """The function."""
         return self.function
 
@@ -548,18 +571,29 @@ def protocol_of(view: Callable[..., Any]) -> Protocol:
     return protocol
 
 
-def _hooks_of(view: WebSocketView | type[WebSocketView]) -> Iterator[str]:
+def _hooks_of(view_class: type[WebSocketView]) -> Iterator[str]:
     yield from HOOKS
-    for handler in view.protocol.handlers.values():
+    for handler in view_class.protocol.handlers.values():
         yield handler.name
 
 
-def _has_coroutines(view: WebSocketView | type[WebSocketView]) -> bool:
-    return any(is_coroutine_function(getattr(view, name)) for name in _hooks_of(view))
+def _has_coroutines(view_class: type[WebSocketView]) -> bool:
+    return any(is_coroutine_function(getattr(view_class, name)) for name in _hooks_of(view_class))
 
 
 # Asked for at each handshake.
 _has_coroutines_of_class: Callable[[Any], bool] = lru_cache(maxsize=1024)(_has_coroutines)
+_hooks_of_class: Callable[[Any], frozenset[str]] = lru_cache(maxsize=1024)(
+    lambda view_class: frozenset(_hooks_of(view_class))
+)
+
+
+def is_async_view(view: Any) -> bool:
+    """Whether any hook of a view, or its function, is ``async def``."""
+    if isinstance(view, WebSocketView):
+        return type(view)._wsviews_is_async(view)
+    # What stands for one in a test.
+    return bool(view.is_async)
 
 
 def coroutine_handlers(view: Callable[..., Any]) -> list[str]:

@@ -14,7 +14,7 @@ from ..exceptions import (
     InvalidMessage,
 )
 from ..json_text import dump_text
-from ..steps import Step, is_coroutine_function, run_steps, run_steps_async
+from ..steps import Step, hook_of, is_coroutine_function, run_steps, run_steps_async
 from .mailbox import Member
 from .names import check_group
 from .outcome import Outcome, in_event_loop
@@ -39,8 +39,9 @@ class Membership:
         self._groups = groups
         self._client = client
         self._view = view
-        policy = view.slow_clients or groups.settings.slow_clients
-        tell_lost = self._lost_frame if view.protocol.is_typed else None
+        declared = type(view)._wsviews_declared(view)
+        policy = declared.slow_clients or groups.settings.slow_clients
+        tell_lost = self._lost_frame if declared.protocol.is_typed else None
         self._member = Member(client.id, client._opened(), policy, tell_lost)
         self._names: set[str] = set()
         self._is_over = False
@@ -58,7 +59,7 @@ class Membership:
         """Join, for a coroutine."""
         steps = self._join(group, since, meta)
         never_waits = not self._groups.broker.waits and since is None and in_event_loop()
-        if never_waits and not is_coroutine_function(self._view.authorize_group):
+        if never_waits and not is_coroutine_function(hook_of(self._view, "authorize_group")):
             # Done at once, so that it comes before what the coroutine does next.
             return Outcome(result=run_steps(steps))
         return Outcome(run_steps_async(steps), on_error=self._joining_failed)
@@ -77,7 +78,8 @@ class Membership:
 
     def _join(self, group: str, since: str | None, meta: Any) -> Generator[Step, Any, Joined]:
         check_group(group)
-        if not (yield partial(self._view.authorize_group, self._client, group)):
+        authorize = hook_of(self._view, "authorize_group")
+        if not (yield partial(authorize, self._client, group)):
             raise GroupRefused(group)
         if group in self._names:
             # Nothing twice: it begins anew.
