@@ -50,7 +50,7 @@ demo: $(VENV)/.installed-demo
 	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT))).close()' 2>/dev/null || \
 		{ echo "Can't listen on $(HOST), port $(PORT): is it taken? Try another: make demo PORT=8000" >&2; exit 1; }
 	@echo "Starting the chat under uWSGI on $(URL) (Ctrl-C ends it)."
-	@cd examples/chat-gevent && HOST="$(HOST)" PORT="$(PORT)" UWSGI_DISABLE_LOGGING=true \
+	@cd examples/chat-gevent && HOST="$(HOST)" PORT="$(PORT)" \
 		UWSGI_HOOK_ACCEPTING1_ONCE="print:Open $(URL) in two tabs" exec ../../$(BIN)/python chat.py
 
 # Most tests wait for servers, so there are more processes than there are cores.

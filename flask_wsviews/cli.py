@@ -91,8 +91,13 @@ def asyncapi(
     help="How many requests a worker serves at a time, in threads or greenlets as the engine has "
     "them; WebSockets don't count. By default 8 threads, or 100 greenlets.",
 )
-@click.option("--reload", is_flag=True, help="Begin anew when a module changes.")
-@click.option("--wsgi", metavar="MODULE:APP", help="What uWSGI shall import, if it isn't clear.")
+@click.option(
+    "--reload/--no-reload",
+    default=None,
+    help="Reload when a module changes. By default only in debug mode.",
+)
+@click.option("--wsgi", metavar="MODULE:APP", help="What uWSGI imports, if it isn't clear.")
+@click.option("--verbose", is_flag=True, help="Show all of uWSGI's output and its command line.")
 @click.option("--dry-run", is_flag=True, help="Print the command, and do nothing.")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -102,8 +107,9 @@ def run(
     port: int,
     processes: int | None,
     concurrency: int | None,
-    reload: bool,
+    reload: bool | None,
     wsgi: str | None,
+    verbose: bool,
     dry_run: bool,
     more: tuple[str, ...],
 ) -> None:
@@ -112,22 +118,20 @@ def run(
     What follows a -- goes to uWSGI as it is: flask ws run -- --stats :1717
     """
     engine = _websocket().engine.name
-    options: dict[str, Any] = {"processes": processes}
+    options: dict[str, Any] = {"processes": processes, "use_reloader": reload}
     if engine == "gevent":
         options["gevent"] = concurrency or 100
     else:
         options["threads"] = concurrency or 8
-    if reload:
-        options["python_autoreload"] = 1
     imported: Any = wsgi or _found(context, options)
     if imported is None:
         imported = current_app._get_current_object()  # type: ignore[attr-defined]
     arguments = (imported, current_app.debug, host, port)
     try:
         if dry_run:
-            click.echo(shlex.join(command_line(*arguments, extra=more, **options)))
+            click.echo(shlex.join(command_line(*arguments, extra=more, verbose=verbose, **options)))
         else:
-            run_uwsgi(*arguments, extra=more, **options)
+            run_uwsgi(*arguments, extra=more, verbose=verbose, **options)
     except WSViewsError as error:
         raise click.ClickException(str(error)) from error
 

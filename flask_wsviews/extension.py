@@ -49,7 +49,7 @@ from .settled import SETTINGS, AppSettings
 from .signals import Signals
 from .steps import is_coroutine_function
 from .typing import Sendable
-from .uwsgi_command import DEBUG_VARIABLE, run_uwsgi
+from .uwsgi_command import DEBUG_VARIABLE, WITHOUT_DEBUGGER, debugged, run_uwsgi
 from .views import (
     TIME_LIMITS,
     WebSocketView,
@@ -157,11 +157,11 @@ class WebSocket:
         engine.check()
         groups = Groups(settings)
         _check_default_rate(settings)
-        if os.environ.get(DEBUG_VARIABLE):
-            from werkzeug.debug import DebuggedApplication
-
+        debug = os.environ.get(DEBUG_VARIABLE)
+        if debug:
             app.debug = True
-            app.wsgi_app = DebuggedApplication(app.wsgi_app, evalex=True)  # type: ignore[method-assign]
+        if debug and debug != WITHOUT_DEBUGGER:
+            app.wsgi_app = debugged(app.wsgi_app)  # type: ignore[method-assign]
         app.extensions[SETTINGS] = state
         app.extensions[GROUPS] = groups
         app.extensions[PATHS] = Paths()
@@ -626,25 +626,33 @@ class WebSocket:
         host: str = "localhost",
         port: int = 5000,
         uwsgi_binary: str | None = None,
+        verbose: bool = False,
         **options: Any,
     ) -> None:
         """Replace this process by uWSGI serving the application.
 
+        One line says where, once it serves. Errors are shown as uWSGI and Python write them.
+
         :param app: what uWSGI imports, as ``"module:callable"``; found by itself if the application
             is a module's global.
-        :param debug: Werkzeug's debugger, and a reload whenever a module changes.
+        :param debug: Werkzeug's debugger, and a reload whenever a module changes;
+            ``use_debugger=False`` or ``use_reloader=False`` leaves one out.
         :param host: address to listen on.
         :param port: TCP port to listen on.
         :param uwsgi_binary: uWSGI's path; by default ``FLASK_UWSGI_BINARY``, then ``uwsgi`` beside
             the Python executable, then on ``PATH``.
+        :param verbose: show all of uWSGI's output, with each request, and its command line.
         :param options: any of uWSGI's, with ``_`` for ``-``: ``True`` is a bare flag, a list
             repeats the option, ``None`` and ``False`` leave it out.
-        :raises CommandError: if uWSGI or the application can't be found.
+        :raises CommandError: if uWSGI or the application can't be found, uWSGI was built without
+            the loop that is asked for, or an option belongs to Werkzeug's server.
         """
         target = app or self.app
         if target is None:
             raise RegistrationError("run() needs an application: call init_app() first")
         debug = debug or (self.app is not None and self.app.debug)
+        if verbose:
+            options["verbose"] = True
         run_uwsgi(target, debug, host, port, uwsgi_binary, **options)
 
     def _run_app(
@@ -653,9 +661,12 @@ class WebSocket:
         host: str | None = None,
         port: int | None = None,
         debug: bool | None = None,
+        load_dotenv: bool | None = None,
         **options: Any,
     ) -> None:
         """Takes the place of ``app.run()``, with its signature."""
+        if load_dotenv is not None:
+            options["load_dotenv"] = load_dotenv
         run_uwsgi(app, debug or app.debug, host or "localhost", port or 5000, **options)
 
 

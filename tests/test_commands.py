@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,10 +85,77 @@ def test_run_serves_an_application(folder: Path, app: str, engine: str):
         connect(server.ws("/room")) as ws,
     ):
         assert ws.recv(timeout=10) == "joined"
-        # The log has the command, to be copied.
+        # That is all, though uWSGI has more to say.
+        servers.poll(lambda: server.log)
+        url = f"http://127.0.0.1:{server.port}"
+        assert server.log == f"Running on {url} (Ctrl-C stops it)\n"
+
+
+@pytest.mark.parametrize("engine", ["GeventWebSocket", "WebSocket", ASYNCIO])
+def test_run_is_told_what_the_engine_needs(folder: Path, engine: str):
+    command = flask(folder, "run", "--dry-run", engine=engine).stdout
+    assert ("--gevent 100" in command) == (engine == "GeventWebSocket")
+    assert ("--threads 8" in command) == (engine != "GeventWebSocket")
+
+
+BROKEN = {
+    "port taken": ("plain", (), "Address already in use"),
+    "import error": ("plain", ("--wsgi", "nope:app"), "No module named 'nope'"),
+    "no such option": ("plain", ("--", "--nonsense"), "unrecognized option '--nonsense'"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_run_shows_why_it_failed(folder: Path, case: str):
+    app, arguments, text = BROKEN[case]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1] if case == "port taken" else servers.free_port()
+        # It ends when the last process that may write has closed the pipe.
+        done = flask(folder, "run", "-h", "127.0.0.1", "-p", str(port), *arguments, app=app)
+    assert done.returncode != 0
+    assert text in done.stderr
+    assert "Running on" not in done.stderr
+
+
+def test_a_verbose_run_shows_all(folder: Path):
+    def command(port: int) -> list[str]:
+        start = [str(BIN / "flask"), "--app", "plain", "ws", "run", "--verbose"]
+        return [*start, "-p", str(port), "-h", "127.0.0.1"]
+
+    with servers.running(command, folder / "log", {"ENGINE": "WebSocket"}, cwd=folder) as server:
+        # The command, to be copied.
         assert "Running: " in server.log
-        assert ("--gevent 100" in server.log) == (engine == "GeventWebSocket")
-        assert ("--threads 8" in server.log) == (engine != "GeventWebSocket")
+        assert "Running on http://127.0.0.1" in server.log
+        assert "*** Starting uWSGI" in server.log
+        servers.poll(lambda: "GET / => generated" in server.log)
+
+
+def test_what_goes_wrong_while_it_runs_is_shown(folder: Path):
+    (folder / "failing.py").write_text(
+        "from factory import create_app\nimport os, signal\napp = create_app()\n"
+        "@app.get('/fail')\ndef fail(): 1 / 0\n"
+        "@app.get('/die')\ndef die(): os.kill(os.getpid(), signal.SIGABRT)\n"
+    )
+
+    def command(port: int) -> list[str]:
+        start = [str(BIN / "flask"), "--app", "failing", "ws", "run"]
+        return [*start, "-p", str(port), "-h", "127.0.0.1"]
+
+    server = servers.Server(
+        command(port := servers.free_port()), port, folder / "log", {"ENGINE": "WebSocket"}, folder
+    )
+    try:
+        server.wait_ready()
+        for path in ("/fail", "/die"):
+            with contextlib.suppress(OSError):
+                server.get(path)
+        servers.poll(lambda: "ZeroDivisionError" in server.log)
+        servers.poll(lambda: "DAMN ! worker 1" in server.log)
+    finally:
+        with contextlib.suppress(AssertionError):  # its log has a crash, which was asked for
+            server.stop()
 
 
 def test_run_shows_its_command(folder: Path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +26,18 @@ pytestmark = pytest.mark.skipif(browser.find() is None, reason="Chromium isn't i
 CHATS = ["chat-gevent", "chat-asyncio", "chat-typed"]
 
 
+# uWSGI's statistics, which have the pids of its workers.
+STATS = "stats"
+
+
 @contextmanager
 def shown(
     folder: str, script: str, tmp_path: Path, **env: str
 ) -> Iterator[tuple[Server, Page, Page]]:
     """An example that is being served, and two tabs with its page, which complain of nothing."""
+    stats = {"UWSGI_STATS": str(tmp_path / STATS)}
     with (
-        serving(folder, by_run(script), tmp_path / "log", **env) as example,
+        serving(folder, by_run(script), tmp_path / "log", **stats, **env) as example,
         browser.tabs(2) as [one, two],
     ):
         for page in (one, two):
@@ -52,9 +59,13 @@ def check(*pages: Page) -> None:
 
 
 def replace_workers(server: Server) -> None:
-    """Have those begin anew that there are; whoever is connected is told to come back."""
-    for pid in re.findall(r"spawned uWSGI worker \d+ \(pid: (\d+)", server.log):
-        os.kill(int(pid), signal.SIGHUP)
+    """Have uWSGI replace each worker: its clients are closed with 1012."""
+    with socket.socket(socket.AF_UNIX) as stats:
+        stats.connect(str(server.log_path.with_name(STATS)))
+        with stats.makefile() as file:
+            workers = json.load(file)["workers"]
+    for worker in workers:
+        os.kill(worker["pid"], signal.SIGHUP)
 
 
 @pytest.mark.parametrize("folder", ["echo", "echo-gevent", "echo-asyncio"])

@@ -111,7 +111,8 @@ def main():
         ports = {"left": free_port(), "right": free_port()}
         for name, own in ports.items():
             address = f"127.0.0.1:{own}"
-            command = [find_uwsgi(), "--http-socket", address, "--master", "--processes", "2"]
+            command = [find_uwsgi(), "--http-socket", address, "--master", "--die-on-term"]
+            command += ["--buffer-size", "32768", "--processes", "2"]
             command += ["--gevent", "100", "--need-app", "--wsgi", "chat:app"]
             process = start(stack, name, command, BROKER_URL=url, INSTANCE=name)
             wait_until_it_listens(process, own)

@@ -17,6 +17,8 @@ from flask_wsviews.exceptions import CommandError
 from flask_wsviews.uwsgi_command import (
     BINARY_VARIABLE,
     DEBUG_VARIABLE,
+    WITHOUT_DEBUGGER,
+    command_line,
     find_uwsgi,
     run_uwsgi,
     uwsgi_arguments,
@@ -77,12 +79,17 @@ def test_the_defaults() -> None:
         "--http-websockets",
         "--http-buffer-size",
         "65536",
+        "--buffer-size",
+        "32768",
         "--enable-threads",
         "--need-app",
+        "--disable-logging",
         "--wsgi",
         "module:app",
         "--pythonpath",
         os.getcwd(),
+        "--hook-accepting1-once",
+        "print:Running on http://localhost:5000 (Ctrl-C stops it)",
     ]
 
 
@@ -106,11 +113,13 @@ def test_the_defaults() -> None:
 def test_how_an_option_is_written(name: str, value: Any, wanted: list[str]) -> None:
     plain = uwsgi_arguments("module:app", False, "localhost", 5000, {})
     arguments = uwsgi_arguments("module:app", False, "localhost", 5000, {name: value})
-    assert arguments == plain + wanted
+    # The line that says where it runs comes last.
+    assert arguments == [*plain[:-2], *wanted, *plain[-2:]]
 
 
 def test_a_short_option_has_one_dash() -> None:
-    assert uwsgi_arguments("module:app", False, "localhost", 5000, {"p": 4})[-2:] == ["-p", "4"]
+    assert options_for(p=4)["p"] == ["4"]
+    assert "-p" in uwsgi_arguments("module:app", False, "localhost", 5000, {"p": 4})
 
 
 @pytest.mark.parametrize(
@@ -125,6 +134,9 @@ def test_a_short_option_has_one_dash() -> None:
         ("http_websockets", False, None),
         ("http_buffer_size", 131072, ["131072"]),
         ("http-buffer-size", None, None),
+        ("buffer_size", 8192, ["8192"]),
+        ("disable_logging", False, None),
+        ("hook_accepting1_once", False, None),
     ],
 )
 def test_a_default_can_be_replaced(option: str, value: Any, wanted: list[str] | None) -> None:
@@ -183,6 +195,106 @@ def test_threads_are_for_the_engine_that_needs_them(
     gevent: int | None, threads: list[bool] | None
 ) -> None:
     assert options_for(gevent=gevent).get("enable-threads") == threads
+
+
+def test_an_option_may_be_short() -> None:
+    assert "buffer-size" not in options_for(b=8192)
+
+
+@pytest.mark.parametrize(
+    ("options", "urls"),
+    [
+        ({"host": "0.0.0.0", "port": 80}, "http://localhost:80"),
+        ({"host": "::1"}, "http://[::1]:5000"),
+        ({"host": ""}, "http://localhost:5000"),
+        ({"http": ":8080"}, "http://localhost:8080"),
+        ({"http": [":8080", "10.0.0.1:81"]}, "http://localhost:8080 and http://10.0.0.1:81"),
+        ({"https": "example.org:443,cert,key"}, "https://example.org:443"),
+        ({"http_socket": "127.0.0.1:9"}, "http://127.0.0.1:9"),
+        ({"http-socket": ":9", "socket": ":8"}, "http://localhost:9"),
+    ],
+)
+def test_a_line_says_where_it_runs(options: dict[str, Any], urls: str) -> None:
+    assert options_for(**options)["hook-accepting1-once"] == [
+        f"print:Running on {urls} (Ctrl-C stops it)"
+    ]
+
+
+@pytest.mark.parametrize("options", [{"socket": ":8"}, {"http_socket": "/run/x"}, {"http": ":0"}])
+def test_no_line_where_there_is_no_url(options: dict[str, Any]) -> None:
+    assert "hook-accepting1-once" not in options_for(**options)
+
+
+@pytest.mark.parametrize(
+    "extra", [["--http-socket", ":7"], ["--http-socket=:7"], ["--stats", ":1", "--http", ":7"]]
+)
+def test_a_url_among_the_arguments_as_they_are(extra: list[str]) -> None:
+    arguments = uwsgi_arguments("module:app", False, "localhost", 5000, {}, extra)
+    assert "print:Running on http://localhost:7 (Ctrl-C stops it)" in arguments
+
+
+def test_own_hooks_stand_beside_the_line() -> None:
+    hooks = options_for(hook_accepting1_once=["print:one", "print:two"])["hook-accepting1-once"]
+    assert hooks[1:] == ["print:one", "print:two"]
+    assert "Running on" in str(hooks[0])
+
+
+@pytest.mark.parametrize("option", ["logto", "daemonize", "req-logger", "log_format"])
+def test_a_log_of_ones_own_has_the_requests(option: str) -> None:
+    assert "disable-logging" not in options_for(**{option: "/tmp/log"})
+
+
+def test_a_verbose_start_has_the_requests() -> None:
+    assert "--disable-logging" not in uwsgi_arguments("m:a", False, "h", 1, {}, verbose=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "reloads"),
+    [
+        ({"debug": True, "use_reloader": False}, False),
+        ({"debug": True, "use-reloader": False}, False),
+        ({"debug": True, "use_reloader": None}, True),
+        ({"debug": True, "use_reloader": True}, True),
+        ({"use_reloader": True}, True),
+        ({"use_reloader": False}, False),
+    ],
+)
+def test_the_reloader_can_be_chosen(options: dict[str, Any], reloads: bool) -> None:
+    got = options_for(**options)
+    assert ("python-autoreload" in got) is reloads
+    # Nothing would load the application later.
+    assert ("need-app" in got) is not reloads
+    assert "use-reloader" not in got
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ssl_context", "adhoc"),
+        ("ssl_context", ("cert.pem", "key.pem")),
+        ("extra_files", ["settings.toml"]),
+        ("exclude_patterns", ["*.tmp"]),
+        ("reloader_type", "watchdog"),
+        ("reloader-interval", 2),
+        ("use_debugger", True),
+        ("use_evalex", True),
+        ("threaded", True),
+        ("passthrough_errors", True),
+        ("request_handler", object),
+        ("static_files", {"/static": "static"}),
+        ("load_dotenv", True),
+        ("fd", 3),
+    ],
+)
+def test_options_of_werkzeug_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(CommandError, match=option.replace("-", "_")):
+        options_for(**{option: value})
+    assert option.replace("_", "-") not in options_for(**{option: None})
+
+
+def test_the_debugger_comes_with_debug() -> None:
+    assert "use-debugger" not in options_for(debug=True, use_debugger=True)
+    assert "use-debugger" not in options_for(debug=True, use_debugger=False)
 
 
 def test_debug_reloads() -> None:
@@ -279,7 +391,7 @@ def test_an_application_that_is_no_global(module: ModuleType) -> None:
 
 def test_an_application_without_any_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "__main__")
-    with pytest.raises(CommandError, match="no global"):
+    with pytest.raises(CommandError, match="isn't a global"):
         options_for(flask.Flask("no_such_module"))
 
 
@@ -393,9 +505,50 @@ def test_run_replaces_the_process(
     assert environ["KEPT"] == "yes"
     assert environ.get(DEBUG_VARIABLE) == ("true" if debug else None)
     assert DEBUG_VARIABLE not in os.environ
+    assert not capsys.readouterr().out
+    with pytest.raises(Started):
+        run_uwsgi(
+            "module:app", debug, "localhost", 5000, verbose=True, gevent=100, logger="file:a b"
+        )
     output = capsys.readouterr().out
     assert output.startswith(f"Running: {binary} --master")
     assert "--logger 'file:a b'" in output
+
+
+def test_debug_without_the_debugger(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(nowhere / "path")
+    started = []
+    monkeypatch.setattr(uwsgi_command.os, "execve", lambda *args: started.append(args))
+    run_uwsgi("module:app", True, "localhost", 5000, verbose=True, use_debugger=False)
+    [(_, arguments, environ)] = started
+    assert "--python-autoreload" in arguments
+    assert environ[DEBUG_VARIABLE] == WITHOUT_DEBUGGER
+
+
+HELP = "#!/bin/sh\necho '    --http-socket  x'; echo '    -T|--enable-threads  x'\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"asyncio": 100}, r"asyncio isn't an option of .*UWSGI_PROFILE=asyncio.*AsyncioWebSocket"),
+        ({"greenlet": True}, "greenlet isn't an option"),
+        ({"extra": ["--asyncio=100"]}, "asyncio isn't an option"),
+        ({"gevent": 100}, "gevent isn't an option"),
+        ({"gevent": 100, "plugins": "python3,gevent"}, None),
+        ({"asyncio": None}, None),
+    ],
+)
+def test_a_loop_that_uwsgi_was_built_without(
+    options: dict[str, Any], text: str | None, nowhere: Path
+) -> None:
+    binary = program(nowhere / "path")
+    Path(binary).write_text(HELP)
+    if text is None:
+        assert command_line("module:app", False, "localhost", 5000, **options)[0] == binary
+        return
+    with pytest.raises(CommandError, match=text):
+        command_line("module:app", False, "localhost", 5000, **options)
 
 
 @pytest.mark.parametrize(
