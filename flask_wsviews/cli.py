@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,9 @@ def run(
 
     What follows a -- goes to uWSGI as it is: flask ws run -- --stats :1717
     """
-    engine = _websocket().engine.name
+    needed = _websocket().engine.uwsgi_options
     options: dict[str, Any] = {"processes": processes, "use_reloader": reload}
-    if engine == "gevent":
-        options["gevent"] = concurrency or 100
-    else:
-        options["threads"] = concurrency or 8
+    options.update((name, concurrency or default) for name, default in needed.items())
     imported: Any = wsgi or _found(context, options)
     if imported is None:
         imported = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -222,22 +220,75 @@ def disconnect(group: str | None, connection: str | None, code: int, reason: str
     click.echo("sent")
 
 
+def _read_headers(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Split each "Name: value".
+
+    :raises click.BadParameter: if one isn't a header.
+    """
+    headers = []
+    for value in values:
+        if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+\s*:[^\r\n]*", value, re.ASCII):
+            raise click.BadParameter(f"{value!r} isn't a header: write 'Authorization: Bearer …'")
+        name, _, content = value.partition(":")
+        headers.append((name.strip(), content.strip()))
+    return headers
+
+
+def _read_cookies(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Make a header of each "name=value".
+
+    :raises click.BadParameter: if one isn't a cookie.
+    """
+    for value in values:
+        if not re.fullmatch(r"[^\s=]+=[^\r\n]*", value):
+            raise click.BadParameter(f"{value!r} isn't a cookie: write session=value")
+    return [("Cookie", value) for value in values]
+
+
 @ws.command("doctor")
 @click.option(
     "--ini",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A configuration of uWSGI's to look through.",
+    help="A uWSGI configuration to check.",
 )
-@click.option("--url", help="That of a WebSocket of a server that runs, to try a handshake with.")
-def doctor(ini: Path | None, url: str | None) -> None:
-    """Look whether what the WebSockets need is there; exits with 1 if not."""
+@click.option("--url", help="A WebSocket of a running server to connect to, as a browser would.")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME:VALUE",
+    callback=_read_headers,
+    help="A header for --url, such as 'Authorization: Bearer …'. Repeatable.",
+)
+@click.option(
+    "--cookie",
+    "cookies",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_read_cookies,
+    help="A cookie for --url, such as a session. Repeatable.",
+)
+def doctor(
+    ini: Path | None,
+    url: str | None,
+    headers: list[tuple[str, str]],
+    cookies: list[tuple[str, str]],
+) -> None:
+    """Check everything that the WebSockets need; exits with 1 if there is a problem."""
+    if url is None and (headers or cookies):
+        raise click.UsageError("--header and --cookie are for --url")
     websocket = _websocket()
     findings = [Finding("engine", websocket.engine.name), check_build(), *check_uwsgi(websocket)]
     findings += check_broker(websocket)
     if ini is not None:
         findings += check_configuration(ini, websocket)
     if url is not None:
-        findings += check_url(url)
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        findings += check_url(url, app, [*headers, *cookies])
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
         click.echo(f"{finding.subject.ljust(width)}  {finding.text}")

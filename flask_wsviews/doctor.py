@@ -1,24 +1,25 @@
-"""What keeps WebSockets from working: what is wrong, and the line that mends it."""
+"""What keeps WebSockets from working: each problem comes with its fix."""
 
 from __future__ import annotations
 
-import base64
-import http.client
-import os
-import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from . import framing
 from .exceptions import CommandError, WSViewsError
 from .groups.brokers import without_password
-from .uwsgi_command import HTTP_BUFFER_SIZE, find_uwsgi
+from .handshake_probe import Answer, probe
+from .uwsgi_command import BUFFER_SIZE, HTTP_BUFFER_SIZE, find_uwsgi, known_options
 
 if TYPE_CHECKING:
     from .extension import WebSocket
@@ -26,17 +27,25 @@ if TYPE_CHECKING:
 #: How long an answer may take.
 SECONDS = 10.0
 
-#: What the command line of each engine needs, besides what all need.
-ENGINE_OPTIONS = {"blocking": "--threads", "gevent": "--gevent", "asyncio": "--threads"}
+# A cookie that doesn't fit into uWSGI's default buffer, and a buffer that it fits in.
+COOKIE = 5000
+SMALLEST_BUFFER = 8192
+
+# Proxies and uWSGI have limits of their own for headers.
+_LARGER_BUFFERS = (
+    f"uWSGI: buffer-size = {BUFFER_SIZE}; its router: http-buffer-size = {HTTP_BUFFER_SIZE}; "
+    "nginx: large_client_header_buffers 4 32k"
+)
+_ROUTES = "flask ws routes lists the WebSockets."
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
-    :param subject: what it is about, in a word.
+    :param subject: what was checked, in a word.
     :param text: what was found.
-    :param remedy: what to do, if it is a fault.
+    :param remedy: the fix, if it is a problem.
     """
 
     subject: str
@@ -45,18 +54,18 @@ class Finding:
 
 
 def is_compiled() -> bool:
-    """Whether the modules that every message goes through are compiled."""
+    """Return whether the hot-path modules are compiled."""
     return not str(framing.__file__).endswith(".py")
 
 
 def check_build() -> Finding:
-    """Are the modules compiled? Both ways are right."""
+    """Check whether the modules are compiled. Both ways are right."""
     text = "compiled" if is_compiled() else "not compiled, which costs some speed"
     return Finding("modules", text)
 
 
 def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:
-    """Is there a uWSGI, and can it do what the engine needs?"""
+    """Check that there is a uWSGI with the options that the engine needs."""
     try:
         binary = find_uwsgi()
     except CommandError as error:
@@ -64,14 +73,12 @@ def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:
         return
     try:
         version = _output(binary, "--version").strip()
-        known = set(re.findall(r"^\s+(--[\w-]+)", _output(binary, "--help"), re.MULTILINE))
+        known = known_options(binary)
     except (OSError, subprocess.SubprocessError) as error:
-        yield Finding("uWSGI", f"{binary} can't be run: {error}", "install it anew")
+        yield Finding("uWSGI", f"{binary} can't be run: {error}", "Reinstall it.")
         return
-    # The help lists --wsgi under other names only; this one comes with it.
-    missing = [] if "--wsgi-file" in known else ["--wsgi"]
-    needed = ("--http-websockets", ENGINE_OPTIONS[websocket.engine.name])
-    missing += [option for option in needed if option not in known]
+    needed = ("wsgi", "http-websockets", *websocket.engine.uwsgi_options)
+    missing = [f"--{option}" for option in needed if f"--{option}" not in known]
     if missing:
         yield Finding(
             "uWSGI",
@@ -84,13 +91,17 @@ def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:
 
 
 def check_configuration(path: Path, websocket: WebSocket) -> Iterator[Finding]:
-    """Does an ini file of uWSGI's fit the engine, the router and the groups?"""
+    """Check that an ini file of uWSGI fits the engine, the clients and the groups."""
     try:
         options = read_ini(path)
     except (OSError, ConfigParserError, UnicodeDecodeError) as error:
-        yield Finding(path.name, f"can't be read: {error}", "pass a file with a [uwsgi] section")
+        yield Finding(path.name, f"can't be read: {error}", "Pass a file with a [uwsgi] section.")
         return
-    faults = [*_engine_faults(options, websocket), *_socket_faults(options, websocket)]
+    faults = [
+        *_engine_faults(options, websocket),
+        *_socket_faults(options, websocket),
+        *_size_and_time_faults(options),
+    ]
     processes = _number(options, "processes") or _number(options, "workers") or 1
     groups = websocket.groups
     if processes > 1 and not groups.broker.is_shared:
@@ -107,37 +118,71 @@ def check_configuration(path: Path, websocket: WebSocket) -> Iterator[Finding]:
 
 
 def _engine_faults(options: Mapping[str, str], websocket: WebSocket) -> Iterator[tuple[str, str]]:
-    engine = websocket.engine.name
+    engine = websocket.engine
+    needs_gevent = "gevent" in engine.uwsgi_options
+    has_own_loop = engine.runs_coroutines and "asyncio" in options
     has_threads = "enable-threads" in options or "threads" in options
-    if engine == "gevent" and "gevent" not in options:
+    if needs_gevent and "gevent" not in options:
         yield "has no gevent loop", "gevent = 100"
-    if engine != "gevent" and "gevent" in options:
-        yield f"has a gevent loop, which {engine} connections would block", "threads = 8"
-    if engine == "blocking" and not has_threads:
-        yield "has no Python threads, of which each connection needs one", "threads = 8"
-    if engine == "asyncio" and not has_threads and "asyncio" not in options:
-        yield "has no Python threads, in one of which the event loop runs", "enable-threads = true"
+    if not needs_gevent and "gevent" in options:
+        yield f"has a gevent loop, which {engine.name} connections would block", "threads = 8"
+    if not (needs_gevent or has_threads or has_own_loop):
+        if engine.runs_coroutines:
+            yield "has no Python threads, and the event loop runs in one", "enable-threads = true"
+        else:
+            yield "has no Python threads, and each connection needs one", "threads = 8"
     patches = {"gevent-monkey-patch", "gevent-early-monkey-patch"} & options.keys()
-    if engine == "gevent" and not (patches or websocket.groups.settings.monkey_patch):
+    if needs_gevent and not (patches or websocket.groups.settings.monkey_patch):
         yield (
-            "leaves the standard library as it is: a hook that waits stops all connections",
+            "doesn't patch the standard library: a hook that waits stops all connections",
             "gevent-early-monkey-patch = true, or WSVIEWS_MONKEY_PATCH = True",
         )
     if "master" not in options:
         yield "has no master process, which reloads and replaces workers", "master = true"
 
 
+def _size_and_time_faults(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if (_number(options, "buffer-size") or 4096) < SMALLEST_BUFFER:
+        yield (
+            "has a small buffer for request headers: a cookie of 5 KB closes the connection "
+            "without an answer",
+            f"buffer-size = {BUFFER_SIZE}",
+        )
+    if "idle" in options:
+        yield (
+            "stops workers that get no requests for some time, and open WebSockets aren't "
+            "requests: busy ones are closed with 1001 Going Away",
+            "Remove idle.",
+        )
+
+
+_OTHER_FRONT = "http-socket = 127.0.0.1:8000 behind a proxy, or http = with http-websockets = true"
+# Front sockets whose stream uWSGI doesn't hand over as it is.
+_FRONT_SOCKETS = {
+    "https-socket": (
+        "ends TLS in an --https-socket, which WebSockets can't be taken from",
+        "https = with http-websockets = true, or a proxy in front of an http-socket",
+    ),
+    "http11-socket": (
+        "has an --http11-socket, which reads ahead: first messages are lost",
+        _OTHER_FRONT,
+    ),
+    "fastcgi-socket": ("has a --fastcgi-socket, where WebSockets hang", _OTHER_FRONT),
+    "fastcgi-nph-socket": ("has a --fastcgi-nph-socket, where WebSockets hang", _OTHER_FRONT),
+    "scgi-socket": ("has an --scgi-socket, which no proxy upgrades", _OTHER_FRONT),
+    "scgi-nph-socket": ("has an --scgi-nph-socket, which no proxy upgrades", _OTHER_FRONT),
+}
+
+
 def _socket_faults(options: Mapping[str, str], websocket: WebSocket) -> Iterator[tuple[str, str]]:
     has_router = "http" in options or "https" in options
-    if "https-socket" in options:
-        yield (
-            "ends TLS in an --https-socket, which WebSockets can't be taken from",
-            "https = with http-websockets = true, or a proxy in front of an http-socket",
-        )
+    for name, (problem, remedy) in _FRONT_SOCKETS.items():
+        if name in options:
+            yield problem, remedy
     if not has_router:
         return
     if "http-websockets" not in options:
-        yield "has a router that lets handshakes hang", "http-websockets = true"
+        yield "has a router that doesn't pass WebSockets on", "http-websockets = true"
     if (_number(options, "http-buffer-size") or 0) < HTTP_BUFFER_SIZE:
         yield (
             "has a router with a small buffer: messages of more than 4 KiB take 40 to 90 ms",
@@ -148,17 +193,17 @@ def _socket_faults(options: Mapping[str, str], websocket: WebSocket) -> Iterator
     if interval is None or interval >= timeout:
         pings = "no Pings" if interval is None else f"a Ping every {interval:g} s"
         yield (
-            f"has a router that cuts connections off after {timeout} s of silence, and there are "
+            f"has a router that closes connections after {timeout} s of silence, and there are "
             f"{pings}",
             f"WSVIEWS_PING_INTERVAL = {max(1, timeout // 2)}",
         )
 
 
 def read_ini(path: Path) -> dict[str, str]:
-    """The options of a file's ``[uwsgi]`` section; of one that stands several times the last.
+    """Return the options of a file's ``[uwsgi]`` section; the last value counts.
 
     :raises OSError: if it can't be read.
-    :raises configparser.Error: if it is no such file.
+    :raises configparser.Error: if it isn't an ini file with that section.
     """
     parser = ConfigParser(
         interpolation=None, strict=False, allow_no_value=True, comment_prefixes=("#", ";")
@@ -181,7 +226,7 @@ def _number(options: Mapping[str, str], name: str) -> int | None:
 
 
 def check_broker(websocket: WebSocket) -> Iterator[Finding]:
-    """Does the broker answer?"""
+    """Check that the broker answers."""
     groups = websocket.groups
     name = without_password(groups.settings.broker_url)
     try:
@@ -199,57 +244,130 @@ def check_broker(websocket: WebSocket) -> Iterator[Finding]:
         yield Finding("broker", f"{name}: groups are in the memory of a single worker")
 
 
-def check_url(url: str) -> Iterator[Finding]:
-    """Does a handshake get through to a server that runs, past whatever is in front of it?"""
+def check_url(url: str, app: Flask, headers: Sequence[tuple[str, str]] = ()) -> Iterator[Finding]:
+    """Check that a WebSocket of a running server is reached, past all proxies.
+
+    A Ping has to be answered after the handshake, and a handshake with large headers has to pass.
+
+    :param app: its rules help to explain an answer.
+    :param headers: to send as well: cookies, a token, another origin.
+    """
     parts = urlsplit(url)
-    secure = parts.scheme in ("wss", "https")
-    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
-        yield Finding("handshake", f"{url!r} is no URL of a WebSocket", "wss://host/path")
-        return
-    made = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = made(parts.hostname, parts.port, timeout=SECONDS)
-    origin = f"{'https' if secure else 'http'}://{parts.netloc.rpartition('@')[2]}"
-    headers = {
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-        "Sec-WebSocket-Version": "13",
-        "Origin": origin,
-    }
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("GET", path, headers=headers)
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        yield Finding(
-            "handshake",
-            f"{url}: no answer: {error or type(error).__name__}",
-            "Does it run there? A router needs http-websockets = true, or handshakes hang.",
-        )
+        is_valid = parts.scheme in ("ws", "wss", "http", "https") and bool(parts.hostname)
+        is_valid = is_valid and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        yield Finding("handshake", f"{url!r} isn't the URL of a WebSocket", "Pass wss://host/path.")
         return
-    finally:
-        connection.close()
-    yield _verdict(url, origin, status)
+    secure = parts.scheme in ("wss", "https")
+    own_origin = f"{'https' if secure else 'http'}://{parts.netloc.rpartition('@')[2]}"
+    origin = {name.lower(): value for name, value in headers}.get("origin", own_origin)
+    answer = probe(parts, origin, headers, SECONDS)
+    if answer.status != 101:
+        yield _refusal(url, parts, origin, answer, app)
+        return
+    yield _opened(url, origin, answer)
+    if answer.is_open:
+        yield from _check_large_headers(parts, origin, headers)
+
+
+def _opened(url: str, origin: str, answer: Answer) -> Finding:
+    if answer.is_open:
+        return Finding("handshake", f"{url} is accepted from {origin}, and a Ping is answered")
+    if answer.close_code is not None:
+        reason = f": {answer.close_reason}" if answer.close_reason else ""
+        text = f"{url} is accepted from {origin}, and closed with {answer.close_code}{reason}"
+        return Finding("handshake", text)
+    return Finding(
+        "handshake",
+        f"{url} is accepted from {origin}, but {answer.error}",
+        "uWSGI's router needs http-websockets = true; a proxy has to pass on bytes in both "
+        "directions after the 101.",
+    )
+
+
+def _check_large_headers(
+    parts: SplitResult, origin: str, headers: Sequence[tuple[str, str]]
+) -> Iterator[Finding]:
+    padding = ("Cookie", f"wsviews-doctor={'x' * COOKIE}")
+    answer = probe(parts, origin, [*headers, padding], SECONDS)
+    # The application has a limit of connections or handshakes: nothing follows for the headers.
+    if answer.status in (101, 429, 503):
+        return
+    outcome = answer.error if answer.status is None else f"is answered with {answer.status}"
+    yield Finding("headers", f"a handshake with a cookie of 5 KB {outcome}", _LARGER_BUFFERS)
+
+
+def _refusal(url: str, parts: SplitResult, origin: str, answer: Answer, app: Flask) -> Finding:
+    if answer.status is None:
+        return Finding(
+            "handshake",
+            f"{url}: no answer: {answer.error}",
+            "Does the server run there? uWSGI's router needs http-websockets = true. For large "
+            f"cookies uWSGI needs buffer-size = {BUFFER_SIZE}.",
+        )
+    if answer.location is not None and 300 <= answer.status < 400:
+        return Finding(
+            "handshake",
+            f"{url} is redirected to {answer.location} ({answer.status}), and browsers don't "
+            "follow redirects of a handshake",
+            "Use that URL if it is the WebSocket's, with its slash; if it is a login page, pass "
+            "--cookie with a session.",
+        )
+    explained = None if answer.status == 401 else _explain_path(url, parts, answer.status, app)
+    return explained or _verdict(url, origin, answer.status)
+
+
+def _explain_path(url: str, parts: SplitResult, status: int, app: Flask) -> Finding | None:
+    """Return what the application's rules say about the path, if that explains the status."""
+    if status not in (200, 400, 404, 405, 426):
+        return None
+    text = f"{url} is answered with {status}"
+    adapter = app.url_map.bind(parts.hostname or "")
+    path = parts.path or "/"
+    try:
+        adapter.match(path, websocket=True)
+    except RequestRedirect as redirect:
+        return Finding("handshake", f"{text}: the rule redirects it", f"Use {redirect.new_url}.")
+    except HTTPException:
+        pass
+    else:
+        return None
+    try:
+        endpoint, _ = adapter.match(path, method="GET", websocket=False)
+    except HTTPException:
+        # The server may have the application under a prefix.
+        return Finding("handshake", f"{text}: the application has no rule for {path}", _ROUTES)
+    return Finding("handshake", f"{text}: {path} is a page ({endpoint}), not a WebSocket", _ROUTES)
 
 
 def _verdict(url: str, origin: str, status: int) -> Finding:
-    if status == 101:
-        return Finding("handshake", f"{url} is accepted from {origin}")
+    upgrade = (
+        "Does the proxy pass on Connection and Upgrade? nginx: proxy_http_version 1.1; "
+        'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+    )
     remedies = {
-        400: "Does the proxy pass Connection and Upgrade on? nginx: proxy_http_version 1.1; "
-        'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";',
-        403: "Does the proxy pass Host and X-Forwarded-Proto on, and is there a "
-        "ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)? Else add the origin to "
-        "WSVIEWS_ALLOWED_ORIGINS.",
-        404: "Is there such a rule? flask ws routes lists them.",
+        200: upgrade,
+        400: upgrade,
+        403: "Does the proxy pass on Host and X-Forwarded-Proto, and is there a "
+        "ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)? Otherwise add the origin "
+        f"{origin} to WSVIEWS_ALLOWED_ORIGINS. Does the view want a login? Pass --cookie or "
+        "--header.",
+        404: f"Does the proxy pass on this path? {_ROUTES}",
+        426: upgrade,
+        429: "Too many handshakes or connections from this address: see WSVIEWS_RATE_LIMIT and "
+        "WSVIEWS_MAX_CONNECTIONS_PER_ADDRESS. Behind a proxy ProxyFix tells addresses apart.",
+        431: _LARGER_BUFFERS,
         502: "Does uWSGI run where the proxy looks for it?",
         503: "Is the worker full (WSVIEWS_MAX_CONNECTIONS), or about to end?",
         504: "Does uWSGI answer there? A router needs http-websockets = true.",
     }
-    remedies[426] = remedies[400]
-    # A page that wants a login is as it should be.
+    # A WebSocket that wants a login is as it should be.
     remedy = remedies.get(status, "" if status == 401 else "Look into the server's log.")
-    return Finding("handshake", f"{url} is answered with {status}", remedy or None)
+    hint = ": it wants a login; pass --cookie or --header to try with one" if status == 401 else ""
+    return Finding("handshake", f"{url} is answered with {status}{hint}", remedy or None)
 
 
 def _output(*command: str) -> str:

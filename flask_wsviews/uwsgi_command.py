@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import uwsgi_output
 from .exceptions import CommandError
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ def _filter(stderr: int) -> None:
     reader, writer = os.pipe()
     try:
         # It detaches itself at once: uWSGI expects all children of its process to be its own.
-        command = [sys.executable, "-I", "-S", uwsgi_output.__file__]
+        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("uwsgi_output.py"))]
         subprocess.run(command, stdin=reader, stdout=stderr, stderr=stderr, check=True)  # noqa: S603
         os.dup2(writer, 2)
     finally:

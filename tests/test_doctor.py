@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import servers
@@ -16,6 +18,7 @@ from servers import free_port
 import flask_wsviews.connection
 from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
 from flask_wsviews.doctor import _verdict
+from flask_wsviews.engines import REGISTRY, make_engine
 
 
 def doctor(url: str) -> Result:
@@ -108,7 +111,9 @@ master = true
 http = :8080
 http-websockets = true
 http-buffer-size = 65536
+buffer-size = 32768
 """
+OTHER_FRONT = "http-socket = 127.0.0.1:8000 behind a proxy, or http = with http-websockets = true"
 
 
 def examined(ini: str, folder: Path, engine: str = "blocking", **config: object) -> list[str]:
@@ -162,6 +167,13 @@ def test_a_good_configuration(engine: str, tmp_path: Path) -> None:
             INI + GOOD["gevent"] + "processes = 4\n",
             'WSVIEWS_BROKER_URL = "redis://localhost/0", if there are groups',
         ),
+        ("blocking", INI.replace("32768", "4096") + GOOD["blocking"], "buffer-size = 32768"),
+        ("blocking", INI.replace("buffer-size = 32768", "") + "threads=2", "buffer-size = 32768"),
+        ("gevent", INI + GOOD["gevent"] + "idle = 60\n", "Remove idle."),
+        *(
+            ("blocking", f"{INI}threads = 2\n{name} = :80\n", OTHER_FRONT)
+            for name in ("http11-socket", "fastcgi-socket", "scgi-socket")
+        ),
         (
             "blocking",
             "[uwsgi]\nmaster = 1\nthreads = 2\nhttps-socket = :443,a.pem,b.pem\n",
@@ -205,36 +217,92 @@ def test_a_uwsgi_that_will_not_do(
     monkeypatch.setenv("FLASK_UWSGI_BINARY", str(binary))
     result = doctor("memory://")
     assert result.exit_code == 1
-    assert remedy in result.output or "is no program" in result.output
+    assert remedy in result.output or "isn't a program" in result.output
 
 
-def try_handshake(url: str) -> Result:
+def test_an_engine_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OwnEngine(make_engine("blocking").__class__):  # type: ignore[misc]
+        name = "own"
+
+    module = ModuleType("flask_wsviews.engines.own")
+    module.OwnEngine = OwnEngine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(REGISTRY, "own", ("own", "OwnEngine"))
+    assert examined(INI + "threads = 8\n", tmp_path, "own") == ["fits the own engine"]
+    assert "-> threads = 8" in examined(INI, tmp_path, "own")
+
+
+def try_handshake(url: str, *options: str) -> Result:
     app = Flask(__name__)
     WebSocket(app)
-    return app.test_cli_runner().invoke(args=["ws", "doctor", "--url", url])
+    return app.test_cli_runner().invoke(args=["ws", "doctor", "--url", url, *options])
 
 
 def test_a_handshake_with_a_server(tmp_path: Path) -> None:
-    command = servers.uwsgi("contract:app", "--threads", "4")
+    command = servers.uwsgi("contract:app", "--threads", "4", "--buffer-size", "32768")
     settings = {"ENGINE": "WebSocket"}
     with servers.running(command, tmp_path / "log", settings) as server:
         accepted = try_handshake(server.ws("/echo?key=1"))
         assert (accepted.exit_code, "is accepted from http://127" in accepted.output) == (0, True)
+        assert "a Ping is answered" in accepted.output
         missing = try_handshake(server.ws("/nowhere"))
         assert missing.exit_code == 1
-        assert "flask ws routes lists them" in missing.output
-        # Whoever wants a login is right.
+        assert "flask ws routes lists the WebSockets" in missing.output
+        # A view that wants a login is right.
         assert try_handshake(server.ws("/members-only")).exit_code == 0
         # As behind a proxy that passes the name of another host on.
         foreign = try_handshake(server.ws("/echo").replace("127.0.0.1", "localhost"))
         assert foreign.exit_code == 0
+        other = try_handshake(server.ws("/echo"), "--header", "Origin: http://elsewhere.example")
+        assert other.exit_code == 1
+        assert "WSVIEWS_ALLOWED_ORIGINS" in other.output
+
+
+@pytest.mark.parametrize("engine", ["WebSocket", "GeventWebSocket", "AsyncioWebSocket"])
+def test_a_router_that_passes_no_frames(engine: str, tmp_path: Path) -> None:
+    loop = ["--gevent", "4"] if engine == "GeventWebSocket" else ["--threads", "4"]
+
+    def command(port: int) -> list[str]:
+        [binary, _, *rest] = servers.uwsgi("contract:app", *loop, "--buffer-size", "32768")(port)
+        return [binary, "--http", *rest]
+
+    with servers.running(command, tmp_path / "log", {"ENGINE": engine}) as server:
+        silent = try_handshake(server.ws("/echo"))
+    assert silent.exit_code == 1
+    assert "http-websockets = true" in silent.output
+
+
+@pytest.mark.parametrize("router", [False, True], ids=["direct", "router"])
+def test_a_buffer_that_is_too_small(router: bool, tmp_path: Path) -> None:
+    command = servers.uwsgi("contract:app", "--threads", "4", router=router)
+    with servers.running(command, tmp_path / "log", {"ENGINE": "WebSocket"}) as server:
+        small = try_handshake(server.ws("/echo"))
+    assert small.exit_code == 1
+    assert "a Ping is answered" in small.output
+    assert "a cookie of 5 KB" in small.output
+    assert "buffer-size = 32768" in small.output
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--header", "no colon"], "isn't a header"),
+        (["--header", "A: b\r\nC: d"], "isn't a header"),
+        (["--cookie", "a=b\r\nC: d"], "isn't a cookie"),
+        (["--cookie", "no equals sign"], "isn't a cookie"),
+    ],
+)
+def test_headers_that_are_wrong(options: list[str], text: str) -> None:
+    result = try_handshake("ws://127.0.0.1:1/", *options)
+    assert result.exit_code == 2
+    assert text in result.output
 
 
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("localhost:5000/chat", "is no URL of a WebSocket"),
-        ("ws:///chat", "is no URL of a WebSocket"),
+        ("localhost:5000/chat", "isn't the URL of a WebSocket"),
+        ("ws:///chat", "isn't the URL of a WebSocket"),
         ("ws://127.0.0.1:{port}/chat", "no answer: [Errno 111] Connection refused"),
     ],
 )

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Any, ClassVar, Final
@@ -74,6 +74,9 @@ class Engine(ABC):
 
     #: Whether hooks and function routes may be ``async def``.
     runs_coroutines: ClassVar[bool] = False
+
+    #: The options of uWSGI that serve pages and handshakes beside the engine, with their defaults.
+    uwsgi_options: ClassVar[Mapping[str, int]] = {"threads": 8}
 
     #: How many connections a worker takes unless configured; ``None`` for as many as there come.
     max_connections: ClassVar[int | None] = None

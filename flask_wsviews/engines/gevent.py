@@ -8,10 +8,10 @@ that is idle for a while has no greenlet: a new one goes on with it when somethi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import gevent
 from gevent import monkey
@@ -43,6 +43,7 @@ class GeventEngine(Engine):
     """
 
     name = "gevent"
+    uwsgi_options: ClassVar[Mapping[str, int]] = {"gevent": 100}
 
     def __init__(self) -> None:
         super().__init__()
