@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import asyncapi_documents
 import browser
+import children
 import pytest
 import servers
 import side_by_side
@@ -19,6 +20,9 @@ import uwsgi_asyncio
 from conformance import autobahn
 from flask.globals import _cv_app, _cv_request
 from servers import Server, poll
+
+# Now, because its pipe stays open.
+children.begin()
 
 APP = "contract:app"
 GEVENT = {"ENGINE": "GeventWebSocket"}

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import children
 from servers import free_port, poll
 
 
@@ -52,12 +53,11 @@ class RedisServer:
         if self._config is not None:
             command = [self._path, str(self._config), "--sentinel", *address]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = children.start(
                 [*command, "--dir", str(self._folder), *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         poll(self.answers, 20)
 
@@ -81,8 +81,7 @@ class RedisServer:
 
     def kill(self) -> None:
         assert self._process is not None
-        self._process.kill()
-        self._process.wait(10)
+        children.kill_group(self._process)
 
     def pause(self) -> None:
         assert self._process is not None

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import children
+
 T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
@@ -52,14 +54,13 @@ class Server:
         self.log_path = log
         self._killed: set[int] = set()
         with log.open("wb") as output:
-            self.process = subprocess.Popen(
+            self.process = children.start(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
                 cwd=cwd,
-                start_new_session=True,
             )
 
     @property
@@ -106,10 +107,7 @@ class Server:
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(15)
-        # Whatever is left of the process group that was started here.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        children.kill_group(self.process)
         log = "\n".join(line for line in self.log.splitlines() if not self._is_own_kill(line))
         found = [crash for crash in CRASHES if crash in log]
         assert not found, self.log

@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,14 +206,6 @@ class Proxy(Server):
                 return False
 
         poll(answers, TIMEOUT)
-
-    def stop(self) -> None:
-        # Started in the background of a shell, HAProxy ignores the SIGINT that others are sent.
-        if self.process.poll() is None:
-            tell(self.process, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(TIMEOUT)
-        super().stop()
 
     def reload(self) -> None:
         """Reload with another status of its redirect, and wait until that is in force."""

@@ -1,0 +1,104 @@
+"""Processes that tests start: they end with the tests, however those end, and take Ctrl-C."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+from uuid import uuid4
+
+# In the environment of every process that the tests start, and of their children.
+MARK = "FLASK_WSVIEWS_TESTS"
+
+# Reads numbers of process groups until the tests have ended, and kills what is left of them. With a
+# minus, a group has ended already.
+REAPER = """
+import glob, os, signal, sys
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(signum, signal.SIG_IGN)
+groups = set()
+for line in sys.stdin:
+    number = int(line)
+    groups.add(number) if number > 0 else groups.discard(-number)
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+mark = sys.argv[1].encode()
+for environ in glob.glob("/proc/[0-9]*/environ"):
+    pid = int(environ.split("/")[2])
+    try:
+        with open(environ, "rb") as file:
+            is_left = mark in file.read().split(b"\\0")
+        if is_left and pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+
+class _Reaper:
+    """A process that outlives this one, and kills what it leaves behind."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        mark = f"{MARK}={uuid4().hex}"
+        # Of the reaper itself, /proc shows what it was started with.
+        environ = {name: value for name, value in os.environ.items() if name != MARK}
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", REAPER, mark],
+            stdin=subprocess.PIPE,
+            env=environ,
+            start_new_session=True,
+        )
+        os.environ[MARK] = mark.partition("=")[2]
+        atexit.register(self.stop)
+
+    def note(self, group: int) -> None:
+        """Kill this group at the end, or with a minus don't."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{group}\n".encode())
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        if self.pid == os.getpid():
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(10)
+
+
+_reaper: _Reaper | None = None
+
+
+def begin() -> None:
+    """Prepare this process for :func:`start`; what it starts otherwise ends with it as well."""
+    global _reaper
+    if _reaper is None or _reaper.pid != os.getpid():
+        # What a shell starts in its background ignores SIGINT, and so would all children: only a
+        # handler is reset where they begin. This one does nothing either.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, lambda signum, frame: None)
+        _reaper = _Reaper()
+
+
+def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process as the first one of a new session; end it by :func:`kill_group`."""
+    begin()
+    assert _reaper is not None
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    _reaper.note(process.pid)
+    return process
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the process group that was started here."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    assert _reaper is not None
+    _reaper.note(-process.pid)
