@@ -29,6 +29,15 @@ RULE_OPTIONS: dict[str, Any] = {
 }
 
 
+def rule_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a WebSocket rule, completed.
+
+    Flask redirects to the path with the slash that the rule ends with. Browsers don't follow a
+    redirect of a handshake, so both paths match unless *options* have ``strict_slashes``.
+    """
+    return {"strict_slashes": False, **options, **RULE_OPTIONS}
+
+
 class Blueprint(flask.Blueprint):
     """A :class:`flask.Blueprint` that also takes WebSocket rules::
 
@@ -61,14 +70,15 @@ class Blueprint(flask.Blueprint):
         :param rule: the URL rule.
         :param endpoint: the endpoint's name; by default that of the function or class.
         :param view_func: a function, a :class:`WebSocketView` class, or its ``as_view()``.
-        :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
-            as attributes, see :meth:`flask_wsviews.WebSocket.add_url_rule`.
+        :param options: of the :class:`werkzeug.routing.Rule`, where ``strict_slashes`` is
+            ``False`` by default: ``/chat`` and ``/chat/`` both match. For functions also what a
+            class has as attributes, see :meth:`flask_wsviews.WebSocket.add_url_rule`.
         :raises RegistrationError: if *view_func* can't serve a WebSocket.
         """
         known = self.__dict__.setdefault("_websocket_views", {})
         endpoint, view = websocket_view(view_func, endpoint, options, known)
         known[endpoint] = view
-        self.add_url_rule(rule, endpoint, view, **{**options, **RULE_OPTIONS})
+        self.add_url_rule(rule, endpoint, view, **rule_options(options))
         defaults = options.get("defaults")
         self.record(partial(_check_on_extension, endpoint, rule_variables(rule, defaults)))
 

@@ -16,7 +16,7 @@ from werkzeug.routing.exceptions import WebsocketMismatch
 
 from . import cli
 from .admission import Admission
-from .blueprints import EXTENSION, RULE_OPTIONS, Blueprint, registering, rule_variables
+from .blueprints import EXTENSION, Blueprint, registering, rule_options, rule_variables
 from .config import CHECKS, Settings
 from .engines import Engine, make_engine
 from .exceptions import (
@@ -305,12 +305,13 @@ class WebSocket:
         :param endpoint: the endpoint's name; by default that of the function or class.
         :param view_func: a function, called once per connection as ``function(ws, **view_args)``; a
             :class:`WebSocketView` class; or its ``as_view()``.
-        :param options: of the :class:`werkzeug.routing.Rule`; for functions also what a class has
-            as attributes: ``allowed_origins``, ``binary``, ``compression``, ``decorators``,
-            ``emits``, ``groups``, ``headers_schema``, ``history``, ``history_seconds``,
-            ``idle_timeout``, ``max_lifetime``, ``message_schema``, ``presence``,
-            ``query_schema``, ``rate_limit``, ``rate_limit_key``, ``security``, ``slow_clients`` and
-            ``subprotocols``.
+        :param options: of the :class:`werkzeug.routing.Rule`, where ``strict_slashes`` is
+            ``False`` by default: ``/chat`` and ``/chat/`` both match. For functions also what a
+            class has as attributes: ``allowed_origins``, ``binary``, ``compression``,
+            ``decorators``, ``emits``, ``groups``, ``headers_schema``, ``history``,
+            ``history_seconds``, ``idle_timeout``, ``max_lifetime``, ``message_schema``,
+            ``presence``, ``query_schema``, ``rate_limit``, ``rate_limit_key``, ``security``,
+            ``slow_clients`` and ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
         self._add(partial(self._add_rule, rule, endpoint, view_func, options))
@@ -345,7 +346,7 @@ class WebSocket:
         endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
         self._check_view(view, self._engine_of(app))
         self._check_limits(view)
-        app.add_url_rule(rule, endpoint, view, **{**own_options, **RULE_OPTIONS})
+        app.add_url_rule(rule, endpoint, view, **rule_options(own_options))
         self._check_rule(app, _newest_rule(app, endpoint))
         variables = rule_variables(rule, own_options.get("defaults"))
         self._check_groups(app, endpoint, variables)

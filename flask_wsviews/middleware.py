@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from flask import Response, current_app
 from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from .extension import WebSocket
 
 
+logger = logging.getLogger("flask_wsviews")
+
 #: Where the extension keeps the groups of an application.
 GROUPS = "wsviews.groups"
 
@@ -58,6 +63,10 @@ SERVER_FAULT = "The server can't answer this handshake."
 NOT_READY = "a handshake was answered with 503, as the process has no room: %s"
 
 UNAVAILABLE = "503 Service Unavailable"
+
+# Statuses of redirects to another URL of the same resource, and of those to any other.
+MOVED = (301, 307, 308)
+FOUND = (302, 303)
 
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
@@ -122,6 +131,7 @@ class WebSocketMiddleware:
                 body = upgrader.take_over(environ, answer.headers, answer.send)
             if answer.status not in (None, 101):
                 status = answer.status
+                _explain_redirect(environ, status, answer.headers)
                 tell(upgrader.observers, lambda observer: observer.rejected(environ, status))
             return body
         finally:
@@ -433,6 +443,7 @@ class _Answer:
     ) -> Callable[[bytes], object]:
         """The server's own ``start_response``."""
         self.status = int(status[:3])
+        self.headers = headers
         return self._start_response(status, headers, exc_info)
 
     def collect(self, body: Iterable[bytes]) -> Iterable[bytes] | None:
@@ -475,6 +486,23 @@ def _settings_of(declared: WebSocketView | type[WebSocketView], settings: Settin
         if value is not None:
             changes[name] = value or None
     return replace(settings, **changes) if changes else settings
+
+
+def _explain_redirect(environ: Environ, status: int | None, headers: list[tuple[str, str]]) -> None:
+    """Log a redirect that stands for another spelling of the URL, as browsers don't show it."""
+    if status not in (*MOVED, *FOUND):
+        return
+    location = Headers(headers).get("Location", "")
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    # The others, to a login page for instance, are the application's way to refuse.
+    if status in MOVED or unquote(urlsplit(location).path).strip("/") == path.strip("/"):
+        logger.warning(
+            "a handshake for %r was answered with a redirect (%d) to %r: browsers don't follow "
+            "it. Have the client connect to that URL",
+            path,
+            status,
+            location,
+        )
 
 
 def _refuse(start_response: StartResponse, status: str, reason: str) -> Iterable[bytes]:

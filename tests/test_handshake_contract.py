@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 
@@ -267,3 +268,39 @@ def test_the_101_has_a_content_type_within_flask(server):
         assert "Content-Type" not in ws.response.headers
         # Werkzeug quotes what can't be sent.
         assert "Path=/%E2%98%83" in ws.response.headers.get_all("Set-Cookie")[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/slash/a", "a"),
+        ("/slash/a/", "a"),
+        ("/returns/", "last words"),
+        ("/views/inner", "nested"),
+        ("/views/inner/", "nested"),
+        ("/plain/old", "old"),
+        ("/plain/old/", "old"),
+        ("/strict/", "strict"),
+    ],
+)
+def test_a_slash_at_the_end_makes_no_difference(server, path, answer):
+    with connect(server.ws(path)) as ws:
+        assert ws.recv(timeout=10) == answer
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/strict", "/strict/"),
+        ("/views/inner/strict", "/views/inner/strict/"),
+        ("/slash//b/", "/slash/b/"),
+        ("/moved", "/slash/moved"),
+    ],
+)
+def test_a_redirect_is_explained_in_the_log(server, path, location):
+    with RawClient(server) as client:
+        status, headers = client.request(path)
+    assert status == 308
+    assert dict(headers)["location"].endswith(location)
+    found = poll(lambda: re.search(rf"handshake for '{path}'.* \(308\) to '(.*)': br", server.log))
+    assert found[1].endswith(location)

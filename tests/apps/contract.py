@@ -14,6 +14,7 @@ from collections import defaultdict
 from contextvars import ContextVar
 from datetime import timedelta
 
+import flask
 import loop  # noqa: F401
 import typed
 from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
@@ -317,6 +318,21 @@ def sharedarea(ws):
     ws.send_binary_from_sharedarea(0, 4090)
 
 
+@websocket.route("/strict/", strict_slashes=True)
+def strict(ws):
+    ws.send("strict")
+
+
+@websocket.route("/slash/<name>/")
+def slash(ws, name):
+    ws.send(name)
+
+
+@websocket.route("/moved", redirect_to="/slash/moved")
+def moved(ws):
+    ws.send("never called")
+
+
 # -- class-based views --------------------------------------------------------------------------
 
 bp = Blueprint("views", __name__, url_prefix="/views")
@@ -409,6 +425,29 @@ class Guarded(WebSocketView):
 bp.add_websocket_rule("/guarded", view_func=Guarded.as_view("guarded"))
 
 
+inner = Blueprint("inner", __name__, url_prefix="/inner")
+
+
+@inner.websocket("/")
+def nested(ws):
+    ws.send("nested")
+
+
+@inner.websocket("/strict/", strict_slashes=True)
+def nested_strict(ws):
+    ws.send("strict")
+
+
+bp.register_blueprint(inner)
+
+plain = flask.Blueprint("plain", __name__, url_prefix="/plain")
+
+
+@plain.route("/old/")
+def old(ws):
+    ws.send("old")
+
+
 class Shared(WebSocketView):
     init_every_request = False
 
@@ -423,4 +462,5 @@ class Shared(WebSocketView):
 websocket.add_url_rule("/shared", view_func=Shared.as_view("shared"))
 
 app.register_blueprint(bp)
+websocket.register_blueprint(plain)
 app.register_blueprint(typed.bp)

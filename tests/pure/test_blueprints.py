@@ -58,8 +58,14 @@ def test_rules_are_in_the_url_map(chat: Blueprint) -> None:
         assert rule.provide_automatic_options is False
     assert rules["/chat/<room>"].endpoint == "chat.Chat"
     assert rules["/chat/talk/<int:number>"].endpoint == "chat.by_number"
-    assert rules["/chat/talk/<int:number>"].strict_slashes is False
-    assert rules["/chat/<room>"].strict_slashes is not False
+    for rule in rules.values():
+        assert rule.strict_slashes is False
+
+
+def test_slashes_may_be_strict() -> None:
+    blueprint = Blueprint("chat", __name__)
+    blueprint.websocket("/talk/", strict_slashes=True)(talk)
+    assert rules_of(app_with(blueprint))["/talk/"].strict_slashes is True
 
 
 def test_the_decorator_returns_what_it_decorates() -> None:
