@@ -170,7 +170,7 @@ def origins(key: str, value: Any) -> frozenset[str] | str:
     if value is None:
         return frozenset()
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ConfigError(f'{key} is a list of origins or "*", not {value!r}')
+        raise ConfigError(f'{key} must be a list of origins or "*", not {value!r}')
     if "*" in value:
         return "*"
     return frozenset(_origin(key, entry) for entry in value)
@@ -203,9 +203,9 @@ def _number(
         # What is no number is in no span.
         number: Any = value if is_number else nan
         if not least <= number < inf or number > most:
-            span = f"from {least:g} on" if most == inf else f"from {least:g} to {most:g}"
+            span = f"at least {least:g}" if most == inf else f"from {least:g} to {most:g}"
             ending = ", or None" if optional else ""
-            raise ConfigError(f"{key} is a number of {unit} {span}{ending}: {value!r}")
+            raise ConfigError(f"{key} must be a number of {unit}, {span}{ending}, not {value!r}")
         return value
 
     return check
@@ -213,29 +213,29 @@ def _number(
 
 def _name(key: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise ConfigError(f"{key} is a name or None, not {value!r}")
+        raise ConfigError(f"{key} must be a name or None, not {value!r}")
     return value
 
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"{key} is some text, not {value!r}")
+        raise ConfigError(f"{key} must be text that isn't empty, not {value!r}")
     return value
 
 
 def policy(key: str, value: Any) -> str:
-    """Check what shall happen to slow clients.
+    """Check what is to happen to slow clients.
 
     :raises ConfigError: if it isn't one of :data:`POLICIES`.
     """
     if value not in POLICIES:
-        raise ConfigError(f"{key} is one of {', '.join(POLICIES)}, not {value!r}")
+        raise ConfigError(f"{key} must be one of {', '.join(POLICIES)}, not {value!r}")
     return str(value)
 
 
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{key} is True or False, not {value!r}")
+        raise ConfigError(f"{key} must be True or False, not {value!r}")
     return value
 
 

@@ -10,7 +10,7 @@
     ├── CommandError          uWSGI can't be started                    (also a RuntimeError)
     ├── InvalidMessage        a client's message is not as declared     (also a ValueError)
     ├── OutgoingMessageError  our own message is not as declared        (also a ValueError)
-    ├── GroupError            a group's name or a message id is none    (also a ValueError)
+    ├── GroupError            a group name or message id is invalid   (also a ValueError)
     ├── BrokerUnavailable     nothing gets to other workers for now     (also a RuntimeError)
     ├── ConnectionClosed      the peer or the network ended it          (also a ConnectionError)
     └── CloseConnection       raised by a view to end its connection

@@ -87,7 +87,7 @@ class WebSocket:
     :param error_schema: shapes the frame that answers a message which can't be used: a marshmallow
         schema, class or instance, that dumps an :class:`~flask_wsviews.InvalidMessage`.
     :raises EngineError: if the engine's library isn't installed.
-    :raises RegistrationError: if *error_schema* is no schema.
+    :raises RegistrationError: if *error_schema* isn't a schema.
     """
 
     #: The middleware's class; its ``client`` is the class of what handlers get.
@@ -133,7 +133,10 @@ class WebSocket:
         if app and extension is self:
             return self._engine_of(app)
         if self._engine_default == "auto":
-            raise EngineError('engine="auto" is chosen when an application is set up')
+            raise EngineError(
+                'with engine="auto" the engine is chosen when an application is set up: call '
+                "init_app()"
+            )
         return self._spare_engine(self._engine_default)
 
     def init_app(self, app: flask.Flask) -> None:
@@ -478,7 +481,7 @@ class WebSocket:
         payload = protocol.dump(type, obj, validate=groups.settings.validate_outgoing)
         if MESSAGE_ID in payload and keep and groups.has_history(group):
             raise OutgoingMessageError(
-                f"{type!r} has a {MESSAGE_ID!r} of its own, which is for the id in {group!r}"
+                f"{type!r} already has a field {MESSAGE_ID!r}, which {group!r} needs for the id"
             )
         text = dump_text(app.json.dumps, payload)
         return groups.publish(  # type: ignore[return-value]
@@ -534,7 +537,7 @@ class WebSocket:
         forms = {(one.discriminator, one.emits[type].__class__) for one in candidates}
         if len(forms) > 1:
             owners = ", ".join(one.owner for one in candidates)
-            raise OutgoingMessageError(f"{owners} declare {type!r} each in its own way: pass view=")
+            raise OutgoingMessageError(f"{owners} declare {type!r} differently: pass view=")
         return candidates[0]
 
     def members(self, group: str) -> list[GroupMember]:
@@ -543,7 +546,7 @@ class WebSocket:
         :param group: its name; it needs presence: ``presence = True`` on a view that declares it,
             or by :meth:`configure_group`.
         :returns: in the order in which they joined.
-        :raises GroupError: if *group* is no name, or has no presence.
+        :raises GroupError: if *group* isn't a valid name, or has no presence.
         :raises BrokerUnavailable: if the broker can't be reached.
         """
         return self.groups.members(group)  # type: ignore[return-value]
@@ -564,8 +567,8 @@ class WebSocket:
         wait; events come in their order. What it raises is logged.
 
         :param pattern: the groups, such as ``"room:{room}"``.
-        :raises RegistrationError: if it is no pattern, or the function is ``async def``; at the
-            first use of groups if they have no presence.
+        :raises RegistrationError: if it isn't a valid pattern, or the function is ``async def``;
+            at the first use of groups if they have no presence.
         """
         return self._telling(JOINED, pattern)
 
@@ -581,8 +584,8 @@ class WebSocket:
         def decorator(handler: T) -> T:
             if is_coroutine_function(handler):
                 raise RegistrationError(
-                    f"{getattr(handler, '__name__', handler)!r} is told of members in a thread: "
-                    "make it a plain function"
+                    f"{getattr(handler, '__name__', handler)!r} is async def, but handlers of "
+                    "on_join() and on_leave() run in a thread: make it a plain function"
                 )
             self._add(partial(_add_presence_handler, event, pattern, handler))
             return handler
@@ -603,7 +606,7 @@ class WebSocket:
         :param history: how many messages.
         :param history_seconds: for how long; ``None`` for a day after the last one.
         :param presence: whether :meth:`members` and :meth:`count` tell who is in it.
-        :raises RegistrationError: if *pattern* is none, or has other options already.
+        :raises RegistrationError: if *pattern* isn't valid, or has other options already.
         """
         options = GroupOptions(history_of(history, history_seconds), presence)
         self._add(lambda app: app.extensions[GROUPS].configure(pattern, options))
@@ -841,7 +844,7 @@ def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseRetu
     """A request that met only rules of the other kind: say what would have worked."""
     answer: HTTPException
     if is_handshake(request.environ):
-        answer = BadRequest("This resource is no WebSocket.")
+        answer = BadRequest("This resource isn't a WebSocket.")
     elif asks_for_websocket(request.environ):
         answer = BadRequest("The Connection header of a WebSocket handshake must contain Upgrade.")
     else:

@@ -215,10 +215,8 @@ class Protocol:
         """
         schema = self.emits.get(type)
         if schema is None:
-            declared = ", ".join(self.emits) or "nothing"
-            raise OutgoingMessageError(
-                f"{self.owner} doesn't declare {type!r} in emits, but {declared}"
-            )
+            declared = f"has {', '.join(map(repr, self.emits))}" if self.emits else "is empty"
+            raise OutgoingMessageError(f"{type!r} isn't in {self.owner}.emits (which {declared})")
         return self._dump(schema, type, obj, validate)
 
     def dump_reply(
@@ -231,7 +229,8 @@ class Protocol:
         """
         if handler.reply is None:
             raise OutgoingMessageError(
-                f"{self.owner}.{handler.name} returned {obj!r}: to send it, say how by reply="
+                f"{self.owner}.{handler.name} returned {obj!r}, but has no schema for replies: add "
+                "reply= to its @message"
             )
         payload = self._dump(handler.reply, handler.reply_type, obj, validate)
         if ref is not None:
@@ -255,7 +254,7 @@ class Protocol:
             errors = dump_errors(schema, payload)
         if errors:
             raise OutgoingMessageError(
-                f"{self.owner} would send a {type!r} that its schema forbids: {errors}"
+                f"{self.owner} can't send this {type!r}, which doesn't match its schema: {errors}"
             )
         # The type comes first, for whoever reads it, and can't be another one.
         return {self.discriminator: type, **payload, self.discriminator: type}
@@ -274,7 +273,9 @@ def protocol_of_class(
     owner = view.__name__
     handlers = _handlers_of(view)
     if handlers and view.message_schema is not None:
-        raise RegistrationError(f"{owner} has both message_schema and @message handlers: choose")
+        raise RegistrationError(
+            f"{owner} has both message_schema and @message handlers: use one of them"
+        )
     if handlers and has_on_message and binary is not True:
         names = ", ".join(handler.name for handler in handlers.values())
         raise RegistrationError(
@@ -308,10 +309,11 @@ def make_protocol(
     """
     if not isinstance(discriminator, str) or not discriminator or discriminator == REF:
         raise RegistrationError(
-            f"discriminator of {owner} is a field's name, and not {REF!r}: {discriminator!r}"
+            f"discriminator of {owner} must be a field's name other than {REF!r}, not "
+            f"{discriminator!r}"
         )
     if not isinstance(binary, bool):
-        raise RegistrationError(f"binary of {owner} is True or False, not {binary!r}")
+        raise RegistrationError(f"binary of {owner} must be True or False, not {binary!r}")
     made = {
         _type(f"emits of {owner}", type_): _object_schema(f"emits[{type_!r}] of {owner}", value)
         for type_, value in (emits or {}).items()
@@ -332,13 +334,15 @@ def as_schema(where: str, value: Any) -> Schema | None:
     """The schema that *value* is, or makes; ``None`` stays.
 
     :param where: names it in the error.
-    :raises RegistrationError: if it is no marshmallow schema.
+    :raises RegistrationError: if it isn't a marshmallow schema.
     """
     if value is None or isinstance(value, Schema):
         return value
     if isinstance(value, type) and issubclass(value, Schema):
         return value()
-    raise RegistrationError(f"{where} is a marshmallow Schema, class or instance, not {value!r}")
+    raise RegistrationError(
+        f"{where} must be a marshmallow Schema, class or instance, not {value!r}"
+    )
 
 
 def load_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
@@ -392,7 +396,9 @@ def _object_schema(where: str, value: Any) -> Any:
 
 def _type(where: str, type_: Any) -> str:
     if not isinstance(type_, str) or not type_:
-        raise RegistrationError(f"{where}: a message's type is a string, not {type_!r}")
+        raise RegistrationError(
+            f"{where}: a message's type must be a string that isn't empty, not {type_!r}"
+        )
     return type_
 
 

@@ -48,7 +48,7 @@ def check_rate(key: str, value: Any) -> str | None:
     except (ValueError, TypeError):
         items = []
     if not items or any(item.amount < 1 for item in items):
-        raise ConfigError(f'{key} is a rate such as "20/second", or None: {value!r}')
+        raise ConfigError(f'{key} must be a rate such as "20/second", or None, not {value!r}')
     return str(value)
 
 
@@ -106,7 +106,9 @@ class RateLimits:
         from limits.strategies import FixedWindowRateLimiter
 
         if self._scheme.startswith("async+"):
-            raise ConfigError(f"{KEY}: leave async+ out; a thread waits for the storage")
+            raise ConfigError(
+                f"{KEY}: remove async+ from the URL, as the storage is used from threads"
+            )
         options: dict[str, Any] = {}
         if self._scheme.startswith(_TAKES_TIMEOUT):
             options = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}

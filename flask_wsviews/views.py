@@ -183,7 +183,7 @@ class WebSocketView(View):
         if upgrade is None:
             raise RuntimeError(
                 f"{request.path} is a WebSocket, but no WebSocket(app) handles this application, "
-                "or the server calls something else than app.wsgi_app"
+                "or the server doesn't call app.wsgi_app"
             )
         answer: ResponseReturnValue = upgrade(self, view_args)
         return answer
@@ -424,7 +424,7 @@ def websocket_view(
         so that a target can have several rules.
     :returns: the endpoint and the view function.
     :raises RegistrationError: if *target* can't serve a WebSocket.
-    :raises ConfigError: if its origins are none.
+    :raises ConfigError: if its origins aren't valid.
     """
     if not callable(target):
         raise RegistrationError(
@@ -438,7 +438,7 @@ def websocket_view(
     view_class = target if isinstance(target, type) else getattr(target, "view_class", None)
     if view_class is not None and not issubclass(view_class, WebSocketView):
         raise RegistrationError(
-            f"{view_class.__name__} is registered as a WebSocket but is no WebSocketView"
+            f"{view_class.__name__} is registered as a WebSocket but isn't a WebSocketView"
         )
     mistakes.check_options(f"the WebSocket rule of {endpoint!r}", options)
     if view_class is not None:
@@ -458,8 +458,8 @@ def websocket_view(
         view = view_class.as_view(endpoint)
     else:
         raise RegistrationError(
-            f"{', '.join(view_options)}: these are attributes of {view_class.__name__}, "
-            "not options of its rule"
+            f"{', '.join(view_options)}: set them as attributes of {view_class.__name__}, not "
+            "as options of its rule"
         )
     view.websocket_target = target
     return endpoint, view
@@ -635,7 +635,7 @@ def declared_groups(
         policy(f"{name}.slow_clients", slow_clients)
     groups = declared(view, "groups")
     if isinstance(groups, str) or not isinstance(groups, Iterable):
-        raise RegistrationError(f'{name}.groups is a list such as ["lobby"], not {groups!r}')
+        raise RegistrationError(f'{name}.groups must be a list such as ["lobby"], not {groups!r}')
     groups = list(groups)
     if not groups:
         return []

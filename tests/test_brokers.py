@@ -581,7 +581,7 @@ def test_urls_that_cannot_be_used(url, problem):
 
 
 def test_a_publisher_reaches_nobody_in_memory():
-    with pytest.raises(ConfigError, match="reaches nobody"):
+    with pytest.raises(ConfigError, match="only reaches its own process"):
         Publisher("memory://")
 
 

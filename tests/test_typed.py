@@ -93,7 +93,7 @@ def test_what_ends_a_conversation(server: Server, message: Any, code: int):
         ws.send(message if isinstance(message, bytes) else json.dumps(message))
         assert closed(ws)[0] == code
     if message == {"type": "wrong reply"}:
-        assert "Room would send a 'wrong reply' that its schema forbids" in server.log
+        assert "Room can't send this 'wrong reply', which doesn't match its schema" in server.log
 
 
 def test_a_view_says_what_becomes_of_invalid_messages(server: Server):

@@ -161,7 +161,7 @@ def test_a_sharedarea_is_sent(uwsgi_server):
         (
             {"ENGINE": "WebSocket", "SETTINGS": '{"WSVIEWS_PING_INTERVAL": "often"}'},
             [],
-            "WSVIEWS_PING_INTERVAL is a number of seconds",
+            "WSVIEWS_PING_INTERVAL must be a number of seconds",
         ),
         (
             {"ENGINE": "WebSocket", "SETTINGS": '{"WSVIEWS_MAX_MESAGE_SIZE": 1}'},

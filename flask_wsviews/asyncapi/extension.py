@@ -68,7 +68,7 @@ class AsyncAPI:
         """
         blueprint = import_part("blueprint").make_blueprint(self)
         if self.options["asyncapi_version"] not in import_part("document").VERSIONS:
-            raise ConfigError(f"there is no AsyncAPI {self.options['asyncapi_version']!r} here")
+            raise ConfigError(f"AsyncAPI {self.options['asyncapi_version']!r} isn't supported")
         app.extensions[EXTENSION] = self
         app.register_blueprint(blueprint, url_prefix=self.url)
 

@@ -107,7 +107,7 @@ class Engine(ABC):
         :raises EngineError: if the engine runs none.
         """
         coroutine.close()
-        raise EngineError(f"the {self.name} engine runs no coroutines")
+        raise EngineError(f"the {self.name} engine can't run coroutines")
 
     def make_ready(self) -> None:  # noqa: B027
         """Make what all connections of this worker share, before a socket is taken for one.

@@ -41,10 +41,12 @@ def history_of(messages: int | None, seconds: float | None) -> History | None:
         return None
     is_int = isinstance(messages, int) and not isinstance(messages, bool)
     if messages is not None and (not is_int or messages < 1):
-        raise RegistrationError(f"history is a number of messages from 1 on, not {messages!r}")
+        raise RegistrationError(
+            f"history must be a number of messages, at least 1, not {messages!r}"
+        )
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if seconds is not None and (not is_number or not 0 < seconds < inf):
-        raise RegistrationError(f"history_seconds is a number above 0, not {seconds!r}")
+        raise RegistrationError(f"history_seconds must be a number above 0, not {seconds!r}")
     return History(messages, seconds)
 
 
@@ -70,7 +72,7 @@ class Group:
         """Check the values."""
         pattern_of(self.pattern)
         if not isinstance(self.presence, bool):
-            raise RegistrationError(f"presence is True or False, not {self.presence!r}")
+            raise RegistrationError(f"presence must be True or False, not {self.presence!r}")
         history_of(self.history, self.history_seconds)
 
     def __str__(self) -> str:

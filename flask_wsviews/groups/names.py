@@ -22,12 +22,12 @@ def check_group(name: Any) -> str:
         braces, which are for patterns, nor a space at its ends.
     """
     if not isinstance(name, str):
-        raise GroupError(f"a group's name is a str, not {name!r}", code=1008)
+        raise GroupError(f"a group's name must be a str, not {name!r}", code=1008)
     printable = name.isprintable() and not set("{}") & set(name) and name == name.strip()
     if not name or not printable or len(name.encode()) > MAX_NAME:
         raise GroupError(
-            f"{name!r} is no name for a group: 1 to {MAX_NAME} bytes of printable text, without "
-            "braces and without spaces at the ends",
+            f"{name!r} isn't a valid group name: use 1 to {MAX_NAME} bytes of printable text, "
+            "without braces and without spaces at the ends",
             code=1008,
         )
     return name
@@ -45,7 +45,7 @@ class Pattern:
 
     def __init__(self, text: Any) -> None:
         if not isinstance(text, str):
-            raise RegistrationError(f"a group is named by a str, not {text!r}")
+            raise RegistrationError(f"a group's name must be a str, not {text!r}")
         self.text = text
         try:
             literals, variables = _parse(text)
@@ -53,7 +53,7 @@ class Pattern:
             self.example = check_group(_PLACE.join(literals))
             self._separators = _separators(literals)
         except ValueError as error:
-            raise RegistrationError(f"{text!r} is no pattern for groups: {error}") from None
+            raise RegistrationError(f"{text!r} isn't a valid pattern for groups: {error}") from None
         #: The URL variables in it.
         self.variables = frozenset(variables)
         #: The same for two patterns that differ in the names of their variables only.
@@ -130,7 +130,7 @@ def _parse(text: str) -> tuple[list[str], list[str]]:
         literals[-1] += literal
         if variable is not None:
             if not variable.isidentifier() or form or conversion:
-                raise ValueError(f"{variable!r} is no URL variable")
+                raise ValueError(f"{variable!r} isn't a URL variable")
             variables.append(variable)
             literals.append("")
     return literals, variables

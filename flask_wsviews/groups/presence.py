@@ -77,9 +77,9 @@ def checked_meta(meta: Any) -> dict[str, Any]:
     if meta is None:
         return {}
     if not isinstance(meta, Mapping):
-        raise TypeError(f"meta is a mapping that JSON can express, not {meta!r}")
+        raise TypeError(f"meta must be a mapping that JSON can represent, not {meta!r}")
     try:
         through_json: dict[str, Any] = json.loads(json.dumps(dict(meta), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"meta is a mapping that JSON can express: {error}") from None
+        raise TypeError(f"meta must be a mapping that JSON can represent: {error}") from None
     return through_json

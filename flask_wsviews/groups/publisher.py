@@ -41,7 +41,9 @@ class Publisher:
         )
         self._broker = make_broker(settings)
         if not self._broker.is_shared:
-            raise ConfigError(f"a publisher reaches nobody through {broker_url!r}: take redis://")
+            raise ConfigError(
+                f"a Publisher can't use {broker_url!r}, which only reaches its own process: use redis://"
+            )
 
     def broadcast(
         self,

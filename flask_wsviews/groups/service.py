@@ -339,14 +339,16 @@ class Groups:
         for pattern in self.events.patterns:
             if not self.options_of(pattern.example).presence:
                 raise RegistrationError(
-                    f"somebody wants to hear who joins or leaves {pattern.text!r}, but that group "
-                    "has no presence: set presence = True for it"
+                    f"on_join() or on_leave() is used for {pattern.text!r}, which has no presence: "
+                    "set presence = True for it"
                 )
 
 
 def _check_presence(pattern: str, options: GroupOptions, broker: Broker) -> None:
     if options.presence and broker.presence is None:
-        raise RegistrationError(f"groups {pattern!r}: {type(broker).__name__} keeps no presence")
+        raise RegistrationError(
+            f"groups {pattern!r} need presence, which {type(broker).__name__} doesn't support"
+        )
 
 
 def make_disconnection(group: str | None, connection: Any, code: int, reason: str) -> Publication:
@@ -423,7 +425,7 @@ def _start(group: str, since: Any, history: History | None) -> str | None:
     if since is None:
         return None
     if history is None:
-        raise GroupError(f"nothing is kept of {group!r}: set a history for it, or leave since out")
+        raise GroupError(f"{group!r} has no history: set one for it, or leave since out")
     try:
         parse_id(since)
     except (ValueError, AttributeError, TypeError):

@@ -340,7 +340,7 @@ def test_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_version_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match=r"no AsyncAPI '4\.0'"):
+    with pytest.raises(ConfigError, match=r"AsyncAPI '4\.0' isn't supported"):
         AsyncAPI(make_app(), asyncapi_version="4.0")
 
 

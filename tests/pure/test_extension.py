@@ -499,5 +499,5 @@ def test_the_configuration_overrides_the_engine() -> None:
 def test_an_engine_is_a_name(engine: Any) -> None:
     app = Flask(__name__)
     app.config["WSVIEWS_ENGINE"] = engine
-    with pytest.raises(ConfigError, match="WSVIEWS_ENGINE is a name"):
+    with pytest.raises(ConfigError, match="WSVIEWS_ENGINE must be a name"):
         WebSocket(app)

@@ -240,7 +240,7 @@ def test_a_ref_that_can_not_be_sent_back(websocket: WebSocket, ref: str) -> None
 
 
 def test_presence_has_no_constants() -> None:
-    with pytest.raises(TypeError, match="meta is a mapping"):
+    with pytest.raises(TypeError, match="meta must be a mapping"):
         checked_meta({"x": nan})
 
 

@@ -59,7 +59,7 @@ def test_rates() -> None:
     assert check_rate("key", "20/second") == "20/second"
     assert check_rate("key", "20/second; 5 per 2 minutes") == "20/second; 5 per 2 minutes"
     for value in ("often", "20", 20, 0, ["20/second"], "0/second", "20/second; 0/hour", " "):
-        with pytest.raises(ConfigError, match=r'key is a rate such as "20/second"'):
+        with pytest.raises(ConfigError, match=r'key must be a rate such as "20/second"'):
             check_rate("key", value)
 
 
@@ -91,7 +91,7 @@ def test_messages_are_counted_by_key() -> None:
     ("url", "message"),
     [
         ("nowhere://me:secret@host", "WSVIEWS_RATE_LIMIT_STORAGE.*nowhere://$"),
-        ("async+redis://me:secret@host", r"leave async\+ out"),
+        ("async+redis://me:secret@host", r"remove async\+"),
     ],
 )
 def test_there_is_no_such_storage(url: str, message: str) -> None:
@@ -164,7 +164,7 @@ def test_times_are_checked_when_they_are_declared(name: str) -> None:
     for value in (0, 60, 0.5, None):
         websocket.add_url_rule(f"/{value}", f"echo-{value}", lambda ws: None, **{name: value})
     for bad in (-1, "soon", True):
-        with pytest.raises(ConfigError, match=f"{name} of echo is a number of seconds"):
+        with pytest.raises(ConfigError, match=f"{name} of echo must be a number of seconds"):
             websocket.add_url_rule("/", "echo", lambda ws: None, **{name: bad})
 
 

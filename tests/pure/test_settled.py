@@ -403,7 +403,7 @@ def test_a_broker_without_presence_is_found_at_first_use(monkeypatch: pytest.Mon
     app.config["WSVIEWS_KEY_PREFIX"] = "another"
     monkeypatch.setattr(MemoryBroker, "presence", None, raising=False)
     monkeypatch.setattr(MemoryBroker, "__init__", lambda self, settings: None)
-    with pytest.raises(RegistrationError, match="keeps no presence"):
+    with pytest.raises(RegistrationError, match="MemoryBroker doesn't support"):
         use(app)
 
 

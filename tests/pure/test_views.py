@@ -60,7 +60,7 @@ def test_what_is_not_callable(target: Any) -> None:
     "target", [View, MethodView, dict, View.as_view("page"), type("Page", (MethodView,), {})]
 )
 def test_what_is_no_websocket_view(target: Any) -> None:
-    with pytest.raises(RegistrationError, match="is no WebSocketView"):
+    with pytest.raises(RegistrationError, match="isn't a WebSocketView"):
         register(target)
 
 
