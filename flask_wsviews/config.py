@@ -78,6 +78,10 @@ class Settings:
     :param key_prefix: what keys and channels in the broker begin with.
     :param max_history_size: bytes that the messages of all groups with a history may take with
         ``"memory://"``, in a worker; the oldest of those groups that were silent longest go first.
+    :param max_replays: how many clients of a worker are sent what they missed in their groups at a
+        time. Others wait for up to ``broker_timeout`` and are closed with 1013 then.
+    :param replay_timeout: seconds that a client which is sent what it missed may take for each
+        message; it is closed with 1008 beyond.
     :param slow_clients: what happens to a client that would have more than ``max_send_buffer``
         bytes of its groups' messages to catch up: ``"close"``, with 1008; ``"drop-oldest"`` or
         ``"drop-newest"`` of them.
@@ -117,6 +121,8 @@ class Settings:
     broker_timeout: float = 2.0
     key_prefix: str = "wsviews"
     max_history_size: int = 256 * 1024 * 1024
+    max_replays: int = 50
+    replay_timeout: float = 20.0
     slow_clients: str = "close"
     presence_ttl: float = 30.0
 
@@ -270,6 +276,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "broker_timeout": _number(float, 0.01, "seconds"),
     "key_prefix": _text,
     "max_history_size": _number(int, 1, "bytes"),
+    "max_replays": _number(int, 1, "clients"),
+    "replay_timeout": _number(float, 0.01, "seconds"),
     "slow_clients": policy,
     "presence_ttl": _number(float, 0.1, "seconds"),
 }

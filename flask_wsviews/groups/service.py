@@ -160,8 +160,15 @@ class Groups:
             if history is None:
                 local.add(member)
                 joined = Joined(group)
-            else:
+            elif since is None:
                 joined = yield from self._catch_up(worker, local, member, since, history, send)
+            else:
+                if not worker.replays.enter_now():
+                    yield worker.replays.enter
+                try:
+                    joined = yield from self._catch_up(worker, local, member, since, history, send)
+                finally:
+                    worker.replays.leave()
             if options.presence:
                 yield partial(self._later, worker.attendance.enter, group, present)
             return joined
@@ -182,19 +189,26 @@ class Groups:
     ) -> Generator[Step, Any, Joined]:
         """Send what a member has missed, then let it in where that ends."""
         group = local.name
+        patience = worker.replays.patience
         lost = False
         replayed = 0
         while True:
             # What arrives from here on is kept, so nothing falls between the two.
             local.hold(member)
-            page: Replay = yield partial(self._later, worker.broker.replay, group, since, history)
+            page: Replay = yield partial(
+                self._later, worker.replays.pages.get, group, since, history
+            )
             lost = lost or not page.complete
             if not page.is_last:
                 local.discard(member)
-            for delivery in page.deliveries:
-                if member.id not in delivery.exclude:
-                    yield partial(send, text_of(delivery))
-                    replayed += 1
+            try:
+                for delivery in page.deliveries:
+                    if member.id not in delivery.exclude:
+                        patience.begin(member)
+                        yield partial(send, text_of(delivery))
+                        replayed += 1
+            finally:
+                patience.end(member)
             since = page.position
             if page.is_last and local.release(member, since):
                 return Joined(group, since, lost, replayed)

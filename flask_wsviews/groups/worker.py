@@ -21,6 +21,7 @@ from .local import LocalGroup
 from .mailbox import Counters, Mailbox, Member, SlowReport
 from .memory_presence import MemoryPresence
 from .outcome import in_event_loop
+from .replays import Replays
 
 if TYPE_CHECKING:
     from ..engines import Driver
@@ -79,6 +80,8 @@ class Worker:
         self._listeners: WeakSet[Connected] = WeakSet()
         self._is_listening = self._is_subscribed = False
         self._closed = threading.Event()
+        #: The members that are sent what they have missed.
+        self.replays = Replays(settings, broker.replay, self._note_closed)
         broker.start(self._deliver)
 
     def listen(self, client: Connected) -> None:
@@ -201,6 +204,10 @@ class Worker:
         if not subscription.entering and not len(subscription.group):
             del self._groups[group]
             self.broker.unsubscribe(group)
+
+    def _note_closed(self) -> None:
+        self.counters.closed += 1
+        self._report.note(closed=1)
 
     def _deliver(self, delivery: Delivery) -> None:
         if delivery.group == CONNECTIONS:

@@ -74,6 +74,8 @@ OTHER: dict[str, Any] = {
     "broker_timeout": 0.7,
     "key_prefix": "seven",
     "max_history_size": 77_777,
+    "max_replays": 7,
+    "replay_timeout": 7.0,
     "slow_clients": "drop-oldest",
     "presence_ttl": 7.0,
 }
