@@ -50,6 +50,7 @@ class MemoryBroker(Broker):
         self._deliver: Callable[[Delivery], None] | None = None
         self._bound = (settings or Settings()).max_history_size
         self._clock = Clock()
+        self.presence = MemoryPresence()
         self._begin()
 
     def _begin(self) -> None:
@@ -67,7 +68,6 @@ class MemoryBroker(Broker):
         self._subscribed: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._sweep_at = 0.0
-        self.presence = MemoryPresence()
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """See :meth:`Broker.start`."""
