@@ -352,7 +352,7 @@ class WebSocketClient:
             messages_received=connection.messages_received,
             bytes_received=connection.bytes_received,
             messages_sent=connection.messages_sent,
-            bytes_sent=connection.bytes_sent,
+            bytes_sent=max(connection.bytes_sent, 0),
             messages_dropped=connection.messages_dropped,
         )
 

@@ -148,9 +148,10 @@ class Connection:
         #: Whole messages of the peer, and its bytes with all frames.
         self.messages_received = 0
         self.bytes_received = 0
-        #: Messages to the peer, queued and not dropped since; and bytes that the kernel took.
+        #: Messages to the peer, queued and not dropped since; and bytes that the kernel took. Below
+        #: 0 until it has taken all of the preface, which doesn't count.
         self.messages_sent = 0
-        self.bytes_sent = 0
+        self.bytes_sent = -len(preface)
         #: Messages for many that the peer had to do without, as it was slow.
         self.messages_dropped = 0
         self._extensions = tuple(extensions)

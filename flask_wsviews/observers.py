@@ -22,7 +22,7 @@ FAILED = "an observer of WebSockets failed: %s"
 class Traffic:
     """What went over a connection so far.
 
-    Bytes are those of the WebSocket, frames and all, without the handshake's request.
+    Bytes are those of the WebSocket, frames and all, without the handshake.
     """
 
     messages_received: int = 0
