@@ -9,7 +9,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import current_app, request
+from flask import Flask, current_app, request
+from flask.signals import request_started
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
@@ -40,6 +41,7 @@ from .middleware import (
     AsyncioWebSocketMiddleware,
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
+    wrapped,
 )
 from .mistakes import Paths
 from .observers import Observer
@@ -64,10 +66,17 @@ from .views import (
 
 if TYPE_CHECKING:
     import flask
+    from _typeshed.wsgi import WSGIApplication
     from werkzeug.routing import Rule
 
 #: Where the extension keeps the paths of an application's WebSockets.
 PATHS = "wsviews.paths"
+
+#: Where an application keeps its own observers.
+OBSERVERS = "wsviews.observers"
+
+#: Marks an application that a middleware has set up, so that init_app() may still be called.
+BY_MIDDLEWARE = "wsviews.by_middleware"
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -140,7 +149,7 @@ class WebSocket:
         return self._spare_engine(self._engine_default)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Set an application up.
+        """Set an application up, and wrap its ``wsgi_app`` in :attr:`middleware`.
 
         The ``WSVIEWS_*`` settings are checked here, and settled when they are first used: by a
         handshake, a broadcast, a command. What is set between the two counts.
@@ -149,10 +158,50 @@ class WebSocket:
         :raises EngineError: if the engine can't run in this process.
         :raises RegistrationError: if a view doesn't fit the engine, or *app* was set up before.
         """
-        if EXTENSION in app.extensions:
+        extension = app.extensions.get(EXTENSION)
+        if extension is None:
+            self._set_up(app)
+        elif extension is not self or not app.extensions.pop(BY_MIDDLEWARE, False):
             raise RegistrationError(
-                f"{type(app.extensions[EXTENSION]).__name__} is already set up for {app.name!r}"
+                f"{type(extension).__name__} is already set up for {app.name!r}"
             )
+        elif any(isinstance(one, WebSocketMiddleware) for one in wrapped(app.wsgi_app)):
+            return
+        made = self.middleware(_with_debugger(app.wsgi_app), self)
+        app.wsgi_app = made  # type: ignore[method-assign]
+
+    def adopt(self, middleware: WebSocketMiddleware) -> None:
+        """Prepare a middleware that wraps an application; it calls this when it is made.
+
+        An application of the old package may make it itself, without ``init_app()``. The
+        application is set up here then.
+
+        :raises RegistrationError: if no application is set up and *middleware* wraps none, or one
+            with another extension.
+        """
+        wraps = middleware.wsgi_app
+        app = next((one for one in wrapped(wraps) if isinstance(one, Flask)), None)
+        if self.app is None:
+            kind, name = type(middleware).__name__, type(self).__name__
+            if app is None:
+                raise RegistrationError(
+                    f"{kind}: {wraps!r} doesn't lead to a Flask application. Call init_app(app) "
+                    f"of the {name} that you pass: it wraps app.wsgi_app by itself"
+                )
+            if EXTENSION in app.extensions:
+                raise RegistrationError(
+                    f"{kind}: another extension is set up for {app.name!r}. Pass that one in "
+                    f"place of a new {name}"
+                )
+            self._set_up(app)
+            app.extensions[BY_MIDDLEWARE] = True
+            middleware.wsgi_app = _with_debugger(wraps)
+        if app is None or app.extensions.get(EXTENSION) is not self:
+            app = self.app
+        assert app is not None
+        middleware.observers = app.extensions[OBSERVERS]
+
+    def _set_up(self, app: flask.Flask) -> None:
         state = AppSettings(app, self.read_settings, partial(self._apply, app))
         settings = state.initial
         engine = self._spare_engine(settings.engine or self._engine_default)
@@ -160,22 +209,18 @@ class WebSocket:
         engine.check()
         groups = Groups(settings)
         _check_default_rate(settings)
-        debug = os.environ.get(DEBUG_VARIABLE)
-        if debug:
+        if os.environ.get(DEBUG_VARIABLE):
             app.debug = True
-        if debug and debug != WITHOUT_DEBUGGER:
-            app.wsgi_app = debugged(app.wsgi_app)  # type: ignore[method-assign]
         app.extensions[SETTINGS] = state
         app.extensions[GROUPS] = groups
         app.extensions[PATHS] = Paths()
-        middleware = self.middleware(app.wsgi_app, self)
-        middleware.observers = (ConnectionLog(), Signals(app))
-        app.wsgi_app = middleware  # type: ignore[method-assign]
+        app.extensions[OBSERVERS] = (ConnectionLog(), Signals(app))
         app.run = partial(self._run_app, app)  # type: ignore[method-assign]
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
         app.extensions[EXTENSION] = self
         app.cli.add_command(cli.ws)
         self.app = app
+        request_started.disconnect(self._explain_unused)
         for add_rule in self._rules:
             add_rule(app)
         self.check_views(app)
@@ -359,7 +404,22 @@ class WebSocket:
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
         if self.app is not None:
             add_to(self.app)
+        elif not self._rules:
+            # Until it is set up nobody else would notice.
+            request_started.connect(self._explain_unused)
         self._rules.append(add_to)
+
+    def _explain_unused(self, app: flask.Flask, **more: Any) -> None:
+        """Log why a handshake meets no rule of this extension."""
+        if is_handshake(request.environ) and request.routing_exception is not None:
+            name = type(self).__name__
+            app.logger.error(
+                "no rule matches the handshake for %r, and %s() has rules but no application: "
+                "call its init_app(app), or make it with %s(app)",
+                request.path,
+                name,
+                name,
+            )
 
     def _check_view(self, view: Callable[..., Any], engine: Engine) -> None:
         handlers = [] if engine.runs_coroutines else coroutine_handlers(view)
@@ -779,6 +839,12 @@ class _WebSocketRules:
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
         self._extension._add_rule(rule, endpoint, view_func, options, self._app)
+
+
+def _with_debugger(wsgi_app: WSGIApplication) -> WSGIApplication:
+    """Put Werkzeug's debugger around an application that ``app.run(debug=True)`` has started."""
+    wants_it = os.environ.get(DEBUG_VARIABLE) not in (None, "", WITHOUT_DEBUGGER)
+    return debugged(wsgi_app) if wants_it else wsgi_app
 
 
 def groups_of(app: flask.Flask) -> Groups:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from flask import Response, current_app
+from flask import Flask, Response, current_app
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
@@ -37,7 +37,7 @@ from .views import TIME_LIMITS, UPGRADER, WebSocketView, is_async_view
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
-    from flask import Flask, Request
+    from flask import Request
 
     from .engines import Engine
     from .extension import WebSocket
@@ -68,6 +68,9 @@ UNAVAILABLE = "503 Service Unavailable"
 MOVED = (301, 307, 308)
 FOUND = (302, 303)
 
+# Whoever has more middlewares than that wraps an application in itself.
+_MOST_LAYERS = 100
+
 GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
 
 
@@ -97,8 +100,14 @@ class Upgrade(Response):
 class WebSocketMiddleware:
     """Wraps ``app.wsgi_app``: lets pages through untouched, takes accepted handshakes over.
 
+    ``WebSocket(app)`` and ``init_app(app)`` make it. An application may also make it itself, with
+    an extension that has no application yet: ``app.wsgi_app = WebSocketMiddleware(app.wsgi_app,
+    websocket)`` sets the application up. Around another middleware of the same extension it takes
+    that one's place.
+
     :param wsgi_app: the WSGI callable to wrap.
     :param websocket: the extension that it belongs to.
+    :raises RegistrationError: if *websocket* has no application, and *wsgi_app* leads to none.
     """
 
     #: The class of the object that handlers get.
@@ -113,10 +122,11 @@ class WebSocketMiddleware:
         self._all_observers: tuple[Observer, ...] = ()
         #: The groups of its application, from the first handshake on.
         self.groups: Groups | None = None
+        websocket.adopt(self)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request (PEP 3333)."""
-        if not handshake.is_handshake(environ):
+        if not handshake.is_handshake(environ) or self._is_within_another(environ):
             return self.wsgi_app(environ, start_response)
         # A copy, because the connection keeps it and servers use theirs again.
         environ = dict(environ)
@@ -136,6 +146,11 @@ class WebSocketMiddleware:
             return body
         finally:
             upgrader.release()
+
+    def _is_within_another(self, environ: Environ) -> bool:
+        """Whether a middleware of the same extension wraps this one: that takes the socket."""
+        upgrader = environ.get(UPGRADER)
+        return upgrader is not None and upgrader.websocket is self.websocket
 
     def all_observers(self) -> tuple[Observer, ...]:
         """What watches this application's connections; the same object while they stay."""
@@ -200,6 +215,8 @@ class Upgrader:
 
     def __init__(self, middleware: WebSocketMiddleware) -> None:
         self._middleware = middleware
+        #: The extension.
+        self.websocket = middleware.websocket
         self.accepted = False
         # From the check of the handshake until its connection has it.
         self._place: Place | None = None
@@ -476,6 +493,19 @@ def _faulty(error: ValueError) -> Response:
         # An after_request function has added it here as well.
         return Response(f"{SERVER_FAULT}\n", 500, mimetype="text/plain")
     return response
+
+
+def wrapped(wsgi_app: object) -> Iterator[object]:
+    """Yield a WSGI application and what it wraps, down to the Flask application if possible."""
+    for _ in range(_MOST_LAYERS):
+        yield wsgi_app
+        if isinstance(wsgi_app, Flask):
+            return
+        names = ("__self__", "wsgi_app", "app", "_app", "application", "__wrapped__")
+        found = (getattr(wsgi_app, name, None) for name in names)
+        wsgi_app = next((one for one in found if callable(one)), None)
+        if wsgi_app is None:
+            return
 
 
 def _settings_of(declared: WebSocketView | type[WebSocketView], settings: Settings) -> Settings:
