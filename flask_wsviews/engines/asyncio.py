@@ -28,7 +28,7 @@ from ..exceptions import CloseConnection, EngineError
 from ..steps import throwable
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
-from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
+from .base import INTERNAL_ERROR, TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
 from .sockets import check_descriptors
@@ -298,13 +298,16 @@ class AsyncioDriver(LoopDriver):
             is_over = await conversation.converse_async(self)
         except (SystemExit, KeyboardInterrupt):
             logger.exception(WOULD_END)
+            self.close(INTERNAL_ERROR, "")
         except Exception:
             logger.exception("a conversation failed")
+            self.close(INTERNAL_ERROR, "")
         except GeneratorExit:
             # Outside of the task it comes from who closes the coroutine, not from a hook.
             if current_task(self._loop) is not task:
                 raise
             logger.exception("a conversation failed")
+            self.close(INTERNAL_ERROR, "")
         finally:
             tasks.discard(task)
             self._owner = _NOBODY
@@ -411,7 +414,9 @@ class AsyncioDriver(LoopDriver):
         if turn is not None and turn.is_ahead:
             # The task has to enter the context once more, to learn what it waits for.
             self._loop.call_soon(self._start_work, threads, function, future)
-        elif not future.is_given_up:
+        elif future.is_given_up:
+            future.set_result(None)
+        else:
             try:
                 threads.call(partial(self._work, function, future))
             except RuntimeError as error:

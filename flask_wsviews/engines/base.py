@@ -41,6 +41,9 @@ LINGER = 2.0
 # on_close hooks of those that haven't.
 ANSWER_SHARE = 0.8
 
+# The close code of a conversation that ended by an error that no handler was asked about.
+INTERNAL_ERROR = 1011
+
 # Why a client is closed that doesn't take what is sent to it.
 TOO_SLOW = "the client is too slow"
 
@@ -247,6 +250,7 @@ class Engine(ABC):
             logger.exception(WOULD_END)
         except (Exception, GeneratorExit):
             logger.exception("a conversation failed")
+        driver.close(INTERNAL_ERROR, "")
         return True
 
     def _forget(self, driver: Driver) -> None:

@@ -144,8 +144,13 @@ class Worker:
             finally:
                 self._pending -= 1
 
+        try:
+            submitted = self._threads.submit(call)
+        except RuntimeError:
+            self._pending -= 1
+            raise
         # Who waits may be cancelled, but what has been handed over is done.
-        return asyncio.shield(asyncio.wrap_future(self._threads.submit(call)))
+        return asyncio.shield(asyncio.wrap_future(submitted))
 
     def close(self) -> None:
         """End what has been started; waits until the broker knows who has left."""
