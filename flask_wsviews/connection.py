@@ -320,7 +320,7 @@ class Connection:
         More than ``max_send_buffer`` bytes never wait, but for a single message that is larger.
 
         :param policy: what happens beyond that: ``"close"``, with 1008; ``"drop-oldest"`` or
-            ``"drop-newest"`` of the messages that were queued here.
+            ``"drop-newest"`` of the messages that were queued here. Notices are never dropped.
         :returns: how many messages were dropped.
         :raises ConnectionClosed: if no message can be sent any more.
         """
@@ -335,6 +335,12 @@ class Connection:
                 self.messages_dropped += 1
                 self.close(1008, "the client is too slow", now)
                 return 1
+            if prepared.is_notice:
+                # The same notice twice says no more, so what waits stays bounded.
+                if frame not in self._outbox:
+                    self.messages_sent += 1
+                    self._queue(frame)
+                return 0
             if policy == "drop-oldest":
                 dropped, excess = self._drop_oldest(excess)
                 self.messages_sent -= dropped
@@ -804,10 +810,13 @@ class PreparedMessage:
     """A message for many connections: its frame is made once for each way to compress it.
 
     :param message: ``str`` or anything bytes-like.
+    :param is_notice: whether it tells a client what it misses, so that it must not be dropped
+        itself. It goes out uncompressed.
     :raises TypeError: if it is neither.
     """
 
-    def __init__(self, message: Sendable) -> None:
+    def __init__(self, message: Sendable, is_notice: bool = False) -> None:
+        self.is_notice = is_notice
         self._frame = Frame(*payload_of(message))
         #: How long it is, in characters or bytes.
         self.size = len(message)
@@ -816,6 +825,9 @@ class PreparedMessage:
 
     def serialize(self, extensions: Sequence[Extension]) -> bytes:
         """The frame for a connection that uses *extensions*."""
+        if self.is_notice:
+            # Not a shared frame: those may be dropped once they are queued.
+            return self._frame.serialize(mask=False)
         if not extensions:
             if self._plain is None:
                 self._plain = _SharedFrame(self._frame.serialize(mask=False))

@@ -159,6 +159,11 @@ class Protocol:
         """Whether text is parsed and loaded, rather than passed on as it is."""
         return self.schema is not None or bool(self.handlers)
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether messages have declared types in either direction, so that clients know errors."""
+        return self.is_typed or bool(self.emits)
+
     # -- what clients send ------------------------------------------------------------------------
 
     def take(self, message: Message, loads: Callable[[str], Any]) -> Loaded:

@@ -236,16 +236,16 @@ class WebSocketView(View):
         """
         return None
 
+    @does_nothing
     def on_joined(self, ws: Any, joined: Joined) -> Any:
         """Called when the connection has joined one of :attr:`groups`, before ``on_connect``.
 
-        By default a client of typed messages is sent the error frame with the code
-        ``messages_lost`` if messages after the one that it resumes from are gone.
+        If messages after the one that the client resumes from are gone, and the view declares its
+        messages (a schema, handlers or :attr:`emits`), the client has been sent the error frame
+        with the code ``messages_lost`` before.
 
         :param joined: where the group stands, and whether messages are lost.
         """
-        if joined.lost and type(self).protocol.is_typed:
-            ws.send_error(messages_lost(joined.group))
 
     @does_nothing
     def on_connect(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
@@ -332,7 +332,8 @@ class WebSocketView(View):
         self, ws: WebSocketClient, view_args: dict[str, Any]
     ) -> Generator[Step, Any, None]:
         view_class = type(self)
-        for declared_group in view_class._wsviews_declared(self).groups:
+        declared = view_class._wsviews_declared(self)
+        for declared_group in declared.groups:
             group = view_class._wsviews_name_of(self, declared_group, ws, view_args)
             since = meta = None
             options = ws._group_options(group)
@@ -341,6 +342,8 @@ class WebSocketView(View):
             if options.presence:
                 meta = yield partial(hook_of(self, "member_meta"), ws, group)
             joined = yield partial(ws.join, group, since, meta)
+            if joined.lost and declared.protocol.is_declared:
+                yield partial(ws.send_error, messages_lost(group))
             yield partial(hook_of(self, "on_joined"), ws, joined)
 
     def _wsviews_name_of(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 from flask import Flask, g, request
+from marshmallow import Schema, fields
 from servers import poll
 
 import flask_wsviews
@@ -20,7 +21,9 @@ from flask_wsviews import (
     RegistrationError,
     WebSocket,
     WebSocketView,
+    message,
 )
+from flask_wsviews.groups import Delivery
 from flask_wsviews.testing import (
     Disconnect,
     WebSocketTestClient,
@@ -345,6 +348,48 @@ def test_options_for_each_group(websocket: WebSocket, engine: str) -> None:
             websocket.count("list:7")
     with open_at(websocket, "/function/7") as ws:
         assert ws.receive() == "here:7"
+
+
+def test_lost_messages_are_told(websocket: WebSocket, engine: str) -> None:
+    class Said(Schema):
+        text = fields.Str()
+
+    class Say(Said):
+        pass
+
+    def resume_from(self: Any, ws: Any, group: str) -> str:
+        return "1-0"
+
+    def on_joined(self: Any, ws: Any, joined: Any) -> Any:
+        return ws.send_json({"joined": joined.lost})
+
+    def on_message(self: Any, ws: Any, message: str) -> None:
+        pass
+
+    @message("say", schema=Say)
+    def say(self: Any, ws: Any, data: Any) -> None:
+        pass
+
+    common = {"history": 5, "resume_from": resume_from, "on_joined": hook(engine, on_joined)}
+    add(websocket, engine, "/a", "emits", groups=["a"], emits={"said": Said}, **common)
+    add(websocket, engine, "/b", "handlers", groups=["b"], say=say, **common)
+    add(websocket, engine, "/c", "schema", groups=["c"], message_schema=Say, **common)
+    add(websocket, engine, "/d", "raw", groups=["d"], on_message=on_message, **common)
+
+    for path, is_told in (("/a", True), ("/b", True), ("/c", True), ("/d", False)):
+        with open_at(websocket, path) as ws:
+            if is_told:
+                lost = ws.receive_json()
+                assert (lost["type"], lost["code"]) == ("error", "messages_lost")
+            assert ws.receive_json() == {"joined": True}
+            assert ws.receive() == path[1:]
+            # A gap that comes later.
+            groups = websocket.groups
+            groups._the_worker()._deliver(Delivery(path[1:], None, lost=True))
+            websocket.broadcast(path[1:], '{"after": 1}')
+            if is_told:
+                assert ws.receive_json()["code"] == "messages_lost"
+            assert ws.receive_json() == {"after": 1}
 
 
 @pytest.mark.parametrize(

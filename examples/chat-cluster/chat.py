@@ -65,8 +65,6 @@ class Chat(WebSocketView):
         return ws.query.get("since")
 
     def on_joined(self, ws, joined):
-        # Tells typed clients if messages are lost.
-        super().on_joined(ws, joined)
         server = f"{INSTANCE}, worker {os.getpid()}"
         ws.send_message("position", {"message_id": joined.position, "server": server})
 

@@ -175,7 +175,8 @@ class _Channel:
             if self._has_history:
                 payload["properties"].setdefault(MESSAGE_ID, ID_SCHEMA)
             self._send(type_, self._message(type_, payload, about=schema))
-        if protocol.is_typed:
+        # In groups the error frame also says that messages are lost.
+        if protocol.is_typed or (protocol.emits and declared_groups(self._view)):
             self._send(ERROR_TYPE, self._error())
         elif not protocol.emits:
             self._send("text", self._raw("text"))

@@ -136,7 +136,7 @@ class Parcel:
         delivery = self.delivery
         messages = []
         if delivery.lost and member.tell_lost is not None:
-            messages.append(PreparedMessage(member.tell_lost(delivery.group)))
+            messages.append(PreparedMessage(member.tell_lost(delivery.group), is_notice=True))
         if delivery.body is not None and member.id not in delivery.exclude:
             messages.append(self.prepared)
         return messages
@@ -306,7 +306,7 @@ class _Missed:
         """Count one more message for *seats*."""
         _, count = self._runs.get(id(seats), (seats, 0))
         self._runs[id(seats)] = seats, count + 1
-        if not count:
+        if not count and not self._seats.issuperset(seats):
             self._seats.update(seats)
             self._split = ((), (), ())
 

@@ -41,7 +41,7 @@ class Membership:
         self._view = view
         declared = type(view)._wsviews_declared(view)
         policy = declared.slow_clients or groups.settings.slow_clients
-        tell_lost = self._lost_frame if declared.protocol.is_typed else None
+        tell_lost = self._lost_frame if declared.protocol.is_declared else None
         self._member = Member(client.id, client._opened(), policy, tell_lost)
         self._names: set[str] = set()
         self._is_over = False

@@ -32,6 +32,7 @@ from flask_wsviews.connection import PreparedMessage
 from flask_wsviews.groups import (
     Broker,
     Delivery,
+    Disconnection,
     Groups,
     History,
     Outcome,
@@ -284,6 +285,73 @@ def test_what_is_kept_for_a_home_that_hangs_is_bounded() -> None:
     while calls:
         calls.pop(0)()
     assert typed.got[-1] == dropping.got[-1] == "after"
+
+
+def test_each_member_hears_of_its_own_gap() -> None:
+    local, calls = Local(), []
+    old, dropping, newcomer, late = (Recorder(calls) for _ in range(4))
+    local.group.add(member(old, "old"))
+    local.group.add(member(dropping, "dropping", "drop-oldest", tell=lambda group: "lost"))
+    room = MAILBOX_SHARE * old.connection.settings.max_send_buffer
+    body = "x" * 100_000
+    kept = room // (len(body) + PARCEL_SIZE)
+    local.deliver(*[body] * (kept + 2))
+    # One comes while nothing can be kept for the others, and misses nothing.
+    local.group.add(member(newcomer, "newcomer"))
+    local.deliver("small", "also small")
+    [mailbox] = local.mailboxes.values()
+    runs = len(mailbox._missed["g"]._runs)
+    local.deliver(*["small"] * 20)
+    assert len(mailbox._missed["g"]._runs) == runs
+    # Another one catches up, with what has been held for it.
+    resuming = member(late, "late")
+    local.group.hold(resuming)
+    local.deliver("held")
+    assert local.group.release(resuming, "1-0")
+    while calls:
+        calls.pop(0)()
+    assert old.closed == (1008, "the server is too busy")
+    assert dropping.got == [*[body] * kept, "lost"]
+    assert newcomer.got == ["small", "also small", *["small"] * 20, "held"]
+    assert late.got == ["held"]
+    assert newcomer.closed is late.closed is dropping.closed is None
+    assert (local.counters.closed, local.counters.dropped) == (1, 25)
+    assert mailbox._room == room
+
+
+def test_a_member_that_misses_something_is_disconnected_all_the_same() -> None:
+    local, calls = Local(), []
+    driver = Recorder(calls)
+    local.group.add(member(driver, policy="drop-newest"))
+    local.deliver("x" * MAILBOX_SHARE * driver.connection.settings.max_send_buffer)
+    local.group.deliver(Delivery("g", None, disconnection=Disconnection(4001, "bye")))
+    while calls:
+        calls.pop(0)()
+    assert (driver.got, driver.closed) == ([], (4001, "bye"))
+
+
+@pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
+def test_the_notice_of_a_gap_reaches_slow_members(policy: str) -> None:
+    local, driver = Local(), Driver(peer=Peer(max_send_buffer=110))
+    local.group.add(member(driver, policy=policy, tell=lambda group: "lost"))
+    local.deliver("a" * 50, "b" * 50)
+    local.group.deliver(Delivery("g", None, lost=True))
+    local.deliver("c" * 50, "d" * 50)
+    assert "lost" in driver.texts()
+
+
+def test_what_is_not_kept_is_sent_in_order_to_who_resumes() -> None:
+    local, driver = Local(), Driver()
+    one = member(driver)
+    local.group.hold(one)
+    local.deliver("typing before a")
+    local.deliver("a", start=5)
+    local.deliver("typing after a")
+    local.deliver("b", start=7)
+    local.deliver("typing after b")
+    # a was replayed.
+    assert local.group.release(one, "1-5")
+    assert driver.texts() == ["typing after a", "b", "typing after b"]
 
 
 def test_others_have_their_turn_in_between() -> None:

@@ -153,3 +153,25 @@ def test_compressed_messages_can_be_dropped() -> None:
     assert received[0] == texts[0]
     assert received[-2:] == [texts[-1], texts[0]]
     assert len(received) < 7
+
+
+@pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
+def test_notices_are_not_dropped(policy: str) -> None:
+    peer = Peer(max_send_buffer=30)
+    fill(peer, "a" * 8, "b" * 8, policy=policy)
+    # There is room for it, and none when the others come.
+    assert send(peer, PreparedMessage("1 lost", is_notice=True), policy) == 0
+    fill(peer, "c" * 18, "d" * 18, policy=policy)
+    for _ in range(100):
+        assert send(peer, PreparedMessage("2 lost", is_notice=True), policy) == 0
+    assert peer.connection.send_backlog < 70
+    texts = [payload.decode() for _, payload in peer.sent()]
+    assert [text for text in texts if "lost" in text] == ["1 lost", "2 lost"]
+    assert peer.connection.messages_sent == len(texts)
+
+
+def test_a_slow_client_is_closed_rather_than_noticed() -> None:
+    peer = Peer(max_send_buffer=20)
+    fill(peer, "a" * 8, "b" * 8, policy="close")
+    assert send(peer, PreparedMessage("lost", is_notice=True), "close") == 1
+    assert peer.sent()[2][0] is Opcode.CLOSE
