@@ -561,8 +561,12 @@ class AsyncioDriver(LoopDriver):
         self._worker.free_functions += 1
 
 
+# Its stub says that it is one of _asyncio, which mypyc takes for a module that is imported here.
+_Future: Any = asyncio.Future
+
+
 @mypyc_attr(native_class=False)
-class ThreadFuture(asyncio.Future[Any]):
+class ThreadFuture(_Future):  # type: ignore[misc]
     """The end of a hook in a thread. Its task can't be cancelled before: hooks never overlap."""
 
     #: Whether nobody waits for it any more, and it needn't begin.
