@@ -17,9 +17,9 @@ from flask.cli import AppGroup, ScriptInfo, prepare_import
 from .blueprints import EXTENSION as WEBSOCKET
 from .doctor import Finding, check_broker, check_build, check_configuration, check_url, check_uwsgi
 from .exceptions import ConfigError, WSViewsError
-from .groups.brokers import without_password
 from .json_text import load_text
 from .settled import SETTINGS
+from .urls import shown_url
 from .uwsgi_command import command_line, run_uwsgi
 from .views import declared, is_websocket_view, protocol_of, view_class_of
 
@@ -161,7 +161,7 @@ def _shared_groups() -> Iterator[Any]:
     groups = websocket.groups
     try:
         if not groups.broker.is_shared:
-            name = without_password(groups.settings.broker_url)
+            name = shown_url(groups.settings.broker_url)
             raise ConfigError(
                 f"groups are in {name}, the memory of each worker, which this command has no part "
                 'in: set WSVIEWS_BROKER_URL = "redis://localhost/0"'

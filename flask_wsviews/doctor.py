@@ -17,8 +17,9 @@ from werkzeug.routing import RequestRedirect
 
 from . import framing
 from .exceptions import CommandError, WSViewsError
-from .groups.brokers import without_password
+from .groups.health import check_round_trip
 from .handshake_probe import Answer, probe
+from .urls import shown_url
 from .uwsgi_command import BUFFER_SIZE, HTTP_BUFFER_SIZE, find_uwsgi, known_options
 
 if TYPE_CHECKING:
@@ -226,11 +227,13 @@ def _number(options: Mapping[str, str], name: str) -> int | None:
 
 
 def check_broker(websocket: WebSocket) -> Iterator[Finding]:
-    """Check that the broker answers."""
+    """Check that a message that is published comes back, and that a history is kept."""
     groups = websocket.groups
-    name = without_password(groups.settings.broker_url)
+    name = shown_url(groups.settings.broker_url)
     try:
         groups.broker.ping()
+        if groups.broker.is_shared:
+            check_round_trip(groups.broker, groups.settings.broker_timeout)
     except WSViewsError as error:
         yield Finding(
             "broker", f"{name}: {error}", "Is it running there, and is WSVIEWS_BROKER_URL right?"
@@ -239,7 +242,7 @@ def check_broker(websocket: WebSocket) -> Iterator[Finding]:
     finally:
         groups.broker.close()
     if groups.broker.is_shared:
-        yield Finding("broker", f"{name} answers")
+        yield Finding("broker", f"{name} answers, delivers and keeps messages")
     else:
         yield Finding("broker", f"{name}: groups are in the memory of a single worker")
 

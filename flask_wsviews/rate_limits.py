@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .exceptions import ConfigError
+from .urls import without_secrets
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -116,9 +117,8 @@ class RateLimits:
             storage = storage_from_string(self._url, wrap_exceptions=True, **options)
             return FixedWindowRateLimiter(storage)
         except (ConfigurationError, ValueError) as error:
-            # The URL may contain a password.
             reason = str(error).replace(self._url, f"{self._scheme}://")
-            raise ConfigError(f"{KEY}: {reason}") from None
+            raise ConfigError(f"{KEY}: {without_secrets(reason, self._url)}") from None
 
     @property
     def is_resting(self) -> bool:
@@ -130,7 +130,8 @@ class RateLimits:
         was_failing = self._retry_at is not None
         self._retry_at = None if error is None else monotonic() + RETRY_AFTER
         if error is not None and not was_failing:
-            logger.error("rates aren't limited, as their storage fails: %s", error)
+            reason = without_secrets(str(error), self._url)
+            logger.error("rates aren't limited, as their storage fails: %s", reason)
         elif error is None and was_failing:
             logger.warning("rates are limited again")
 

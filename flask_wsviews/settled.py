@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Settings, key_of
 from .exceptions import ConfigError
-from .groups.brokers import without_password
+from .urls import shown_url
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -107,4 +107,4 @@ def _shown(name: str, settings: Settings) -> str:
     value = getattr(settings, name)
     if isinstance(value, frozenset):
         value = sorted(value)
-    return repr(without_password(value) if name in _URLS else value)
+    return repr(shown_url(value) if name in _URLS else value)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from urllib.parse import urlsplit
 
 from ..config import Settings
 from ..exceptions import ConfigError
+from ..urls import shown_url
 from .base import Broker
 
 #: Schemes, and the module and class behind each; imported when first used, for each may need a
@@ -29,10 +29,12 @@ def make_broker(settings: Settings) -> Broker:
 
     :raises ConfigError: if there is none for its scheme, or a library is missing.
     """
-    scheme = urlsplit(settings.broker_url).scheme
-    if scheme not in REGISTRY:
+    scheme, separator, _ = settings.broker_url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in REGISTRY:
+        shown = scheme if separator else shown_url(settings.broker_url)
         raise ConfigError(
-            f"WSVIEWS_BROKER_URL: there is no broker for {scheme or settings.broker_url!r}; "
+            f"WSVIEWS_BROKER_URL: there is no broker for {shown!r}; "
             f"known are {', '.join(f'{known}://' for known in REGISTRY)}"
         )
     module, name = REGISTRY[scheme]
@@ -45,9 +47,3 @@ def make_broker(settings: Settings) -> Broker:
         ) from error
     made: Broker = broker(settings)
     return made
-
-
-def without_password(url: str) -> str:
-    """A broker's URL as it may be shown and logged."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

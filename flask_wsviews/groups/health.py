@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 from ..exceptions import BrokerUnavailable
+from .base import Broker, History, Publication
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -15,9 +18,39 @@ logger = logging.getLogger("flask_wsviews")
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 2.0
 
+# Seconds for which the message of a check is kept.
+CHECK_LIFE = 10.0
+
 
 class BrokerRefused(BrokerUnavailable):
     """The server answers, but it refuses what it was asked for."""
+
+
+def check_round_trip(broker: Broker, timeout: float) -> None:
+    """Publish to a broker that hasn't been started, and wait for what comes back.
+
+    It needs all permissions that a worker needs.
+
+    :param timeout: seconds that a message may take to come back.
+    :raises BrokerUnavailable: if one doesn't, or isn't kept.
+    """
+    heard = threading.Event()
+    broker.start(lambda delivery: heard.set())
+    keeps_history = type(broker).replay is not Broker.replay
+    histories = (None, History(1, CHECK_LIFE)) if keeps_history else (None,)
+    for history in histories:
+        group = f"check-{secrets.token_hex(8)}"
+        heard.clear()
+        broker.subscribe(group, history)
+        position = None if history is None else broker.replay(group, None, history).position
+        broker.publish(Publication(group, "check", history=history))
+        if not heard.wait(timeout):
+            raise BrokerUnavailable(
+                f"a message was published, but it didn't come back within {timeout:g} s"
+            )
+        if history is not None and not broker.replay(group, position, history).deliveries:
+            raise BrokerUnavailable("a message was published, but its history didn't keep it")
+        broker.unsubscribe(group)
 
 
 def delay_after(failures: int) -> float:
@@ -34,10 +67,12 @@ class Health:
     """What is known of a broker.
 
     :param name: what the log calls it.
+    :param clean: removes passwords from the text of an error.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clean: Callable[[str], str] = str) -> None:
         self._name = name
+        self._clean = clean
         self._lock = threading.Lock()
         self._failures = 0
         self._retry_at = 0.0
@@ -80,7 +115,7 @@ class Health:
             self._failures += 1
             self._retry_at = monotonic() + delay_after(self._failures)
             is_news = self._failures == 1
-            self._error = str(error) or type(error).__name__
+            self._error = self._clean(str(error) or type(error).__name__)
         if is_news:
             logger.error("%s fails: %s", self._name, self._error)
         return self.error(outcome)

@@ -11,6 +11,7 @@ from ..config import Settings
 from ..exceptions import ConfigError
 from ..json_text import dump_text
 from ..typing import Sendable
+from ..urls import shown_url
 from .brokers import make_broker
 from .service import history_of, make_disconnection, make_publication
 
@@ -42,7 +43,8 @@ class Publisher:
         self._broker = make_broker(settings)
         if not self._broker.is_shared:
             raise ConfigError(
-                f"a Publisher can't use {broker_url!r}, which only reaches its own process: use redis://"
+                f"a Publisher can't use {shown_url(broker_url)!r}, which only reaches its own "
+                "process: use redis://"
             )
 
     def broadcast(

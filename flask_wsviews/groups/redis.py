@@ -13,14 +13,20 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError
 
 from ..config import Settings
 from ..exceptions import BrokerUnavailable
+from ..urls import shown_url, without_secrets
 from .base import (
     PAGE,
     PAGE_SIZE,
@@ -32,12 +38,11 @@ from .base import (
     new_epoch,
     parse_id,
 )
-from .brokers import without_password
 from .chores import Chores
 from .health import BrokerRefused, Health
 from .redis_listener import Listener
 from .redis_presence import RedisPresence
-from .redis_url import close_client, make_client
+from .redis_url import client_maker, close_client, why_no_master
 from .wire import decode, encode
 
 T = TypeVar("T")
@@ -47,6 +52,9 @@ logger = logging.getLogger("flask_wsviews")
 # A message that the server gets to after this share of the time for an answer isn't sent, because
 # its publisher is about to be told so.
 DEADLINE_SHARE = 0.5
+
+# What of the time for an answer connecting may take where somebody waits for more than that.
+CONNECT_SHARE = 0.8
 
 # How many calls of a worker may be at the server at once; redis-py's pools have 100 connections.
 MAX_CALLS = 50
@@ -314,11 +322,15 @@ class RedisBroker(Broker):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._is_cluster = urlsplit(settings.broker_url).scheme.endswith("+cluster")
+        url = settings.broker_url
+        clean = partial(without_secrets, url=url)
+        self._is_cluster = url.partition("://")[0].lower().endswith("+cluster")
+        self._make_client = client_maker(url, settings.broker_timeout)
         self._ground = f"{settings.key_prefix}:epoch"
-        self._health = Health(f"the broker {without_password(settings.broker_url)}")
+        self._health = Health(f"the broker {shown_url(url)}", clean)
         # Out of memory it still publishes, but keeps nothing.
-        self._keeping = Health(f"what is kept in {without_password(settings.broker_url)}")
+        self._keeping = Health(f"what is kept in {shown_url(url)}", clean)
+        self._permissions = Health(f"the permission of the user of {shown_url(url)}", clean)
         self._lock = threading.Lock()
         # Where hundreds of handlers call at once, most of them wait here: redis-py's pool would
         # refuse them, which is no failure of the server's.
@@ -331,7 +343,7 @@ class RedisBroker(Broker):
         self.presence = RedisPresence(self)
         if not self._is_cluster:
             # Nothing is connected to; a URL that can't be used is found out.
-            close_client(make_client(settings.broker_url, settings.broker_timeout))
+            close_client(self._make_client())
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """See :meth:`Broker.start`."""
@@ -508,7 +520,15 @@ class RedisBroker(Broker):
         if self._is_cluster:
             client = client.get_redis_connection(client.get_node(node_name=node))
         connection = client.connection_pool.make_connection()
-        connection.connect()
+        # Who waits for a subscription is told why it fails, so that has to be known before.
+        for name in ("socket_connect_timeout", "socket_timeout"):
+            timeout = getattr(connection, name, None)
+            if timeout is not None:
+                setattr(connection, name, timeout * CONNECT_SHARE)
+        try:
+            connection.connect()
+        except MasterNotFoundError as error:
+            raise RedisConnectionError(why_no_master(client, error)) from None
         return connection
 
     def look_again(self) -> None:
@@ -523,8 +543,7 @@ class RedisBroker(Broker):
         # Made when it is needed: that of a cluster connects, and gevent may patch until then.
         with self._lock:
             if self._made_client is None:
-                settings = self._settings
-                self._made_client = make_client(settings.broker_url, settings.broker_timeout)
+                self._made_client = self._make_client()
             return self._made_client
 
     def _script(self, source: str) -> Any:
@@ -568,6 +587,9 @@ class RedisBroker(Broker):
     def _attempt(self, function: Callable[[], T], *, keeps: bool) -> T:
         try:
             result = function()
+        except MasterNotFoundError as error:
+            reason = why_no_master(self._client, error)
+            raise self._health.failed(RedisConnectionError(reason)) from None
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             # Only where the connection broke before the answer is that unknown: what the server
             # gets to late it leaves.
@@ -576,13 +598,24 @@ class RedisBroker(Broker):
             raise self._health.failed(error, outcome) from None
         except ResponseError as error:
             self._health.succeeded()
+            if _is_forbidden(error):
+                raise BrokerRefused(str(self._permissions.failed(error))) from None
             raise BrokerRefused(str(self._keeping.failed(error))) from None
         except (RedisError, RedisClusterException) as error:
             raise self._health.failed(error) from None
         self._health.succeeded()
+        self._permissions.succeeded()
         if keeps:
             self._keeping.succeeded()
         return result
+
+
+def _is_forbidden(error: ResponseError) -> bool:
+    """Whether the user lacks a permission, for the command or for one within a script."""
+    text = str(error)
+    # Redis 6.2 and 7 word it differently where a script is refused a command.
+    within = "can't run this command", "ACL failure", "NOPERM"
+    return isinstance(error, NoPermissionError) or any(each in text for each in within)
 
 
 def _limits(history: History | None) -> tuple[str, str]:

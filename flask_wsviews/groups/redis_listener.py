@@ -140,6 +140,7 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._closed = False
+        self._is_connecting = False
         # Of the thread alone.
         self._links: dict[str, Link] = {}
         self._node_of: dict[str, str] = {}
@@ -158,7 +159,7 @@ class Listener:
             self._start()
         self._wake()
         if not wanted.confirmed.wait(self._timeout):
-            wanted.error = TimeoutError(f"no answer within {self._timeout:g} s")
+            wanted.error = TimeoutError(self._why_late())
         if wanted.error is not None:
             self.unsubscribe(group)
             raise self._health.failed(wanted.error)
@@ -169,6 +170,12 @@ class Listener:
                 self.unsubscribe(group)
                 raise
             self._broker.subscribed()
+
+    def _why_late(self) -> str:
+        if self._is_connecting:
+            what = "connecting takes longer than"
+            return f"{what} {self._timeout:g} s: look at the name, the network and TLS"
+        return f"no answer within {self._timeout:g} s"
 
     def _find_position(self, group: str, wanted: Wanted, history: History) -> None:
         """Find out where a group stands, so that there is a place to fill gaps from."""
@@ -292,7 +299,7 @@ class Listener:
         for node, groups in new.items():
             link = self._links.get(node)
             if link is None:
-                link = self._links[node] = Link(self._broker.connect(node), self._timeout)
+                link = self._links[node] = Link(self._connect(node), self._timeout)
             link.groups.update(groups)
             link.pending.update(groups)
             for group in groups:
@@ -303,6 +310,13 @@ class Listener:
             else:
                 for channel in channels:
                     link.send(subscribe, channel)
+
+    def _connect(self, node: str) -> Any:
+        self._is_connecting = True
+        try:
+            return self._broker.connect(node)
+        finally:
+            self._is_connecting = False
 
     def _take(self, link: Link, response: Any) -> None:
         kind = response[0]
