@@ -18,6 +18,9 @@ PREFIX = "WSVIEWS_"
 # What is easily typed in place of the prefix.
 _NEAR_PREFIX = re.compile(r"(?!WSVIEWS_)WS_?VIEWS?_")
 
+# FLASK_WSVIEWS_COMPILE is for pip, and Config.from_prefixed_env() makes a key of it.
+_OF_THE_BUILD = f"{PREFIX}COMPILE"
+
 #: What may happen to a client that is too slow for its groups.
 POLICIES = ("close", "drop-oldest", "drop-newest")
 
@@ -153,15 +156,25 @@ def _check_spelling(key: str, known: Iterable[str]) -> None:
 
     :raises ConfigError: naming the key that it most resembles.
     """
+    if key == _OF_THE_BUILD:
+        return
     if key.startswith(PREFIX):
-        nearest = get_close_matches(key, known, 1)
-        hint = f"did you mean {nearest[0]}? Known" if nearest else "known"
+        nearest = _nearest(key.removeprefix(PREFIX), known, 0.6)
+        hint = f"did you mean {nearest}? Known" if nearest else "known"
         raise ConfigError(f"there is no setting {key}; {hint} are {', '.join(known)}")
     # An application may have keys with such a prefix: only those that are meant for us count.
-    if key.isupper() and _NEAR_PREFIX.match(key):
-        nearest = get_close_matches(_NEAR_PREFIX.sub(PREFIX, key), known, 1, cutoff=0.9)
-        if nearest:
-            raise ConfigError(f"there is no setting {key}; did you mean {nearest[0]}?")
+    nearest = None
+    if key.isupper():
+        prefix = _NEAR_PREFIX.match(key)
+        nearest = prefix and _nearest(key[prefix.end() :], known, 0.8)
+    if nearest:
+        raise ConfigError(f"there is no setting {key}; did you mean {nearest}?")
+
+
+def _nearest(name: str, known: Iterable[str], cutoff: float) -> str | None:
+    """Return the key whose name most resembles *name*, if one does."""
+    names = [key.removeprefix(PREFIX) for key in known]
+    return next((PREFIX + found for found in get_close_matches(name, names, 1, cutoff)), None)
 
 
 def origins(key: str, value: Any) -> frozenset[str] | str:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 # In the environment of every process that the tests start, and of their children.
-MARK = "FLASK_WSVIEWS_TESTS"
+MARK = "TESTS_OF_FLASK_WSVIEWS"
 
 # Reads numbers of process groups until the tests have ended, and kills what is left of them. With a
 # minus, a group has ended already.

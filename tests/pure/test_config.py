@@ -116,6 +116,37 @@ def test_an_unknown_key_names_those_that_exist() -> None:
         read(ping_intervall=1)
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("WSVIEWS_MAX_CONECTIONS", "WSVIEWS_MAX_CONNECTIONS"),
+        ("WSVIEWS_BROKER", "WSVIEWS_BROKER_URL"),
+        ("WSVIEWS_PING_INTERVAl", "WSVIEWS_PING_INTERVAL"),
+        ("WSVIEW_PING_INTERVAL", "WSVIEWS_PING_INTERVAL"),
+        ("WS_VIEWS_PING_INTERVAL", "WSVIEWS_PING_INTERVAL"),
+        ("WS_VIEW_THREADS", "WSVIEWS_THREADS"),
+        ("WSVIEW_BROKER_URLS", "WSVIEWS_BROKER_URL"),
+    ],
+)
+def test_a_misspelt_key_suggests_the_nearest(key: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no setting {key}; did you mean {meant}\?"):
+        Settings.from_mapping({key: 1})
+
+
+def test_a_key_that_resembles_none_names_all() -> None:
+    with pytest.raises(ConfigError, match=r"no setting WSVIEWS_XYZZY; known are WSVIEWS_MAX_"):
+        Settings.from_mapping({"WSVIEWS_XYZZY": 1})
+
+
+@pytest.mark.parametrize("key", ["WSVIEW_TEMPLATES", "WS_VIEWS", "WS_VIEW_FOLDER"])
+def test_an_applications_own_keys(key: str) -> None:
+    assert Settings.from_mapping({key: 1}) == Settings()
+
+
+def test_the_environment_of_the_build_is_no_setting() -> None:
+    assert Settings.from_mapping({"WSVIEWS_COMPILE": 1}) == Settings()
+
+
 def test_other_keys_are_left_alone() -> None:
     config = {"SECRET_KEY": "x", "wsviews_compression": "?", "XWSVIEWS_COMPRESSION": "?"}
     assert Settings.from_mapping(config) == Settings()
