@@ -88,6 +88,8 @@ class Settings:
     :param slow_clients: what happens to a client that would have more than ``max_send_buffer``
         bytes of its groups' messages to catch up: ``"close"``, with 1008; ``"drop-oldest"`` or
         ``"drop-newest"`` of them.
+    :param keep_g: names of attributes of ``g`` that hooks find as the handshake has left them,
+        besides those of the well-known extensions for authentication.
     :param presence_ttl: seconds after which the members of a worker that was killed are gone from
         the presence of their groups. Live ones are renewed three times in that time.
     :param engine: the engine to use in place of the extension's own: ``"blocking"``,
@@ -127,6 +129,7 @@ class Settings:
     max_replays: int = 50
     replay_timeout: float = 20.0
     slow_clients: str = "close"
+    keep_g: tuple[str, ...] = ()
     presence_ttl: float = 30.0
 
     @classmethod
@@ -236,6 +239,18 @@ def _name(key: str, value: Any) -> str | None:
     return value
 
 
+def names(key: str, value: Any) -> tuple[str, ...]:
+    """Check a list of names.
+
+    :raises ConfigError: if it isn't one.
+    """
+    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    found = tuple(value) if is_list else ()
+    if not is_list or not all(isinstance(name, str) and name for name in found):
+        raise ConfigError(f'{key} is a list of names such as ["tenant"], not {value!r}')
+    return found
+
+
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{key} must be text that isn't empty, not {value!r}")
@@ -292,5 +307,6 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_replays": _number(int, 1, "clients"),
     "replay_timeout": _number(float, 0.01, "seconds"),
     "slow_clients": policy,
+    "keep_g": names,
     "presence_ttl": _number(float, 0.1, "seconds"),
 }

@@ -1,7 +1,8 @@
 """The short request context in which one hook runs.
 
-A message is not a request: its context has a fresh ``g`` and runs the teardown functions when the
-hook ends, but the request, the session and the matched URL are the handshake's. Nothing is opened
+A message is not a request: its context has a fresh ``g``, with nothing but the identity that the
+handshake has found out, and runs the teardown functions when the hook ends, but the request, the
+session and the matched URL are the handshake's. Nothing is opened
 or matched again, which is most of what a full context costs.
 """
 
@@ -53,7 +54,15 @@ class Handshake:
     :param context: the request context that is being torn down when the 101 goes out.
     """
 
-    __slots__ = ("_is_plain", "_url_adapter", "app", "app_url_adapter", "request", "session")
+    __slots__ = (
+        "_is_plain",
+        "_url_adapter",
+        "app",
+        "app_url_adapter",
+        "identity",
+        "request",
+        "session",
+    )
 
     def __init__(self, context: RequestContext) -> None:
         self.app: Flask = context.app
@@ -61,6 +70,8 @@ class Handshake:
         self.session: SessionMixin | None = (
             context._session if _SESSION_IS_PROPERTY else context.session
         )
+        #: What hooks find on their ``g``, by name; ``None`` for nothing.
+        self.identity: dict[str, Any] | None = None
         self._url_adapter: MapAdapter | None = None
         self.app_url_adapter: MapAdapter | None = _app_in_use().url_adapter
         self._is_plain = (
@@ -149,6 +160,8 @@ class HookContext(RequestContext):
 class _HookAppContext(AppContext):
     """An application context whose URL adapter is there already."""
 
+    _identity: dict[str, Any] | None = None
+
     def __init__(self, handshake: Handshake) -> None:
         # Not AppContext.__init__, which makes that anew.
         self.app = handshake.app
@@ -161,17 +174,30 @@ class _HookAppContext(AppContext):
         if name != "g":
             raise AttributeError(name)
         self.g = self.app.app_ctx_globals_class()
+        if self._identity is not None:
+            _fill(self.g, self._identity)
         return self.g
+
+
+def _fill(g: object, identity: dict[str, Any]) -> None:
+    for name, value in identity.items():
+        setattr(g, name, value)
 
 
 def enter(context: HookContext) -> None:
     """Make a context the current one."""
     handshake = context._handshake
     if context._cv_tokens or handshake.is_watched or _app_in_use(None) is not None:
+        before = _request_in_use(None)
         context.push()
+        # A copy of the context within its hook shares the hook's g.
+        if handshake.identity is not None and not isinstance(before, HookContext):
+            _fill(_app_in_use().g, handshake.identity)
         return
     # What push() does, as far as there is something to do.
     app_context = _HookAppContext(handshake)
+    if handshake.identity is not None:
+        app_context._identity = handshake.identity
     app_context._cv_tokens.append(_use_app(app_context))
     context._cv_tokens.append((_use_request(context), app_context))
 

@@ -357,9 +357,9 @@ class WebSocket:
             ``False`` by default: ``/chat`` and ``/chat/`` both match. For functions also what a
             class has as attributes: ``allowed_origins``, ``binary``, ``compression``,
             ``decorators``, ``emits``, ``groups``, ``headers_schema``, ``history``,
-            ``history_seconds``, ``idle_timeout``, ``max_lifetime``, ``message_schema``,
-            ``presence``, ``query_schema``, ``rate_limit``, ``rate_limit_key``, ``security``,
-            ``slow_clients`` and ``subprotocols``.
+            ``history_seconds``, ``idle_timeout``, ``keep_g``, ``max_lifetime``,
+            ``message_schema``, ``presence``, ``query_schema``, ``rate_limit``,
+            ``rate_limit_key``, ``security``, ``slow_clients`` and ``subprotocols``.
         :raises RegistrationError: if *view_func* can't serve a WebSocket on this engine.
         """
         self._add(partial(self._add_rule, rule, endpoint, view_func, options))

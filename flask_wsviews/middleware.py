@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from flask import Flask, Response, current_app
+from flask import Flask, Response, current_app, g
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
@@ -27,6 +27,7 @@ from .connection import Connection
 from .context import Handshake
 from .dispatcher import Dispatcher
 from .groups import Groups
+from .identity import identity_on
 from .observers import Observer, tell
 from .rate_limits import RateLimits, windows
 from .servers import before_exit, check_server, detach_environ, take_socket
@@ -218,6 +219,7 @@ class Upgrader:
         #: The extension.
         self.websocket = middleware.websocket
         self.accepted = False
+        self._g: object = None
         # From the check of the handshake until its connection has it.
         self._place: Place | None = None
         self._rates: list[tuple[int, float, str]] = []
@@ -275,6 +277,8 @@ class Upgrader:
         if watchers:
             client._watchers = watchers
         groups.listen(client)
+        self._kept, self._g = kept, g._get_current_object()
+        self._keep_g = (*settings.keep_g, *declared.keep_g)
         self._dispatcher = Dispatcher(kept, view, view_args, client, self.observers)
         self._request = request
         self.accepted = True
@@ -315,6 +319,13 @@ class Upgrader:
         except (OSError, RuntimeError) as error:
             app.logger.error(NOT_READY, error)
             raise ServiceUnavailable(NO_ROOM) from error
+
+    def keep_identity(self) -> None:
+        """Keep what hooks shall find on their ``g``, as it is when the 101 is decided."""
+        if self._g is not None:
+            self._kept.identity = identity_on(self._g, self._kept.session, self._keep_g)
+            # What else is on it isn't ours to keep alive.
+            self._g = None
 
     def release(self) -> None:
         """Give the place back, unless the connection was opened: its end gives it back then."""
@@ -449,6 +460,7 @@ class _Answer:
         """What the wrapped application calls."""
         if self._upgrader.accepted and status.startswith("101"):
             self._is_upgrade = True
+            self._upgrader.keep_identity()
             self.headers = headers
             return _write_nothing
         # A debugger answers again, with an error, where the 101's body fails.

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask.views import View
 
 from . import mistakes
-from .config import origins, policy
+from .config import names, origins, policy
 from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
 from .groups.declared import Group, GroupOptions, declared_pattern, history_of
 from .groups.membership import messages_lost
@@ -42,6 +42,7 @@ VIEW_OPTIONS = (
     "history",
     "history_seconds",
     "idle_timeout",
+    "keep_g",
     "max_lifetime",
     "message_schema",
     "presence",
@@ -123,6 +124,10 @@ class WebSocketView(View):
 
     #: In place of ``WSVIEWS_MAX_LIFETIME``, in seconds; 0 for no limit.
     max_lifetime: ClassVar[float | None] = None
+
+    #: Attributes of ``g`` that hooks find as the handshake has left them, besides those of
+    #: ``WSVIEWS_KEEP_G`` and of the well-known extensions for authentication: ``("tenant",)``.
+    keep_g: ClassVar[Sequence[str]] = ()
 
     #: In place of ``WSVIEWS_COMPRESSION``: whether messages may be compressed.
     compression: ClassVar[bool | None] = None
@@ -446,10 +451,12 @@ def websocket_view(
     mistakes.check_options(f"the WebSocket rule of {endpoint!r}", options)
     if view_class is not None:
         origins(f"{view_class.__name__}.allowed_origins", view_class.allowed_origins)
+        names(f"{view_class.__name__}.keep_g", view_class.keep_g)
         _check_class(view_class)
     if view_class is not None and not isinstance(target, type):
         return endpoint, target
     origins(f"allowed_origins of {endpoint!r}", options.get("allowed_origins", ()))
+    names(f"keep_g of {endpoint!r}", options.get("keep_g", ()))
     view_options = {name: options.pop(name) for name in VIEW_OPTIONS if name in options}
     if getattr(known.get(endpoint), "websocket_target", None) is target and not view_options:
         return endpoint, known[endpoint]

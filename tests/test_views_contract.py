@@ -439,3 +439,12 @@ def test_what_a_hook_sets_is_there_in_the_next(server):
         for message, before in [("one", "connected"), ("two", "one"), ("three", "two")]:
             ws.send(message)
             assert ws.recv(timeout=10) == before
+
+
+def test_what_the_handshake_has_found_out_is_there_in_each_hook(server):
+    with connect(server.ws("/tenant?tenant=one")) as one, connect(server.ws("/tenant")) as two:
+        for _ in range(2):
+            one.send("who?")
+            two.send("who?")
+            assert json.loads(one.recv(timeout=10)) == ["one", False]
+            assert json.loads(two.recv(timeout=10)) == [None, False]

@@ -104,6 +104,21 @@ class Variable(WebSocketView):
         ws.send(before)
 
 
+@app.before_request
+def find_tenant():
+    g.tenant, g.unkept = request.args.get("tenant"), "gone"
+
+
+@websocket.route("/tenant")
+class Tenant(WebSocketView):
+    """Answers with what the handshake has found out."""
+
+    keep_g = ("tenant",)
+
+    def on_message(self, ws, message):
+        ws.send_json([g.tenant, "unkept" in g])
+
+
 @app.get("/push/<key>")
 def push(key):
     """Send to a connection from an ordinary request; says how long that took, in seconds."""

@@ -77,6 +77,7 @@ OTHER: dict[str, Any] = {
     "max_replays": 7,
     "replay_timeout": 7.0,
     "slow_clients": "drop-oldest",
+    "keep_g": ["seven"],
     "presence_ttl": 7.0,
 }
 
