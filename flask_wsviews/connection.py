@@ -585,8 +585,16 @@ class Connection:
         limit = self.settings.max_message_size
         if limit is not None:
             limit = max(limit - self._message_size, MAX_CONTROL_PAYLOAD)
+            if self._extensions and self._may_be_compressed(self._buffer[0]):
+                # What is inflated is counted afterwards.
+                limit += deflate_overhead(limit)
         # RFC 6455 5.1: a client masks every frame.
         return Frame.parse(self._read_exact, mask=True, max_size=limit, extensions=self._extensions)
+
+    @staticmethod
+    def _may_be_compressed(first_byte: int) -> bool:
+        """Whether a frame with this first byte has RSV1, or goes on with one that may have it."""
+        return bool(first_byte & 0x40) or first_byte & 0x0F == Opcode.CONT
 
     def _read_exact(self, count: int) -> Generator[None, None, bytes]:
         while len(self._buffer) < count:
@@ -851,6 +859,11 @@ def _without_memory(extension: Extension) -> Extension:
     fresh = copy(extension)
     fresh.local_no_context_takeover = True  # type: ignore[attr-defined]
     return fresh
+
+
+def deflate_overhead(size: int) -> int:
+    """By how many bytes deflate makes *size* bytes longer at worst, as in zlib's deflateBound()."""
+    return (size >> 3) + (size >> 6) + 64
 
 
 class _LimitExceeded(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 import zlib
 from itertools import pairwise
@@ -1212,6 +1213,36 @@ def test_the_limit_is_for_what_is_inflated(size: int, code: int | None, fragment
     messages = peer.take()
     assert peer.connection.close_code == code
     assert messages == ([bytes(1000)] if code is None else [])
+
+
+@pytest.mark.parametrize("fragments", [1, 4])
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("limit", [100, 1000, 100_000, 1024 * 1024])
+def test_what_does_not_compress_may_be_as_long_as_the_limit(
+    limit: int, level: int, fragments: int
+) -> None:
+    for size, code in ((limit - 1, None), (limit, None), (limit + 1, 1009)):
+        peer, client = deflated(max_message_size=limit)
+        client.extensions[0].encoder = zlib.compressobj(level, wbits=-15)  # type: ignore[attr-defined]
+        message = random.Random(limit).randbytes(size)
+        step = -(-size // fragments)
+        parts = [message[at : at + step] for at in range(0, size, step)]
+        client.send_binary(parts[0], fin=len(parts) == 1)
+        for number, part in enumerate(parts[1:], 2):
+            client.send_continuation(part, fin=number == len(parts))
+        data = b"".join(client.data_to_send())
+        assert len(data) > size
+        peer.feed(data)
+        assert peer.take() == ([message] if code is None else [])
+        assert peer.connection.close_code == code
+
+
+@pytest.mark.parametrize("size", [1001, 1100, 100_000])
+def test_a_plain_frame_that_is_too_long_is_found_by_its_head(size: int) -> None:
+    peer, _ = deflated(max_message_size=1000)
+    peer.feed(binary(bytes(size))[:14])
+    assert peer.take() == []
+    assert peer.sent_close().code == 1009
 
 
 def test_text_that_is_not_utf8_when_inflated() -> None:
