@@ -326,7 +326,10 @@ class WebSocketClient:
     @property
     def connected(self) -> bool:
         """Whether messages can be sent."""
-        return self._driver is not None and self._driver.connection.state is State.OPEN
+        if self._driver is None:
+            return False
+        connection = self._driver.connection
+        return connection.state is State.OPEN and not connection.asked_to_close
 
     @property
     def close_code(self) -> int | None:

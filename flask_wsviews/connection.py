@@ -115,6 +115,7 @@ class Connection:
         "_received_close",
         "_spoken",
         "aborted",
+        "asked_to_close",
         "bytes_received",
         "bytes_sent",
         "is_stalled",
@@ -145,6 +146,8 @@ class Connection:
         self.takes_plain = True
         #: Whether it was given up on, so that there is nothing to wait for.
         self.aborted = False
+        #: Whether another thread has called for a :meth:`close` that is still to come.
+        self.asked_to_close = False
         #: Whole messages of the peer, and its bytes with all frames.
         self.messages_received = 0
         self.bytes_received = 0

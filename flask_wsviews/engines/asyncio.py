@@ -29,7 +29,7 @@ from ..steps import throwable
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
 from .base import INTERNAL_ERROR, TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
-from .loop import LoopDriver, Sweeper
+from .loop import PAUSE, LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
 from .sockets import check_descriptors
 from .threads import Threads, start_thread
@@ -545,6 +545,9 @@ class AsyncioDriver(LoopDriver):
 
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _give_way(self) -> None:
+        time.sleep(PAUSE)
 
     def _call_next(self, function: Callable[[], object]) -> None:
         self._loop.call_soon(function)

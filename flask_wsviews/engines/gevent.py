@@ -24,7 +24,7 @@ from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
 from .base import Engine, deadline_after, timed_out
 from .blocking import BlockingEngine
-from .loop import LoopDriver, Sweeper
+from .loop import PAUSE, Lock, LoopDriver, Sweeper
 from .threads import ENDING_SIGNALS
 
 READ, WRITE = 1, 2
@@ -33,6 +33,10 @@ getcurrent: Final = gevent.getcurrent
 
 # The identity of the thread even where gevent has replaced it by that of the greenlet.
 get_thread: Final[Callable[[], int]] = monkey.get_original("threading", "get_ident")
+
+# Likewise, for what threads do that aren't the hub's.
+sleep_thread: Final[Callable[[float], None]] = monkey.get_original("time", "sleep")
+make_thread_lock: Final[Callable[[], Lock]] = monkey.get_original("_thread", "allocate_lock")
 
 
 class GeventEngine(Engine):
@@ -154,7 +158,7 @@ class GeventEngine(Engine):
     def _sweeper(self, hub: Hub) -> Sweeper:
         sweeper = self._sweepers.get(hub)
         if sweeper is None:
-            sweeper = self._sweepers[hub] = Sweeper(partial(start_timer, hub))
+            sweeper = self._sweepers[hub] = Sweeper(partial(start_timer, hub), make_thread_lock)
         return sweeper
 
 
@@ -294,6 +298,9 @@ class GeventDriver(LoopDriver):
 
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._hub.loop.run_callback_threadsafe(function, *arguments)
+
+    def _give_way(self) -> None:
+        sleep_thread(PAUSE)
 
     def _call_next(self, function: Callable[[], object]) -> None:
         self._hub.loop.run_callback(function)

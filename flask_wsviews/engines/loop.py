@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from time import monotonic
 
@@ -12,10 +14,15 @@ from mypy_extensions import mypyc_attr
 
 from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import LINGER, Driver, Engine
+from .base import LINGER, TOO_SLOW, Driver, Engine
 from .deadlines import RATE, Deadlines, StartTimer
 
 logger = logging.getLogger("flask_wsviews")
+
+Lock = AbstractContextManager[bool]
+
+# For how long a thread that sends much gives way to the loop, in seconds.
+PAUSE = 0.001
 
 # For how long what runs a conversation waits for the next message before it ends; or up to twice
 # as long.
@@ -52,6 +59,8 @@ class LoopDriver(Driver):
         self._reading = False
         self._writing = False
         self._is_unsettled = False
+        # Bytes of messages that other threads have handed to the loop, which has yet to take them.
+        self._handed_over = 0
         self._sweeper = sweeper
         self._swept_at: int | None = None
         self._finish_by: float | None = None  # set once the owner is through with it
@@ -316,13 +325,38 @@ class LoopDriver(Driver):
             self._settle()
             return
         connection = self.connection
-        if connection.state is not OPEN and not self._drop_quietly():
-            raise connection.closed_error()
+        if connection.state is not OPEN or connection.asked_to_close:
+            if not self._drop_quietly():
+                raise connection.closed_error()
+            return
         if not isinstance(message, (str, bytes)):
             message = bytes(message)
-        self._call_in_loop(self._send_if_open, message)
+        self._hand_over(message)
 
-    def _send_if_open(self, message: Sendable) -> None:
+    def _hand_over(self, message: str | bytes) -> None:
+        """Have the loop send a message, unless it has too much of that to do already."""
+        limit = self.connection.settings.max_send_buffer
+        size = message.__sizeof__()
+        with self._sweeper.lock:
+            waiting = self._handed_over
+            fits = not waiting or waiting + size <= limit
+            if fits:
+                self._handed_over += size
+        if not fits:
+            self.close(1008, TOO_SLOW)
+            return
+        self._call_in_loop(self._send_if_open, message, size)
+        if waiting > limit // 2:
+            # A busy thread may keep the loop from its turn: that isn't the client's fault.
+            self._give_way()
+
+    @abstractmethod
+    def _give_way(self) -> None:
+        """Let the loop's thread run for a moment, called in another one."""
+
+    def _send_if_open(self, message: Sendable, size: int) -> None:
+        with self._sweeper.lock:
+            self._handed_over -= size
         if self.connection.state is OPEN:
             self._queue_from_outside(message)
             self._settle()
@@ -364,7 +398,8 @@ class LoopDriver(Driver):
         if self._in_loop():
             self.connection.close(code, reason, monotonic())
             self._settle()
-        else:
+        elif not self.connection.asked_to_close:
+            self.connection.asked_to_close = True
             self._call_in_loop(self.close, code, reason)
 
 
@@ -372,9 +407,14 @@ class Sweeper:
     """What a loop's connections have in common: timers, and one call for all that have to write.
 
     :param start_timer: starts one, with the loop's own means.
+    :param make_lock: makes a lock that threads can share, whatever they run.
     """
 
-    def __init__(self, start_timer: StartTimer) -> None:
+    def __init__(
+        self, start_timer: StartTimer, make_lock: Callable[[], Lock] = threading.Lock
+    ) -> None:
+        #: For what other threads change as well.
+        self.lock = make_lock()
         self._start_timer = start_timer
         self.deadlines = Deadlines(start_timer)
         #: Connections that have something new to write; with the first one, :meth:`settle` is due.

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from servers import poll
 
-from flask_wsviews import AsyncioWebSocket, WebSocketView
+from flask_wsviews import AsyncioWebSocket, ConnectionClosed, WebSocketView
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.testing import WebSocketTestClient, websocket_connect
 
@@ -110,3 +110,128 @@ def reset_with(last: bytes, ws: WebSocketTestClient, websocket: AsyncioWebSocket
 
 def loop(websocket: AsyncioWebSocket) -> Any:
     return websocket.engine._the_worker().loop  # type: ignore[attr-defined]
+
+
+# -- closing, and what others send ----------------------------------------------------------------
+
+
+def test_it_is_not_connected_right_after_close(app: Flask, websocket: AsyncioWebSocket) -> None:
+    class Plain(WebSocketView):
+        def on_connect(self, ws: Any) -> None:
+            ws.send(str(ws.connected))
+
+        def on_message(self, ws: Any, message: Any) -> None:
+            if message == "in a thread":
+                thread = threading.Thread(target=ws.close)
+                thread.start()
+                thread.join()
+            else:
+                ws.close()
+            seen.append(ws.connected)
+            with pytest.raises(ConnectionClosed):
+                ws.send("too late")
+
+    class Coroutines(Plain):
+        async def on_connect(self, ws: Any) -> None:  # type: ignore[override]
+            await ws.send(str(ws.connected))
+
+    class CoroutineMessages(Plain):
+        async def on_message(self, ws: Any, message: Any) -> None:  # type: ignore[override]
+            super().on_message(ws, message)
+
+    seen: list[bool] = []
+    views = (Plain, Coroutines, CoroutineMessages)
+    for view in views:
+        websocket.add_url_rule(f"/{view.__name__}", view_func=view)
+    for view in views:
+        for message in ("at once", "in a thread"):
+            if view is not Plain and message == "in a thread":
+                continue
+            with app.test_client() as client, websocket_connect(client, f"/{view.__name__}") as ws:
+                assert ws.receive() == "True"
+                ws.send(message)
+                ws.assert_closed(1000)
+            assert seen.pop() is False
+
+
+MEGABYTE = 1024 * 1024
+
+
+def receive_all(ws: WebSocketTestClient) -> int:
+    """How many bytes come before the end."""
+    received = 0
+    try:
+        while True:
+            received += len(ws.receive())
+    except ConnectionClosed:
+        return received
+
+
+def test_what_other_threads_send_waits_for_the_loop_within_a_bound(
+    app: Flask, websocket: AsyncioWebSocket, ends: list[int]
+) -> None:
+    opened: list[WebSocketClient] = []
+
+    @websocket.route("/held")
+    class Held(WebSocketView):
+        def on_handshake(self, ws: WebSocketClient) -> None:
+            opened.append(ws)
+
+        def on_close(self, ws: WebSocketClient, code: int, reason: str) -> None:
+            ends.append(code)
+
+    gate, began = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        gate.wait(30)
+
+    with app.test_client() as client, websocket_connect(client, "/held") as ws:
+        assert poll(lambda: opened[0].connected)
+        loop(websocket).call_soon_threadsafe(hold)
+        assert began.wait(10)
+        driver: Any = opened[0]._driver
+        for _ in range(100):
+            opened[0].send("x" * 100_000)
+            assert driver._handed_over <= MEGABYTE
+        assert not opened[0].connected
+        gate.set()
+        received = receive_all(ws)
+        assert ws.close_code == 1008
+        assert 0 < received <= MEGABYTE
+        assert poll(lambda: driver._handed_over == 0)
+
+
+def test_a_single_message_may_be_larger_than_the_bound(
+    app: Flask, websocket: AsyncioWebSocket
+) -> None:
+    opened: list[WebSocketClient] = []
+
+    @websocket.route("/open")
+    class Open(WebSocketView):
+        def on_handshake(self, ws: WebSocketClient) -> None:
+            opened.append(ws)
+
+    with app.test_client() as client, websocket_connect(client, "/open") as ws:
+        assert poll(lambda: opened[0].connected)
+        opened[0].send(b"x" * 1_000_000)
+        assert len(ws.receive()) == 1_000_000
+
+
+def test_a_client_that_keeps_up_gets_all_that_a_busy_thread_sends(
+    app: Flask, websocket: AsyncioWebSocket
+) -> None:
+    opened: list[WebSocketClient] = []
+
+    @websocket.route("/open")
+    class Open(WebSocketView):
+        def on_handshake(self, ws: WebSocketClient) -> None:
+            opened.append(ws)
+
+    with app.test_client() as client, websocket_connect(client, "/open") as ws:
+        assert poll(lambda: opened[0].connected)
+        thread = threading.Thread(target=lambda: [opened[0].send("x" * 100) for _ in range(20_000)])
+        thread.start()
+        for _ in range(20_000):
+            assert ws.receive() == "x" * 100
+        thread.join()
