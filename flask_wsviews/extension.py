@@ -910,7 +910,7 @@ def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseRetu
     """A request that met only rules of the other kind: say what would have worked."""
     answer: HTTPException
     if is_handshake(request.environ):
-        answer = BadRequest("This resource isn't a WebSocket.")
+        answer = BadRequest("This resource is no WebSocket.")
     elif asks_for_websocket(request.environ):
         answer = BadRequest("The Connection header of a WebSocket handshake must contain Upgrade.")
     else:
