@@ -1,4 +1,4 @@
-"""``flask ws``: what can be asked of an application's WebSockets on the command line."""
+"""``flask ws``: run an application's WebSockets, inspect them and send to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .urls import shown_url
 from .uwsgi_command import command_line, run_uwsgi
 from .views import declared, is_websocket_view, protocol_of, view_class_of
 
-ws = AppGroup("ws", help="WebSockets of the application.")
+ws = AppGroup("ws", help="Run, inspect and use the application's WebSockets.")
 
 
 def _websocket() -> Any:
@@ -36,12 +36,17 @@ def _websocket() -> Any:
 
 
 @ws.command("asyncapi")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file; else it is printed.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A file to write; by default the document is printed.",
+)
 @click.option(
     "--format",
     "as_format",
     type=click.Choice(["json", "yaml"]),
-    help="By default what the file's name says, or JSON.",
+    help="By default the one that the file's name ends with, or JSON.",
 )
 @click.option(
     "--version",
@@ -83,14 +88,12 @@ def asyncapi(
 @ws.command("run")
 @click.option("-h", "--host", default="localhost", show_default=True, help="Where to listen.")
 @click.option("-p", "--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
-@click.option(
-    "--processes", type=click.IntRange(1), help="How many workers; by default uWSGI's one."
-)
+@click.option("--processes", type=click.IntRange(1), help="How many workers; by default one.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1),
-    help="How many requests a worker serves at a time, in threads or greenlets as the engine has "
-    "them; WebSockets don't count. By default 8 threads, or 100 greenlets.",
+    help="How many requests a worker serves at a time, in threads or greenlets as the engine needs; "
+    "open WebSockets don't count. By default 8 threads or 100 greenlets.",
 )
 @click.option(
     "--reload/--no-reload",
@@ -116,7 +119,7 @@ def run(
 ) -> None:
     """Start uWSGI with the options that the application's engine needs.
 
-    What follows a -- goes to uWSGI as it is: flask ws run -- --stats :1717
+    Arguments after -- are passed on to uWSGI: flask ws run -- --stats :1717
     """
     needed = _websocket().engine.uwsgi_options
     options: dict[str, Any] = {"processes": processes, "use_reloader": reload}
@@ -135,7 +138,7 @@ def run(
 
 
 def _found(context: click.Context, options: dict[str, Any]) -> str | None:
-    """``module:name`` of where Flask has found the application, if uWSGI can find it so, too."""
+    """Return ``module:name`` of the application that Flask found, if uWSGI can import that."""
     path = context.ensure_object(ScriptInfo).app_import_path
     if path is None:
         path = next((name for name in ("wsgi.py", "app.py") if Path(name).exists()), None)
@@ -163,8 +166,8 @@ def _shared_groups() -> Iterator[Any]:
         if not groups.broker.is_shared:
             name = shown_url(groups.settings.broker_url)
             raise ConfigError(
-                f"groups are in {name}, the memory of each worker, which this command has no part "
-                'in: set WSVIEWS_BROKER_URL = "redis://localhost/0"'
+                f"groups are in {name}, the memory of each worker, which this command can't reach: "
+                'set WSVIEWS_BROKER_URL = "redis://localhost/0"'
             )
         yield websocket
     except WSViewsError as error:
@@ -177,13 +180,15 @@ def _shared_groups() -> Iterator[Any]:
 @click.argument("group")
 @click.argument("message")
 @click.option(
-    "--type", "type_", help="Of a typed message: MESSAGE is JSON, for the schema in emits."
+    "--type",
+    "type_",
+    help="Send a typed message: MESSAGE is JSON for the schema in the view's emits.",
 )
 @click.option("--no-keep", is_flag=True, help="Keep the message out of the group's history.")
 def broadcast(group: str, message: str, type_: str | None, no_keep: bool) -> None:
-    """Send MESSAGE to all members of GROUP, wherever they are connected.
+    """Send MESSAGE to all members of GROUP, on all workers and machines.
 
-    A MESSAGE of - is read from standard input.
+    If MESSAGE is -, it is read from standard input.
     """
     if message == "-":
         message = sys.stdin.read()
@@ -262,7 +267,7 @@ def _read_cookies(
     multiple=True,
     metavar="NAME:VALUE",
     callback=_read_headers,
-    help="A header for --url, such as 'Authorization: Bearer …'. Repeatable.",
+    help="A header to send to --url, such as 'Authorization: Bearer …'. Repeatable.",
 )
 @click.option(
     "--cookie",
@@ -270,7 +275,7 @@ def _read_cookies(
     multiple=True,
     metavar="NAME=VALUE",
     callback=_read_cookies,
-    help="A cookie for --url, such as a session. Repeatable.",
+    help="A cookie to send to --url, such as the session. Repeatable.",
 )
 def doctor(
     ini: Path | None,
@@ -331,7 +336,7 @@ def routes() -> None:
 
 
 def _messages(view: Callable[..., Any]) -> str:
-    """What a view takes, in a word."""
+    """Return what messages a view takes, in a word."""
     protocol = protocol_of(view)
     if protocol.handlers:
         return ", ".join(protocol.handlers)

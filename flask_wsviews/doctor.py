@@ -157,29 +157,13 @@ def _size_and_time_faults(options: Mapping[str, str]) -> Iterator[tuple[str, str
         )
 
 
-_OTHER_FRONT = "http-socket = 127.0.0.1:8000 behind a proxy, or http = with http-websockets = true"
-# Front sockets whose stream uWSGI doesn't hand over as it is.
-_FRONT_SOCKETS = {
-    "https-socket": (
-        "ends TLS in an --https-socket, which WebSockets can't be taken from",
-        "https = with http-websockets = true, or a proxy in front of an http-socket",
-    ),
-    "http11-socket": (
-        "has an --http11-socket, which reads ahead: first messages are lost",
-        _OTHER_FRONT,
-    ),
-    "fastcgi-socket": ("has a --fastcgi-socket, where WebSockets hang", _OTHER_FRONT),
-    "fastcgi-nph-socket": ("has a --fastcgi-nph-socket, where WebSockets hang", _OTHER_FRONT),
-    "scgi-socket": ("has an --scgi-socket, which no proxy upgrades", _OTHER_FRONT),
-    "scgi-nph-socket": ("has an --scgi-nph-socket, which no proxy upgrades", _OTHER_FRONT),
-}
-
-
 def _socket_faults(options: Mapping[str, str], websocket: WebSocket) -> Iterator[tuple[str, str]]:
     has_router = "http" in options or "https" in options
-    for name, (problem, remedy) in _FRONT_SOCKETS.items():
-        if name in options:
-            yield problem, remedy
+    if "https-socket" in options:
+        yield (
+            "ends TLS in an --https-socket, which WebSockets can't be taken from",
+            "https = with http-websockets = true, or a proxy in front of an http-socket",
+        )
     if not has_router:
         return
     if "http-websockets" not in options:

@@ -113,7 +113,6 @@ http-websockets = true
 http-buffer-size = 65536
 buffer-size = 32768
 """
-OTHER_FRONT = "http-socket = 127.0.0.1:8000 behind a proxy, or http = with http-websockets = true"
 
 
 def examined(ini: str, folder: Path, engine: str = "blocking", **config: object) -> list[str]:
@@ -170,10 +169,6 @@ def test_a_good_configuration(engine: str, tmp_path: Path) -> None:
         ("blocking", INI.replace("32768", "4096") + GOOD["blocking"], "buffer-size = 32768"),
         ("blocking", INI.replace("buffer-size = 32768", "") + "threads=2", "buffer-size = 32768"),
         ("gevent", INI + GOOD["gevent"] + "idle = 60\n", "Remove idle."),
-        *(
-            ("blocking", f"{INI}threads = 2\n{name} = :80\n", OTHER_FRONT)
-            for name in ("http11-socket", "fastcgi-socket", "scgi-socket")
-        ),
         (
             "blocking",
             "[uwsgi]\nmaster = 1\nthreads = 2\nhttps-socket = :443,a.pem,b.pem\n",
