@@ -15,7 +15,7 @@ COMPILED_PATH = $(abspath $(COMPILED))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Building uWSGI takes a C compiler and Python's headers; without them there is its binary wheel.
-# It is built anew for each .venv: pip's cache may hold one that was built for another Python of the
+# It is built for each .venv: pip's cache may hold one that was built for another Python of the
 # same version, which can't import this one's modules.
 HAS_COMPILER = command -v cc gcc clang >/dev/null
 HAS_HEADERS = $(BIN)/python -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h")).close()' 2>/dev/null

@@ -92,8 +92,8 @@ def asyncapi(
 @click.option(
     "--concurrency",
     type=click.IntRange(1),
-    help="How many requests a worker serves at a time, in threads or greenlets as the engine needs; "
-    "open WebSockets don't count. By default 8 threads or 100 greenlets.",
+    help="How many requests a worker serves at a time, in threads or greenlets as the engine "
+    "needs; open WebSockets don't count. By default 8 threads or 100 greenlets.",
 )
 @click.option(
     "--reload/--no-reload",

@@ -324,7 +324,7 @@ def _passed(arguments: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _take_werkzeug_options(options: dict[str, Any], debug: bool) -> bool:
-    """Remove Werkzeug's options, and return whether uWSGI shall reload on changes.
+    """Remove Werkzeug's options, and return whether uWSGI is to reload on changes.
 
     :raises CommandError: if one of them can't be honoured.
     """
