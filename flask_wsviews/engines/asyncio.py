@@ -20,8 +20,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
-from mypy_extensions import mypyc_attr
-
 from ..config import Settings
 from ..connection import OPEN, Connection
 from ..exceptions import CloseConnection, EngineError
@@ -32,6 +30,7 @@ from .base import INTERNAL_ERROR, TOO_SLOW, WOULD_END, Engine, deadline_after, t
 from .loop import PAUSE, LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
 from .sockets import check_descriptors
+from .thread_future import ThreadFuture
 from .threads import Threads, start_thread
 
 T = TypeVar("T")
@@ -562,22 +561,6 @@ class AsyncioDriver(LoopDriver):
 
     def _function_ended(self, future: object) -> None:
         self._worker.free_functions += 1
-
-
-# Its stub says that it is one of _asyncio, which mypyc takes for a module that is imported here.
-_Future: Any = asyncio.Future
-
-
-@mypyc_attr(native_class=False)
-class ThreadFuture(_Future):  # type: ignore[misc]
-    """The end of a hook in a thread. Its task can't be cancelled before: hooks never overlap."""
-
-    #: Whether nobody waits for it any more, and it needn't begin.
-    is_given_up = False
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Leave the cancellation to the task's next step."""
-        return False
 
 
 class InContext:

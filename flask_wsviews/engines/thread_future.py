@@ -1,0 +1,20 @@
+"""What a task of the asyncio engine waits for while a plain hook runs in a thread.
+
+It isn't beside its only user, because mypyc can't compile a subclass of a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+class ThreadFuture(asyncio.Future[Any]):
+    """The end of a hook in a thread. Its task can't be cancelled before: hooks never overlap."""
+
+    #: Whether nobody waits for it any more, and it needn't begin.
+    is_given_up = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Leave the cancellation to the task's next step."""
+        return False
