@@ -651,6 +651,17 @@ def test_renewing_tells_who_is_missing(presence, group):
     assert presence.count(f"{group}-empty") == 0
 
 
+def test_what_is_no_member_does_not_hide_the_others(redis, client, brokers, group, caplog):
+    presence = brokers[0].presence
+    presence.enter(group, member("one"), LONG)
+    for name, value in (("text", "nonsense"), ("number", "5"), ("list", "[[1], 0]")):
+        client.zadd(f"wsviews:{{{group}}}:leases", {name: 2**52})
+        client.hset(f"wsviews:{{{group}}}:members", name, value)
+    assert presence.members(group) == [member("one")]
+    assert presence.renew(group, ["one"], LONG) == ([], [])
+    assert caplog.text.count("isn't a member") == 3
+
+
 def test_leases_run_out(brokers, group):
     store, presence = (broker.presence for broker in brokers)
     dead, alive = member("dead"), member("alive")

@@ -7,6 +7,7 @@ end by themselves when nobody renews anything in them.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from .presence import GroupMember, PresenceStore
 
 if TYPE_CHECKING:
     from .redis import RedisBroker
+
+logger = logging.getLogger("flask_wsviews")
 
 # Members that one script renews; while it runs the server does nothing else.
 BATCH = 1000
@@ -150,6 +153,9 @@ def _milliseconds(seconds: float) -> str:
 def _members(answer: list[bytes]) -> list[GroupMember]:
     found = []
     for name, said in zip(answer[::2], answer[1::2], strict=True):
-        meta, joined_at = json.loads(said or b"[{}, 0]")
-        found.append(GroupMember(name.decode(), meta, joined_at))
+        try:
+            meta, joined_at = json.loads(said or b"[{}, 0]")
+            found.append(GroupMember(name.decode(), dict(meta), float(joined_at)))
+        except (ValueError, TypeError):
+            logger.error("something that isn't a member is kept as %r", name)
     return found
