@@ -19,6 +19,7 @@ from . import framing
 from .exceptions import CommandError, WSViewsError
 from .groups.health import check_round_trip
 from .handshake_probe import Answer, probe
+from .servers.fronts import unusable
 from .urls import shown_url
 from .uwsgi_command import BUFFER_SIZE, HTTP_BUFFER_SIZE, find_uwsgi, known_options
 
@@ -157,13 +158,17 @@ def _size_and_time_faults(options: Mapping[str, str]) -> Iterator[tuple[str, str
         )
 
 
+_OTHER_FRONT = "http-socket = 127.0.0.1:8000 behind a proxy, or http = with http-websockets = true"
+_FRONT_REMEDIES = {
+    "https-socket": "https = with http-websockets = true, or a proxy in front of an http-socket",
+}
+
+
 def _socket_faults(options: Mapping[str, str], websocket: WebSocket) -> Iterator[tuple[str, str]]:
     has_router = "http" in options or "https" in options
-    if "https-socket" in options:
-        yield (
-            "ends TLS in an --https-socket, which WebSockets can't be taken from",
-            "https = with http-websockets = true, or a proxy in front of an http-socket",
-        )
+    for front in unusable(options):
+        remedy = _FRONT_REMEDIES.get(front.option, _OTHER_FRONT)
+        yield f"has a front socket (--{front.option}) that {front.reason}", remedy
     if not has_router:
         return
     if "http-websockets" not in options:

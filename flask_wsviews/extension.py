@@ -46,7 +46,7 @@ from .middleware import (
 from .mistakes import Paths
 from .observers import Observer
 from .rate_limits import RateLimits, check_rate
-from .servers import when_worker_starts
+from .servers import check_start, when_worker_starts
 from .settled import SETTINGS, AppSettings
 from .signals import Signals
 from .steps import is_coroutine_function
@@ -156,6 +156,7 @@ class WebSocket:
 
         :raises ConfigError: if a ``WSVIEWS_*`` value can't be used.
         :raises EngineError: if the engine can't run in this process.
+        :raises ServerError: if the server has no socket that WebSockets can be taken from.
         :raises RegistrationError: if a view doesn't fit the engine, or *app* was set up before.
         """
         extension = app.extensions.get(EXTENSION)
@@ -207,6 +208,7 @@ class WebSocket:
         engine = self._spare_engine(settings.engine or self._engine_default)
         engine.prepare(settings)
         engine.check()
+        check_start()
         groups = Groups(settings)
         _check_default_rate(settings)
         if os.environ.get(DEBUG_VARIABLE):

@@ -241,7 +241,7 @@ class Upgrader:
         offer = handshake.check_request(request.environ)
         if "HTTP_ORIGIN" in request.environ:
             self._check_origin(kept, declared, settings)
-        check_server(request.environ)
+        check_server(request.environ, self._middleware.engine.name)
         self._make_ready(kept.app)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(
             offer, settings, declared.compression

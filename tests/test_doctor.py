@@ -129,6 +129,8 @@ def examined(ini: str, folder: Path, engine: str = "blocking", **config: object)
     return found
 
 
+OTHER_FRONT = "http-socket = 127.0.0.1:8000 behind a proxy, or http = with http-websockets = true"
+
 GOOD = {
     "blocking": "threads = 8\n",
     "gevent": "gevent = 100\n",
@@ -169,10 +171,19 @@ def test_a_good_configuration(engine: str, tmp_path: Path) -> None:
         ("blocking", INI.replace("32768", "4096") + GOOD["blocking"], "buffer-size = 32768"),
         ("blocking", INI.replace("buffer-size = 32768", "") + "threads=2", "buffer-size = 32768"),
         ("gevent", INI + GOOD["gevent"] + "idle = 60\n", "Remove idle."),
+        *(
+            ("blocking", f"{INI}threads = 2\n{name} = :80\n", OTHER_FRONT)
+            for name in ("http11-socket", "fastcgi-socket", "puwsgi-socket")
+        ),
         (
             "blocking",
             "[uwsgi]\nmaster = 1\nthreads = 2\nhttps-socket = :443,a.pem,b.pem\n",
             "https = with http-websockets = true, or a proxy in front of an http-socket",
+        ),
+        (
+            "gevent",
+            "[uwsgi]\nmaster = 1\ngevent = 2\nsocket = :8000\nprotocol = fastcgi\n",
+            OTHER_FRONT,
         ),
     ],
 )

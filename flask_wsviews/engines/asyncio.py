@@ -22,10 +22,10 @@ from typing import Any, Final, TypeVar, cast
 
 from ..config import Settings
 from ..connection import OPEN, Connection
-from ..exceptions import CloseConnection, EngineError
+from ..exceptions import CloseConnection
 from ..steps import throwable
 from ..typing import Conversation, Message, Sendable, Transport
-from .auto import find_uwsgi, in_uwsgi_loop
+from .auto import in_uwsgi_loop
 from .base import INTERNAL_ERROR, TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import PAUSE, LoopDriver, Sweeper
 from .loop_on_demand import make_loop_on_demand
@@ -69,29 +69,6 @@ class AsyncioEngine(Engine):
         self._worker: Worker | None = None
         self._threads = Settings().threads
         self._lock = threading.Lock()
-
-    def check(self) -> None:
-        """Check that uWSGI, if it is the server, runs threads and a loop that fits.
-
-        :raises EngineError: naming the option to add.
-        """
-        uwsgi = find_uwsgi()
-        if uwsgi is None:
-            return
-        if not getattr(uwsgi, "has_threads", 1):
-            raise EngineError(
-                "AsyncioWebSocket runs its event loop and plain handlers in threads, but this "
-                "uWSGI runs without Python threads: add --enable-threads"
-            )
-        if uwsgi.loop == b"gevent":
-            raise EngineError(
-                "AsyncioWebSocket can't run in uWSGI's gevent loop: leave --gevent out, "
-                "or use GeventWebSocket"
-            )
-        if uwsgi.loop == b"asyncio" and "greenlet" not in uwsgi.opt:
-            raise EngineError(
-                "uWSGI's asyncio loop needs a greenlet for each request: add --greenlet"
-            )
 
     def prepare(self, settings: Settings) -> None:
         """Note how many threads plain hooks may have, and see that uWSGI gets its loop."""

@@ -1,9 +1,40 @@
-"""Which engine fits the server that this process belongs to."""
+"""Which server this process belongs to, and which engine fits it."""
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Any
+from typing import Any, NamedTuple
+
+_forked: list[bool] = []
+
+
+class Gunicorn(NamedTuple):
+    """What gunicorn runs in this process.
+
+    :param cfg: its configuration.
+    :param worker_class: the class of its workers.
+    """
+
+    cfg: Any
+    worker_class: type
+
+    @property
+    def kind(self) -> str:
+        """The kind of worker: ``"gthread"`` and so on; empty for one that isn't known."""
+        names = (base.__name__ for base in self.worker_class.__mro__)
+        return next((WORKER_KINDS[name] for name in names if name in WORKER_KINDS), "")
+
+
+#: Gunicorn's workers for WSGI by their class, which others inherit.
+WORKER_KINDS = {
+    "SyncWorker": "sync",
+    "ThreadWorker": "gthread",
+    "GeventPyWSGIWorker": "gevent_pywsgi",
+    "GeventWorker": "gevent",
+    "EventletWorker": "eventlet",
+    "TornadoWorker": "tornado",
+}
 
 
 def find_uwsgi() -> Any:
@@ -21,26 +52,89 @@ def in_uwsgi_loop(name: bytes) -> bool:
     return uwsgi is not None and bool(uwsgi.loop == name)
 
 
+def find_gunicorn_worker() -> Any:
+    """Gunicorn's object for this process, whose method handles SIGTERM, or ``None``."""
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if hasattr(worker, "alive") and hasattr(worker, "cfg") else None
+
+
+def find_gunicorn() -> Gunicorn | None:
+    """What gunicorn runs here; with ``--preload`` its master knows that as well."""
+    worker = find_gunicorn_worker()
+    if worker is not None:
+        return Gunicorn(worker.cfg, type(worker))
+    arbiter = _find_arbiter()
+    return None if arbiter is None else Gunicorn(arbiter.cfg, arbiter.worker_class)
+
+
+def _find_arbiter() -> Any:
+    """Gunicorn's master, if it is loading the application: it hasn't set its signals up then."""
+    module = sys.modules.get("gunicorn.arbiter")
+    if module is None:
+        return None
+    frame = sys._getframe()
+    while frame is not None:
+        found = frame.f_locals.get("self") if frame.f_code.co_name == "setup" else None
+        if isinstance(found, module.Arbiter):
+            return found
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def other_workers() -> str:
+    """What has members of groups besides this process, as a clause; empty if nothing has.
+
+    Groups in the memory of one worker don't reach those.
+    """
+    uwsgi = find_uwsgi()
+    if uwsgi is not None:
+        workers = int(getattr(uwsgi, "numproc", 1))
+        if workers > 1:
+            return f"this uWSGI has {workers} workers"
+        return "this uWSGI has a mule beside its worker" if uwsgi.mule_id() else ""
+    gunicorn = find_gunicorn()
+    if gunicorn is not None and gunicorn.cfg.workers > 1:
+        return f"this gunicorn has {gunicorn.cfg.workers} workers"
+    return "this server runs each request in its own process" if _forked else ""
+
+
+def note_fork_per_request() -> None:
+    """Remember that the server forked this process for one request."""
+    _forked.append(True)
+
+
 def choose_engine() -> str:
     """Name the engine for where this is called, while the application is being set up.
 
     Under uWSGI its loop decides; without one, ``--threads`` means a thread per connection, and
     else an event loop beside the only thread there is. Elsewhere it is gevent where the standard
-    library has been patched by it, as gunicorn's gevent workers do, and threads where not.
+    library has been patched by it, or will be, as gunicorn's gevent workers do, and threads where
+    not.
     """
     uwsgi = find_uwsgi()
     if uwsgi is None:
-        return "gevent" if is_patched() else "blocking"
+        gunicorn = find_gunicorn()
+        is_gevent = gunicorn is not None and gunicorn.kind == "gevent"
+        return "gevent" if is_gevent or patched_by() == "gevent" else "blocking"
     if uwsgi.loop in (b"gevent", b"asyncio"):
         return str(uwsgi.loop, "ascii")
     return "blocking" if "threads" in uwsgi.opt else "asyncio"
 
 
-def is_patched() -> bool:
-    """Whether gevent has replaced the standard library's threads."""
+def patched_by() -> str:
+    """The library that has replaced the standard library's threads; empty if none has."""
     # Who has patched has imported it.
-    if sys.modules.get("gevent.monkey") is None:
-        return False
-    from gevent.monkey import is_module_patched
+    if sys.modules.get("gevent.monkey") is not None:
+        from gevent.monkey import is_module_patched
 
-    return bool(is_module_patched("threading"))
+        if is_module_patched("threading"):
+            return "gevent"
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        return "eventlet"
+    return ""
+
+
+def is_patched() -> bool:
+    """Whether threads are greenlets, because a library has replaced the standard library's."""
+    return bool(patched_by())

@@ -21,6 +21,7 @@ from ..config import Settings
 from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError, check_close
 from ..typing import Conversation, Message, Sendable, Transport
+from .pairs import check_start
 from .sockets import READ_SIZE, receive, send
 from .threads import ENDING_SIGNALS
 
@@ -91,12 +92,12 @@ class Engine(ABC):
         self._farewell: tuple[int, str] | None = None
         self._shutdown_began: float | None = None
 
-    @abstractmethod
     def check(self) -> None:
-        """Check, at start-up, what can be known there.
+        """Check, while an application is being set up, that the engine runs on its server.
 
-        :raises EngineError: naming the option or package to add.
+        :raises EngineError: naming what to change.
         """
+        check_start(self.name)
 
     def prepare(self, settings: Settings) -> None:  # noqa: B027
         """Set the process up before the application handles anything.

@@ -27,9 +27,7 @@ from types import BuiltinFunctionType
 from typing import Final
 
 from ..connection import CLOSED, OPEN, Connection, PreparedMessage
-from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
-from .auto import find_uwsgi
 from .base import LINGER, Driver, Engine, deadline_after, timed_out
 from .sockets import WAIT_SIZE, wait_and_receive
 from .threads import Threads, start_thread
@@ -66,30 +64,6 @@ class BlockingEngine(Engine):
         self._keeper: Keeper | None = None
         self._threads = _connection_threads()
         self._lock = threading.Lock()
-
-    def check(self) -> None:
-        """Check that uWSGI, if it is the server, runs threads and no loop that would be blocked.
-
-        :raises EngineError: naming the option to add.
-        """
-        uwsgi = find_uwsgi()
-        if uwsgi is None:
-            return
-        if not getattr(uwsgi, "has_threads", 1):
-            raise EngineError(
-                "WebSocket runs a thread for each connection, but this uWSGI runs without "
-                "Python threads: add --enable-threads (or --threads N)"
-            )
-        if uwsgi.loop == b"gevent":
-            raise EngineError(
-                "WebSocket would block uWSGI's gevent loop: use GeventWebSocket, or leave "
-                "--gevent out"
-            )
-        if uwsgi.loop == b"asyncio":
-            raise EngineError(
-                "WebSocket would block uWSGI's asyncio loop: use AsyncioWebSocket, or leave "
-                "--asyncio out"
-            )
 
     def make_ready(self) -> None:
         """Start the keeper; see :meth:`Engine.make_ready`."""

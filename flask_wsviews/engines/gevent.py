@@ -19,7 +19,6 @@ from gevent.hub import Hub, get_hub
 
 from ..config import Settings
 from ..connection import OPEN, Connection
-from ..exceptions import EngineError
 from ..typing import Conversation, Message, Sendable, Transport
 from .auto import find_uwsgi, in_uwsgi_loop
 from .base import Engine, deadline_after, timed_out
@@ -56,16 +55,6 @@ class GeventEngine(Engine):
         self._signal_watchers: list[Any] = []
         self._watching_pid: int | None = None
         self._signal: int | None = None
-
-    def check(self) -> None:
-        """Check that uWSGI, if it is the server, runs its gevent loop.
-
-        :raises EngineError: naming the option to add.
-        """
-        if find_uwsgi() is not None and not in_uwsgi_loop(b"gevent"):
-            raise EngineError(
-                "GeventWebSocket needs uWSGI's gevent loop: add --gevent 100, or use WebSocket"
-            )
 
     def prepare(self, settings: Settings) -> None:
         """Patch the standard library if this is uWSGI's gevent loop and nobody has done it."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from ..config import Settings
-from ..engines.auto import find_uwsgi
+from ..engines.auto import other_workers
 from ..exceptions import ConfigError, GroupError, RegistrationError, check_close
 from ..steps import Step
 from ..typing import Sendable
@@ -116,14 +116,10 @@ class Groups:
 
         :raises ConfigError: if there are other workers, and it doesn't reach them.
         """
-        uwsgi = None if self.broker.is_shared else find_uwsgi()
-        if uwsgi is None:
-            return
-        workers = int(getattr(uwsgi, "numproc", 1))
-        if workers > 1 or uwsgi.mule_id():
-            where = f"{workers} workers" if workers > 1 else "a mule beside its worker"
+        others = "" if self.broker.is_shared else other_workers()
+        if others:
             raise ConfigError(
-                f"groups are in the memory of one worker, but this uWSGI has {where}, and members "
+                f"groups are in the memory of one worker, but {others}, and members "
                 'elsewhere would hear nothing: set WSVIEWS_BROKER_URL = "redis://localhost/0", or '
                 "run a single worker"
             )

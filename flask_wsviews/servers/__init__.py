@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..engines.pairs import check_handshake
 from ..exceptions import ServerError
 from ..typing import Environ, Transport
 from . import gunicorn, test, uwsgi, werkzeug
@@ -11,17 +12,35 @@ from .base import detach_environ
 
 ADAPTERS = (uwsgi, werkzeug, gunicorn, test)
 
-__all__ = ["before_exit", "check_server", "detach_environ", "take_socket", "when_worker_starts"]
+__all__ = [
+    "before_exit",
+    "check_server",
+    "check_start",
+    "detach_environ",
+    "take_socket",
+    "when_worker_starts",
+]
 
 
-def check_server(environ: Environ) -> None:
-    """Check that the server behind a request can give us its socket.
+def check_start() -> None:
+    """Check, while an application is being set up, what is known of the server by then.
 
+    :raises ServerError: if no WebSocket could be served, naming what to change.
+    """
+    uwsgi.check_start()
+
+
+def check_server(environ: Environ, engine: str) -> None:
+    """Check that the server behind a request can give us its socket, and fits the engine.
+
+    :param engine: the engine's name.
     :raises ServerError: naming the server and those that work.
+    :raises EngineError: naming what to change.
     """
     for adapter in ADAPTERS:
         if adapter.serves(environ):
             adapter.check(environ)
+            check_handshake(engine)
             return
     name = environ.get("SERVER_SOFTWARE") or "This WSGI server"
     raise ServerError(
@@ -51,6 +70,7 @@ def when_worker_starts(function: Callable[[], object]) -> None:
     :param function: must not raise anything.
     """
     uwsgi.when_worker_starts(function)
+    gunicorn.when_worker_starts(function)
 
 
 def take_socket(environ: Environ) -> Transport:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ..engines.auto import Gunicorn, find_gunicorn, find_gunicorn_worker
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport, say_all
 
 # How often to look whether the worker is to end, in seconds.
 INTERVAL = 0.1
+
+# For how long a worker that is to end may go on listening, in seconds; gunicorn's do for one.
+LISTENING = 2.0
 
 
 def serves(environ: Environ) -> bool:
@@ -30,12 +33,26 @@ def take_socket(environ: Environ) -> HeldTransport:
     return HeldTransport(environ["gunicorn.socket"])
 
 
+def when_worker_starts(function: Callable[[], object]) -> None:
+    """Have *function* called in each worker once it has loaded the application."""
+    gunicorn = find_gunicorn()
+    if gunicorn is None:
+        return
+    of_configuration = gunicorn.cfg.post_worker_init
+
+    def started(worker: Any) -> None:
+        of_configuration(worker)
+        function()
+
+    gunicorn.cfg.set("post_worker_init", started)
+
+
 def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
     """Have *farewell* called as soon as this worker is asked to end.
 
     gunicorn calls its hooks only when the requests are over, which the open connections hold up.
     """
-    worker = _find_worker()
+    worker = find_gunicorn_worker()
     if worker is not None:
         _watch.add(worker, farewell)
 
@@ -49,10 +66,23 @@ def close_code(worker: Any) -> int:
     return SERVICE_RESTART if worker.nr >= worker.max_requests else GOING_AWAY
 
 
-def _find_worker() -> Any:
-    """Gunicorn's object for this process: its method handles SIGTERM."""
-    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return worker if hasattr(worker, "alive") else None
+def is_listening(worker: Any) -> bool:
+    """Whether a worker that is to end still accepts connections.
+
+    Both kinds of worker do for up to a second, until their main loop looks.
+    """
+    kind = Gunicorn(worker.cfg, type(worker)).kind
+    if kind == "gthread" and hasattr(worker, "_accepting"):
+        # After SIGQUIT its loop is gone, and only its threads are waited for.
+        return bool(worker._accepting) and not getattr(worker.tpool, "_shutdown", False)
+    return kind in ("gthread", "gevent") and any(_is_open(sock) for sock in worker.sockets)
+
+
+def _is_open(sock: Any) -> bool:
+    try:
+        return bool(sock.fileno() != -1)
+    except AttributeError:  # gunicorn's own socket objects are empty once they are closed
+        return False
 
 
 class _Watch:
@@ -77,6 +107,10 @@ class _Watch:
 
     def _run(self, worker: Any) -> None:
         while worker.alive:
+            time.sleep(INTERVAL)
+        # Clients that are told now would come back at once, and be refused by this same worker.
+        deadline = time.monotonic() + min(LISTENING, worker.cfg.graceful_timeout / 2)
+        while is_listening(worker) and time.monotonic() < deadline:
             time.sleep(INTERVAL)
         say_all(self._farewells, close_code(worker))
 

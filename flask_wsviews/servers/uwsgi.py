@@ -8,17 +8,20 @@ can't reach the client, or a connection that is given the same number later.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import ServerError
 from ..handshake import STATUS, serialize_response
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, duplicate, say_all
+from .fronts import Front, doubtful_routers, unusable, usable
 from .loop_signals import LoopSignals
 
 try:
@@ -35,22 +38,62 @@ uwsgi: Any = _uwsgi
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
+logger = logging.getLogger("flask_wsviews")
+
 
 def serves(environ: Environ) -> bool:
     """Whether uWSGI made *environ*."""
     return uwsgi is not None and "uwsgi.version" in environ
 
 
-def check(environ: Environ) -> None:
-    """Check that the descriptor carries the client's bytes as they are.
+def check_start() -> None:
+    """Check, while an application is being set up, that there is a socket for WebSockets.
 
-    :raises ServerError: if TLS ends inside of uWSGI, out of our reach.
+    :raises ServerError: if there is none, or can't be told from those that are unusable.
     """
-    if "https-socket" in uwsgi.opt and environ.get("HTTPS") == "on":
+    if uwsgi is None:
+        return
+    options = getattr(uwsgi, "opt", {})
+    for warning in doubtful_routers(options):
+        logger.warning("uWSGI: %s", warning)
+    fronts = unusable(options)
+    if not fronts:
+        return
+    refused = {front.local for front in fronts}
+    bound = {_local_address(fd) for fd in uwsgi.sockets}
+    if bound <= refused or not bound & usable(options):
+        raise ServerError(f"uWSGI's {fronts[0]}")
+    # Of an option that is there twice uWSGI may tell the last value only.
+    if None in refused or bound - refused - usable(options):
         raise ServerError(
-            "uWSGI's --https-socket keeps the TLS state to itself. Use its router, "
-            "--https with --http-websockets, or a proxy in front."
+            f"uWSGI's {fronts[0]}. Beside other sockets it is possible only if each option is "
+            "there once and has a fixed port or path, by which handshakes can be told apart"
         )
+    for front in fronts:
+        logger.warning("handshakes at %s are refused: uWSGI's %s", front.address, front)
+
+
+def check(environ: Environ) -> None:
+    """Check that the descriptor carries the client's bytes as they are, and nobody else's.
+
+    :raises ServerError: naming the option to use instead.
+    """
+    fronts = _unusable_fronts()
+    if fronts and (front := fronts.get(_local_address(uwsgi.connection_fd()))) is not None:
+        raise ServerError(f"uWSGI's {front}")
+
+
+@cache
+def _unusable_fronts() -> dict[int | str, Front]:
+    """The sockets that WebSockets can't be taken from, by TCP port or path."""
+    return {front.local: front for front in unusable(uwsgi.opt) if front.local is not None}
+
+
+def _local_address(fd: int) -> int | str:
+    """The TCP port, or the path, that a socket is bound to."""
+    with contextlib.closing(duplicate(fd)) as sock:
+        address = sock.getsockname()
+    return address if isinstance(address, str) else int(address[1])
 
 
 class Transport:

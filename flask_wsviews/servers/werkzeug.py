@@ -6,6 +6,7 @@ import atexit
 import os
 from collections.abc import Callable
 
+from ..engines.auto import note_fork_per_request
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport
 
@@ -18,7 +19,9 @@ def serves(environ: Environ) -> bool:
 
 
 def check(environ: Environ) -> None:
-    """Nothing can be wrong here."""
+    """Note whether each request has a process, as with ``run_simple(processes=4)``."""
+    if environ.get("wsgi.multiprocess"):
+        note_fork_per_request()
 
 
 def take_socket(environ: Environ) -> HeldTransport:

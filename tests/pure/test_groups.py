@@ -595,7 +595,7 @@ def test_memory_is_refused_where_others_would_hear_nothing(
     monkeypatch: pytest.MonkeyPatch, numproc: int, mule: int, where: str
 ) -> None:
     uwsgi = Uwsgi()
-    monkeypatch.setattr("flask_wsviews.groups.service.find_uwsgi", lambda: uwsgi)
+    monkeypatch.setattr("flask_wsviews.engines.auto.find_uwsgi", lambda: uwsgi)
     Groups(Settings()).publish("team", "x")
     uwsgi.numproc, uwsgi.mule = numproc, mule
     app = Flask("site")

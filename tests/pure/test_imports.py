@@ -28,7 +28,7 @@ ALLOWED = {
     "handshake": {"config", "origins"},
     "origins": set(),
     "engines": {"connection", "config", "steps"},
-    "servers": {"handshake"},
+    "servers": {"handshake", "engines"},
     "messages": {"json_text", "outgoing", "plain_schemas"},
     "observers": set(),
     "json_text": set(),

@@ -385,7 +385,7 @@ class Uwsgi:
 def test_groups_may_be_registered_before_the_broker_is_named(
     late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_wsviews.groups.service.find_uwsgi", Uwsgi)
+    monkeypatch.setattr("flask_wsviews.engines.auto.find_uwsgi", Uwsgi)
     app = site()
     websocket = WebSocket(app)
     websocket.add_url_rule("/lobby", view_func=Lobby)
