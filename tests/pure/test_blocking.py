@@ -6,6 +6,8 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -14,8 +16,11 @@ from servers import poll
 
 from flask_wsviews import WebSocket
 from flask_wsviews.client import WebSocketClient
-from flask_wsviews.engines.blocking import KEEPER_INTERVAL, Keeper
+from flask_wsviews.config import Settings
+from flask_wsviews.connection import Connection
+from flask_wsviews.engines.blocking import KEEPER_INTERVAL, BlockingDriver, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
+from flask_wsviews.servers.test import Transport
 from flask_wsviews.testing import websocket_connect
 
 
@@ -98,36 +103,30 @@ class LateSocket(socket.socket):
         return super().send(*arguments)
 
 
-class Kept:
-    """A connection without work."""
-
-    fd = -1
-
-    def keep(self, now: float) -> None: ...
+@contextmanager
+def kept_by(keeper: Keeper) -> Iterator[BlockingDriver]:
+    """A connection that a keeper looks after."""
+    ours, peers = socket.socketpair()
+    with ours, peers:
+        yield BlockingDriver(Transport(ours), Connection(Settings(), monotonic()), keeper)
 
 
 def test_a_keeper_that_ends_before_it_is_woken() -> None:
     keeper = Keeper()
     # While there is a connection it looks around by itself.
-    keeper.add(Kept())  # type: ignore[arg-type]
-    late = LateSocket(fileno=keeper._wake_in.detach())
-    late.thread = keeper._runner
-    keeper._wake_in = late
-    try:
+    with kept_by(keeper), LateSocket(fileno=keeper._wake_in.detach()) as late:
+        late.thread = keeper._runner
+        keeper._wake_in = late
         keeper.stop()
-    finally:
-        late.close()
     assert not keeper._runner.is_alive()
 
 
 def test_a_keeper_that_has_ended_keeps_nobody() -> None:
     keeper = Keeper()
     keeper.stop()
-    kept: Any = Kept()
-    for _ in range(2):
-        keeper.add(kept)
-        keeper.watch(kept)
-        keeper.remove(kept)
+    with kept_by(keeper) as driver:
+        keeper.watch(driver)
+        keeper.remove(driver)
 
 
 def test_a_keeper_without_a_thread_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
