@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -406,3 +407,21 @@ def test_lost_messages_are_told(websocket: WebSocket, engine: str) -> None:
 def test_what_is_no_group(arguments: dict[str, Any]) -> None:
     with pytest.raises(RegistrationError):
         Group(**arguments)
+
+
+def test_commands_and_documents_know_the_groups(websocket: WebSocket, engine: str) -> None:
+    class Said(Schema):
+        text = fields.Str()
+
+    app = websocket.app
+    assert app is not None
+    groups = [Group("list:{id}", history=10), "typing:{id}"]
+    add(websocket, engine, "/<id>", "items", groups=groups, emits={"said": Said})
+    shown = app.test_cli_runner().invoke(args=["ws", "routes"])
+    assert "list:{id}, typing:{id}" in shown.output
+    written = app.test_cli_runner().invoke(args=["ws", "asyncapi"])
+    messages = json.loads(written.output)["components"]["messages"]
+    said = next(one for name, one in messages.items() if name.endswith("said"))
+    assert "message_id" in said["payload"]["properties"]
+    # The frame that tells of lost messages.
+    assert any(name.endswith("error") for name in messages)

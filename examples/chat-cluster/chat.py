@@ -89,7 +89,8 @@ class Chat(WebSocketView):
                 app.logger.warning("nobody was told that %s has left", self.name)
 
     def announce(self, kind, event):
-        websocket.send_message(self.group, kind, event, view=Chat)
+        # Who comes and goes is news for those who are there; it isn't replayed.
+        websocket.send_message(self.group, kind, event, keep=kind == "said", view=Chat)
 
 
 @app.route("/")
