@@ -435,7 +435,7 @@ def _start(group: str, since: Any, history: History | None) -> str | None:
     if since is None:
         return None
     if history is None:
-        raise GroupError(f"{group!r} has no history: set one for it, or leave since out")
+        raise GroupError(f"nothing is kept of {group!r}: set a history for it, or leave since out")
     try:
         parse_id(since)
     except (ValueError, AttributeError, TypeError):
