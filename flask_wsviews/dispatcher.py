@@ -122,6 +122,10 @@ class Dispatcher:
         run = partial(self._run_async, driver)
         parks = driver.parks
         is_direct = self._is_async and not self._hook_watchers
+        # What is raised is awaited for after its handler: within one, once that is compiled, an
+        # await mixes it up with what is handled elsewhere, and the process may crash.
+        raised: BaseException | None = None
+        end: BaseException | None = None
         try:
             if not self._has_begun and await run_steps_async(self._begin(run)):
                 await run(self._opening_hook, client, **self._view_args)
@@ -140,20 +144,24 @@ class Dispatcher:
                 elif is_direct and is_coroutine_function(hook := hook_of(view, "on_message")):
                     # As _run_coroutine(), for the hook that is run most: one coroutine less.
                     context = None
+                    raised = None
                     try:
                         context = self._enter()
                         await hook(client, message)
                     except BaseException as error:
-                        steps = self._failed(context, error)
-                        await run_steps_async(steps, partial(self._call, driver))
+                        raised = error
                     else:
                         self._leave(context)
+                    if raised is not None:
+                        steps = self._failed(context, raised)
+                        await run_steps_async(steps, partial(self._call, driver))
                 else:
                     await run(hook_of(view, "on_message"), client, message)
-        except BaseException:
-            await run_steps_async(self._finish(run))
-            raise
+        except BaseException as error:
+            end = error
         await run_steps_async(self._finish(run))
+        if end is not None:
+            raise end
         return True
 
     @property
@@ -253,8 +261,11 @@ class Dispatcher:
             context = self._enter()
             await hook(*args, **kwargs)
         except BaseException as error:
-            return await run_steps_async(self._failed(context, error), partial(self._call, driver))
-        return self._leave(context)
+            raised = error
+        else:
+            return self._leave(context)
+        # See converse_async().
+        return await run_steps_async(self._failed(context, raised), partial(self._call, driver))
 
     def _call(self, driver: AsyncDriver, step: Step) -> Any:
         """Make a step of an asynchronous view: on the loop, or in a thread."""

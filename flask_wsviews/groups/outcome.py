@@ -36,7 +36,7 @@ class Outcome(Generic[T]):
         self._on_error = on_error
         self._task: asyncio.Task[T] | None = None
         if task is not None:
-            self._task = asyncio.get_running_loop().create_task(task)
+            self._task = asyncio.get_running_loop().create_task(_guarded(task))
             _tasks.add(self._task)
             self._task.add_done_callback(self._done)
 
@@ -57,6 +57,14 @@ class Outcome(Generic[T]):
         logger.error("nobody waited for it, and it failed: %s", error)
         if self._on_error is not None:
             self._on_error(error)
+
+
+async def _guarded(task: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await task
+    except (SystemExit, KeyboardInterrupt) as error:
+        # Out of a task, one of these ends the loop, and all connections with it.
+        raise RuntimeError(f"a hook raised {type(error).__name__}") from error
 
 
 def in_event_loop() -> bool:

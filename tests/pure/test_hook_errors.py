@@ -157,6 +157,23 @@ def test_a_hook_that_raises_it_ends_its_connection(
         assert poll(lambda: ended)[0] in ((1006, 1011) if error is GeneratorExit else (1011,))
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["authorize_group", "on_connect", "on_message", "on_error"])
+def test_what_would_end_the_process_ends_its_connection(
+    where: str, error: type[BaseException], site: Callable[..., Flask]
+) -> None:
+    ended: list[int] = []
+    app = site(where=where, error=error, ended=ended)
+    with app.test_client() as client:
+        for _ in range(3):
+            with websocket_connect(client, "/hooks") as ws:
+                if where in ("on_message", "on_error"):
+                    ws.send("hello")
+                ws.assert_closed(1011)
+    if where != "authorize_group":
+        assert poll(lambda: len(ended) == 3)
+
+
 @pytest.mark.parametrize("error", ERRORS)
 def test_on_close_that_raises_it_disturbs_nobody(
     error: type[BaseException], site: Callable[..., Flask], caplog: pytest.LogCaptureFixture
