@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
@@ -29,13 +28,6 @@ _LONGEST = 300
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MOST_PORT = 65535
-
-# UTS 46, which browsers follow: these separate labels like a dot, and those aren't there.
-_DOTS = re.compile("[\u3002\uff0e\uff61]")
-_IGNORED = re.compile("[\u00ad\u034f\u200b\u2060\ufe00-\ufe0f\ufeff]")
-# Joiners of scripts that need them, and what can't be in a name: controls, spaces, unassigned.
-_JOINERS = "\u200c\u200d"
-_NO_LETTERS = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"))
 
 
 @lru_cache(maxsize=256)
@@ -109,8 +101,7 @@ def _normal_host(host: str) -> str | None:
             return None
     if not host:
         return host
-    if not host.isascii():
-        host = _IGNORED.sub("", _DOTS.sub(".", host))
+    host = host.lower() if host.isascii() else _mapped(host)
     labels = [_normal_label(label) for label in host.split(".")]
     # The dot at the end of a name that is fully qualified: such an origin is another one.
     end = labels.pop() if len(labels) > 1 and host.endswith(".") else None
@@ -119,22 +110,24 @@ def _normal_host(host: str) -> str | None:
     return ".".join(filter(None, labels)) + ("" if end is None else ".")
 
 
+def _mapped(host: str) -> str:
+    """Map a Unicode host as browsers do (UTS 46, non-transitional); empty if it isn't one."""
+    # Its tables take a while to import, and most hosts are ASCII.
+    import idna
+
+    try:
+        return idna.uts46_remap(host, std3_rules=False, transitional=False)
+    except idna.IDNAError:
+        return ""
+
+
 def _normal_label(label: str) -> str:
-    """Return a label of a host's name in ASCII, empty if it isn't one."""
-    text = label.lower()
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).lower())
-        if not text.isascii():
-            if not all(map(_is_letter, text)):
-                return ""
-            text = f"xn--{text.encode('punycode').decode()}"
-    return text if _LABEL.fullmatch(text) else ""
-
-
-def _is_letter(character: str) -> bool:
-    if character.isascii():
-        return _LABEL.fullmatch(character) is not None
-    return character in _JOINERS or unicodedata.category(character) not in _NO_LETTERS
+    """Return a mapped label of a host's name in ASCII, empty if it isn't one."""
+    if not label.isascii():
+        if any(each.isascii() and not _LABEL.fullmatch(each) for each in label):
+            return ""
+        label = f"xn--{label.encode('punycode').decode()}"
+    return label if _LABEL.fullmatch(label) else ""
 
 
 def _patterns(origin: str) -> Iterator[str]:

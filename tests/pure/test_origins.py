@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import idna
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -269,7 +270,6 @@ words = st.text(
 @bounded
 @given(words)
 def test_unicode_hosts_are_those_of_the_library_idna(word: str) -> None:
-    idna = pytest.importorskip("idna")
     try:
         sent = idna.encode(word, uts46=True, transitional=False).decode()
     except idna.IDNAError:
