@@ -406,6 +406,21 @@ def test_gunicorn_replaces_a_worker_after_so_many_requests(tmp_path, mode):
         assert site.closes() == {"open": [RESTART]}
 
 
+@pytest.mark.parametrize("mode", GUNICORN)
+def test_who_comes_back_at_once_to_gunicorn_meets_a_worker_that_serves(tmp_path, mode):
+    with gunicorn_site(tmp_path, mode, "--max-requests", "8") as site, ExitStack() as stack:
+        client = open_parts(stack, site, "open")
+        while "Autorestarting worker" not in site.server.log:
+            site.server.get("/pid")
+        # Until it stops listening, the old worker accepts handshakes as it serves pages.
+        early = open_parts(stack, site, "early")
+        assert answer(client) == RESTART
+        early_is_told = early.recv_close
+        with connect(site.server.ws("/parts?key=again"), open_timeout=20) as ws:
+            assert int(ws.recv(timeout=20)) > 0
+        assert early_is_told().code == RESTART
+
+
 class Talker(threading.Thread):
     """Sends numbered messages, comes back whenever it is told to, and counts what was echoed."""
 
