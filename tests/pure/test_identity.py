@@ -9,6 +9,7 @@ import flask_httpauth
 import flask_jwt_extended
 import flask_login
 import flask_principal
+import flask_security
 import pytest
 from apiflask import APIFlask, HTTPTokenAuth
 from flask import Flask, after_this_request, copy_current_request_context, g, session
@@ -16,7 +17,7 @@ from flask.ctx import _AppCtxGlobals
 
 import flask_wsviews
 from flask_wsviews import ConfigError, WebSocket, WebSocketView, message
-from flask_wsviews.testing import websocket_connect
+from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 BEARER = {"Authorization": "Bearer bobs-token"}
 
@@ -220,6 +221,61 @@ def test_flask_login_by_a_basic_authentication_of_its_own(site: Site) -> None:
     app.before_request(lambda: manager._update_request_context_with_user(User("bob")))
     connect = site(app, lambda: flask_login.current_user.id)
     assert connect() == ["bob", "bob"]
+
+
+class Admin(flask_security.RoleMixin):
+    name = "admin"
+
+
+class Account(flask_security.UserMixin):
+    """A user of Flask-Security that is kept in memory."""
+
+    active = True
+    username = "bob"
+    email = "bob@example.org"
+    password = "unused"
+    fs_uniquifier = "the one of bob"
+    roles = [Admin()]
+
+
+class Accounts(flask_security.UserDatastore):
+    """What Flask-Security asks for users, without a database."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__(Account, flask_security.RoleMixin)
+        self._found = found
+
+    def find_user(self, case_insensitive: bool = False, **wanted: Any) -> Account | None:
+        self._found.append(str(wanted.get("fs_uniquifier")))
+        return Account() if wanted.get("fs_uniquifier") == Account.fs_uniquifier else None
+
+
+@pytest.mark.parametrize(
+    "required",
+    [flask_security.auth_token_required, flask_security.auth_required("token", "session")],
+    ids=["auth_token_required", "auth_required"],
+)
+def test_flask_security_by_a_token(site: Site, required: Any) -> None:
+    app = Flask("site")
+    app.config.update(SECRET_KEY="for tests", SECURITY_PASSWORD_SALT="for tests")
+    found: list[str] = []
+    flask_security.Security(app, Accounts(found))
+
+    def who() -> Any:
+        found.append("hook")
+        user, identity = flask_security.current_user, g.identity
+        needs = sorted(need.value for need in identity.provides if need.method == "role")
+        return user.username, user.is_authenticated, identity.id, needs, g.fs_authn_via
+
+    connect = site(app, who, decorators=[required])
+    with app.app_context():
+        token = Account().get_auth_token()
+    known = "('bob', True, 'the one of bob', ['admin'], 'token')"
+    assert connect({"Authentication-Token": token}) == [known, known]
+    # The handshake has looked the account up, and no hook does.
+    assert set(found[found.index("hook") :]) == {"hook"}
+    with pytest.raises(HandshakeRejected, match="401"):
+        connect({"Authentication-Token": "another", "Accept": "application/json"})
 
 
 def test_flask_login_by_a_session_loads_the_user_again(site: Site) -> None:
