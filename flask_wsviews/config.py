@@ -245,7 +245,7 @@ def names(key: str, value: Any) -> tuple[str, ...]:
     :raises ConfigError: if it isn't one.
     """
     is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-    found = tuple(value) if is_list else ()
+    found: tuple[Any, ...] = tuple(value) if is_list else ()
     if not is_list or not all(isinstance(name, str) and name for name in found):
         raise ConfigError(f'{key} is a list of names such as ["tenant"], not {value!r}')
     return found

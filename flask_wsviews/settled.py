@@ -105,6 +105,6 @@ def _changes(settled: Settings, changed: Settings) -> str:
 
 def _shown(name: str, settings: Settings) -> str:
     value = getattr(settings, name)
-    if isinstance(value, frozenset):
-        value = sorted(value)
-    return repr(shown_url(value) if name in _URLS else value)
+    if name in _URLS:
+        value = shown_url(value)
+    return repr(sorted(value) if isinstance(value, frozenset) else value)
