@@ -27,7 +27,7 @@ class Answer:
     :param is_open: whether a Ping was answered.
     :param close_code: of the close frame that came first, if one did.
     :param close_reason: its reason.
-    :param error: why there is no answer, or none to the Ping.
+    :param error: why the handshake or the Ping has no answer.
     """
 
     status: int | None = None

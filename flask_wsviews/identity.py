@@ -34,7 +34,7 @@ _USER_ID = "_user_id"
 def identity_on(
     g: object, session: Mapping[str, Any] | None, more: Iterable[str]
 ) -> dict[str, Any] | None:
-    """What is to be kept of the handshake's ``g``; ``None`` for nothing.
+    """The attributes to keep of the handshake's ``g``; ``None`` for nothing.
 
     A user whom the session names is loaded again by Flask-Login in each hook that asks for them, as
     it is for each page: the object may belong to a database session that has been closed since.

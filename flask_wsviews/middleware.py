@@ -321,7 +321,7 @@ class Upgrader:
             raise ServiceUnavailable(NO_ROOM) from error
 
     def keep_identity(self) -> None:
-        """Keep what hooks shall find on their ``g``, as it is when the 101 is decided."""
+        """Keep the attributes of ``g`` that hooks need, as they are when the 101 is decided."""
         if self._g is not None:
             self._kept.identity = identity_on(self._g, self._kept.session, self._keep_g)
             # What else is on it isn't ours to keep alive.

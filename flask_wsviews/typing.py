@@ -71,7 +71,7 @@ class AsyncDriver(Protocol):
         ...
 
     def call_aside(self, function: Callable[[], Any]) -> Awaitable[Any]:
-        """Call *function*, which is no hook, in a thread that may block; from any task."""
+        """Call *function*, which isn't a hook, in a thread that may block; from any task."""
         ...
 
 

@@ -68,7 +68,7 @@ RENEWAL_RETRY = 10.0
 # What the keys of a group end in.
 GROUP_KEYS = ("stream", "set")
 
-# In a cluster each group has a ground of its own. It is kept so long, in ms.
+# In a cluster each group has its own ground, which is kept for so many ms.
 GROUND_LIFE = 3_600_000
 
 # KEYS of all scripts: the group's stream, what is set for it, and the ground: an epoch for the

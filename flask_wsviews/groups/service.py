@@ -362,7 +362,7 @@ def _check_presence(pattern: str, options: GroupOptions, broker: Broker) -> None
 
 
 def make_disconnection(group: str | None, connection: Any, code: int, reason: str) -> Publication:
-    """What is to be published to close connections.
+    """Make the publication that closes connections.
 
     :param connection: a connection or its id.
     :raises TypeError: unless there is either a group or a connection.
