@@ -292,7 +292,7 @@ def test_a_missing_uwsgi_is_a_clear_error(tmp_path):
         [sys.executable, str(tmp_path / "app.py")], env=env, capture_output=True, check=False
     )
     assert ended.returncode != 0
-    assert b"FLASK_UWSGI_BINARY is '/nowhere/uwsgi', which is no program" in ended.stderr
+    assert b"FLASK_UWSGI_BINARY is '/nowhere/uwsgi', which isn't a program" in ended.stderr
 
 
 def test_flask_routes_lists_websocket_rules():

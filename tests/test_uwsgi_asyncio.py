@@ -80,7 +80,7 @@ def open_doors():
 
 
 if __name__ == "__main__":
-    app.run(host="127.0.0.1", port=int(sys.argv[1]), asyncio=100, greenlet=True)
+    app.run(host="127.0.0.1", port=int(sys.argv[1]), asyncio=100, greenlet=True, verbose=True)
 """
 
 
@@ -96,8 +96,8 @@ def live(tmp_path_factory):
         return [sys.executable, str(app), str(port)]
 
     with servers.running(command, folder / "log", env) as server:
-        assert "--asyncio 100 --greenlet" in server.log
-        assert "running asyncio loop engine" in server.log
+        poll(lambda: "--asyncio 100 --greenlet" in server.log)
+        poll(lambda: "running asyncio loop engine" in server.log)
         yield server
 
 

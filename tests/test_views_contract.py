@@ -90,7 +90,7 @@ def test_a_view_that_never_has_anything_to_do(server):
 @pytest.mark.parametrize("leave", ["reset", "hang up"])
 def test_the_end_of_a_view_that_never_has_anything_to_do(server, leave):
     def views() -> int:
-        return json.loads(server.get("/process"))["views"]
+        return json.loads(server.get("/process"))["idle views"]
 
     before = views()
     with RawClient(server).open("/messages-only") as client:

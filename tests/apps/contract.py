@@ -85,6 +85,7 @@ def process():
         "threads": len(os.listdir("/proc/self/task")),
         "greenlets": greenlets,
         "views": sum(isinstance(o, WebSocketView) for o in gc.get_objects()),
+        "idle views": sum(isinstance(o, MessagesOnly) for o in gc.get_objects()),
     }
 
 

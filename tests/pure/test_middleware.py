@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 from flask import Flask
+from servers import poll
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.profiler import ProfilerMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -157,6 +158,8 @@ def test_what_watches_connections_watches_those_of_a_middleware_made_by_hand(
         websocket = way(app, WebSocketMiddleware, WebSocket)
         with caplog.at_level(logging.INFO, "flask_wsviews.connections"), stopping(websocket):
             assert_echoes(app)
+            # The thread of the connection logs its end.
+            poll(lambda: "endpoint='echo'" in caplog.text)
         assert caplog.text.count("endpoint='echo'") == 1
 
 
