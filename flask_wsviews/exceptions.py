@@ -162,8 +162,8 @@ def check_close(code: int, reason: str) -> None:
 
     :raises ValueError: naming what doesn't fit.
     """
-    if not (code in {1000, 1001, 1002, 1003} or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-        raise ValueError(f"{code} can't be sent as a close code: use 1000, or 4000 to 4999")
+    if not _can_be_sent(code):
+        raise ValueError(f"{code!r} can't be sent as a close code: use 1000, or 4000 to 4999")
     if not isinstance(reason, str):
         raise ValueError(f"a close reason is text, not {reason!r}")
     size = len(reason.encode())
@@ -171,6 +171,13 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(
             f"a close reason has at most {MAX_REASON} bytes as UTF-8, and this one has {size}"
         )
+
+
+def _can_be_sent(code: Any) -> bool:
+    # A number such as 4000.0, as a client's JSON may have it, doesn't fit into a frame.
+    if not isinstance(code, int) or isinstance(code, bool):
+        return False
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def fit_reason(text: str) -> str:

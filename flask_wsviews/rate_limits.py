@@ -12,7 +12,6 @@ import os
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from .exceptions import ConfigError
 from .urls import without_secrets
@@ -72,7 +71,9 @@ class RateLimits:
 
     def __init__(self, storage_url: str, prefix: str = "wsviews", timeout: float = 2.0) -> None:
         self._url = storage_url
-        self._scheme = urlsplit(storage_url).scheme
+        # Whether the rest can be used is for check() to say.
+        scheme, separator, _ = storage_url.partition("://")
+        self._scheme = scheme.lower() if separator else ""
         self._timeout = timeout
         self._limiter: RateLimiter | None = None
         self._pid: int | None = None

@@ -40,14 +40,17 @@ def shown_url(url: str) -> str:
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return rest.rpartition("@")[2] or _without_user(scheme)
+        # Such as unix:/path, host:6379, or a password and nothing else.
+        place, question, query = url.partition("?")
+        # Then it isn't known whether the ? belongs to a password.
+        place = HIDDEN if "@" in query else _without_user(place).partition("#")[0]
+        return f"{place}{question}{_shown_options(query)}"
     place, question, query = rest.partition("?")
     place = _without_user(place).partition("#")[0]
     hosts, slash, path = place.partition("/")
     if not _HOSTS.fullmatch(hosts):
         hosts, slash, path = HIDDEN, "", ""
-    options = "&".join(map(_shown_option, query.partition("#")[0].split("&"))) if question else ""
-    return f"{scheme}://{hosts}{slash}{path}{question}{options}"
+    return f"{scheme}://{hosts}{slash}{path}{question}{_shown_options(query)}"
 
 
 def without_secrets(text: str, url: str) -> str:
@@ -61,6 +64,11 @@ def without_secrets(text: str, url: str) -> str:
 def _without_user(place: str) -> str:
     # A path may have an @ in it, but then there is no host before it.
     return place if place.startswith("/") else place.rpartition("@")[2]
+
+
+def _shown_options(query: str) -> str:
+    options = query.partition("#")[0]
+    return "&".join(map(_shown_option, options.split("&"))) if options else ""
 
 
 def _shown_option(option: str) -> str:
@@ -80,6 +88,10 @@ def _secrets(url: str) -> set[str]:
     if not place.startswith("/"):
         user, _, password = rest.rpartition("@")[0].partition(":")
         found += [user, password]
+        hosts = _without_user(place).partition("/")[0]
+        if not _HOSTS.fullmatch(hosts):
+            # What stands for a port may be a password without its @.
+            found.append(hosts)
     # One that isn't escaped is taken apart by whoever reads the URL.
     found += [part for each in found for part in re.split(r"[:/?#@]", each)]
     found += [unquote_plus(each) for each in found]

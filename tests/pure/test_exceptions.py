@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from copy import copy, deepcopy
 from typing import Any
 
@@ -123,6 +124,13 @@ def test_a_group_error_keeps_its_code() -> None:
 def test_codes_that_can_be_sent(code: int) -> None:
     check_close(code, "")
     assert CloseConnection(code).code == code
+
+
+@pytest.mark.parametrize("code", ["1000", 4000.0, 4000.5, True, None, [4000]], ids=repr)
+def test_what_is_no_code(code: Any) -> None:
+    """As a client's JSON may have it."""
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(code))} can't be sent"):
+        check_close(code, "")
 
 
 @pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1999, 2999, 5000, 70000])

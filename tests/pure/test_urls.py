@@ -45,6 +45,12 @@ SECRETS = {
     "no name": ("redis://host/0?SECRET", "redis://host/0?***"),
     "unknown": ("nats://host/?token=SECRET", "nats://host/?***"),
     "no scheme": ("me:SECRET@host", "host"),
+    "no slashes": ("unix:/run/redis.sock?password=SECRET", "unix:/run/redis.sock?***"),
+    "no slashes and a user": ("redis:me:SECRET@host", "host"),
+    "no scheme and a query": ("host:6379/0?password=SECRET", "host:6379/0?***"),
+    "no scheme and an @ in the query": ("host?password=a@SECRET", "***?***"),
+    "no scheme and a question mark": ("me:SECRET?SECRET@host", "***?***"),
+    "in place of the port": ("redis://host:SECRET", "redis://***"),
     "upper case": ("REDIS://me:SECRET@HOST", "REDIS://HOST"),
     "mongo": ("mongodb://me:SECRET@a,b:2/limits?authSource=SECRET", "mongodb://a,b:2/limits?***"),
 }
@@ -95,6 +101,11 @@ def test_no_error_has_a_secret(way: str, secret: str, caplog: pytest.LogCaptureF
             assert error is None or not is_in(secret, str(error)), named
             assert error is None or error.__cause__ is None
     assert not is_in(secret, caplog.text)
+
+
+def test_a_rate_limit_storage_whose_host_is_not_valid() -> None:
+    with pytest.raises(ConfigError, match="WSVIEWS_RATE_LIMIT_STORAGE: Invalid IPv6 URL"):
+        RateLimits("redis://:hush@[::1").check()
 
 
 def test_what_has_no_secret_is_shown() -> None:
