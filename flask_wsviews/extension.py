@@ -43,7 +43,7 @@ from .middleware import (
     WebSocketMiddleware,
     wrapped,
 )
-from .mistakes import Paths
+from .mistakes import Paths, check_presence_handler
 from .observers import Observer
 from .rate_limits import RateLimits, check_rate
 from .servers import check_start, when_worker_starts
@@ -55,6 +55,7 @@ from .uwsgi_command import DEBUG_VARIABLE, WITHOUT_DEBUGGER, debugged, run_uwsgi
 from .views import (
     TIME_LIMITS,
     WebSocketView,
+    check_classes,
     check_variables,
     coroutine_handlers,
     declared,
@@ -246,6 +247,7 @@ class WebSocket:
         app.extensions[RATE_LIMITS] = _rate_limits(settings)
         for view in app.view_functions.values():
             self._check_view(view, engine)
+        self._check_rules(app)
         self._check_services(app, app.view_functions.values())
         return engine
 
@@ -297,8 +299,7 @@ class WebSocket:
         """
         for endpoint in app.view_functions:
             self._check_endpoint(app, endpoint)
-        for rule in app.url_map.iter_rules():
-            self._check_rule(app, rule)
+        self._check_rules(app)
         if app.extensions[SETTINGS].is_settled:
             self._check_services(app, app.view_functions.values())
 
@@ -319,6 +320,15 @@ class WebSocket:
         self._check_view(view, self._engine_of(app))
         self._check_limits(view)
         self._check_groups(app, endpoint, variables)
+
+    def _check_rules(self, app: flask.Flask) -> None:
+        """Check all rules: ``app.add_url_rule(…, websocket=True)`` may have added some.
+
+        :raises RegistrationError: naming what is wrong with one, or with its view.
+        """
+        check_classes(app.view_functions.values())
+        for rule in app.url_map.iter_rules():
+            self._check_rule(app, rule)
 
     def _check_rule(self, app: flask.Flask, rule: Rule) -> None:
         """Check that a rule leads to its view, and that the view takes its variables.
@@ -629,8 +639,9 @@ class WebSocket:
         wait; events come in their order. What it raises is logged.
 
         :param pattern: the groups, such as ``"room:{room}"``.
-        :raises RegistrationError: if it isn't a valid pattern, or the function is ``async def``;
-            at the first use of groups if they have no presence.
+        :raises RegistrationError: if it isn't a valid pattern, or the function is ``async def``, a
+            generator or can't be called with two arguments; at the first use of groups if they have
+            no presence.
         """
         return self._telling(JOINED, pattern)
 
@@ -649,6 +660,7 @@ class WebSocket:
                     f"{getattr(handler, '__name__', handler)!r} is async def, but handlers of "
                     "on_join() and on_leave() run in a thread: make it a plain function"
                 )
+            check_presence_handler(handler)
             self._add(partial(_add_presence_handler, event, pattern, handler))
             return handler
 

@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 from functools import partial, partialmethod
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from werkzeug.routing import Rule
 
 from .exceptions import RegistrationError
 from .messages import has_mark
 from .steps import is_coroutine_function
-
-if TYPE_CHECKING:
-    from werkzeug.routing import Rule
 
 #: What a hook gets after ``ws``; the others get the variables of the URL.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -66,6 +65,10 @@ _RUNNERS = frozenset(
         "wait_for",
     }
 )
+
+
+# What Flask's rules take; a subclass may take more.
+_RULE_OPTIONS = inspect.signature(Rule).parameters.keys()
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -133,8 +136,14 @@ def check_callable(label: str, function: Any) -> None:
     """Check that calling a function does what it says, rather than make an object that says it.
 
     :param label: what it is called, for the error.
-    :raises RegistrationError: for a generator, and for a coroutine that nothing would await.
+    :raises RegistrationError: for what can't be called, for a generator, and for a coroutine that
+        nothing would await.
     """
+    if not callable(function):
+        raise RegistrationError(
+            f"{label} is {function!r}, which can't be called: make it a method, or give the "
+            "attribute another name"
+        )
     called = _called(function)
     if is_coroutine_function(function):
         return
@@ -183,6 +192,23 @@ def check_arguments(label: str, name: str, function: Any, arguments: tuple[str, 
         raise RegistrationError(
             f"{label} can't be called with {', '.join(('ws', *arguments))}: {problem}. Define it "
             f"as {name}(self, {', '.join(('ws', *arguments))})"
+        )
+
+
+def check_presence_handler(handler: Any) -> None:
+    """Check that a handler of ``on_join()`` or ``on_leave()`` can be called, and runs then.
+
+    :raises RegistrationError: naming the signature to write.
+    """
+    name = getattr(handler, "__name__", repr(handler))
+    if not callable(handler):
+        raise RegistrationError(f"on_join() and on_leave() need a function, not {handler!r}")
+    check_callable(f"{name}()", handler)
+    problem = _problem(handler, ("group", "member"), ())
+    if problem is not None:
+        raise RegistrationError(
+            f"{name}() can't be called with group, member: {problem}. Define it with (group, "
+            "member)"
         )
 
 
@@ -250,12 +276,17 @@ def bound_methods(view_class: type[Any], names: Iterable[str]) -> Iterator[tuple
 # -- rules ----------------------------------------------------------------------------------------
 
 
-def check_options(where: str, options: dict[str, Any]) -> None:
-    """Check the options of a rule that decide which requests it matches.
+def check_options(where: str, options: dict[str, Any], known: Collection[str]) -> None:
+    """Check the options of a rule: their names, and which requests they match.
 
-    :raises RegistrationError: if these can't be handshakes.
+    :param known: options besides those of rules.
+    :raises RegistrationError: for a misspelt one, and if no handshake is among these requests.
     """
     check_methods(where, options.get("methods"))
+    for name in options.keys() - _RULE_OPTIONS:
+        meant = next(iter(get_close_matches(name, known, 1, 0.8)), None)
+        if meant is not None and meant != name:
+            raise RegistrationError(f"{where} has no option {name}: did you mean {meant}?")
     if options.get("websocket") is False:
         raise RegistrationError(f"{where} has websocket=False: leave that out, or use app.route()")
 

@@ -448,11 +448,11 @@ def websocket_view(
         raise RegistrationError(
             f"{view_class.__name__} is registered as a WebSocket but isn't a WebSocketView"
         )
-    mistakes.check_options(f"the WebSocket rule of {endpoint!r}", options)
+    mistakes.check_options(f"the WebSocket rule of {endpoint!r}", options, VIEW_OPTIONS)
     if view_class is not None:
         origins(f"{view_class.__name__}.allowed_origins", view_class.allowed_origins)
         names(f"{view_class.__name__}.keep_g", view_class.keep_g)
-        _check_class(view_class)
+        check_class(view_class)
     if view_class is not None and not isinstance(target, type):
         return endpoint, target
     origins(f"allowed_origins of {endpoint!r}", options.get("allowed_origins", ()))
@@ -475,7 +475,18 @@ def websocket_view(
     return endpoint, view
 
 
-def _check_class(view_class: type[WebSocketView]) -> None:
+def check_classes(views: Iterable[Callable[..., Any]]) -> None:
+    """Check the classes of registered views, which may have been registered on Flask's own way.
+
+    :raises RegistrationError: as :func:`check_class`.
+    """
+    for view in views:
+        view_class = view_class_of(view) if is_websocket_view(view) else None
+        if view_class is not None:
+            check_class(view_class)
+
+
+def check_class(view_class: type[WebSocketView]) -> None:
     """Check the hooks and handlers of a class.
 
     :raises RegistrationError: naming what nothing would call, or what can't be called.

@@ -23,7 +23,7 @@ from flask_wsviews import (
     message,
 )
 from flask_wsviews.steps import is_coroutine_function
-from flask_wsviews.testing import websocket_connect
+from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.
 uvloop.new_event_loop().close()
@@ -108,6 +108,24 @@ def test_a_name_that_is_no_hook(name: str, meant: str) -> None:
     async def later(*_: Any) -> None: ...
 
     refused(view(**{name: later}), name)
+
+
+@pytest.mark.parametrize("value", [None, "echo", 5, property(lambda self: 5)], ids=type)
+@pytest.mark.parametrize("hook", ["on_message", "on_close", "resume_from", "on_handshake"])
+def test_a_hook_that_can_not_be_called(hook: str, value: Any) -> None:
+    refused(view(**{hook: value}), rf"Chat\.{hook} is .*, which can't be called")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("group", "groups"), ("allowed_origin", "allowed_origins")]
+)
+@pytest.mark.parametrize("where", ["extension", "blueprint"])
+def test_a_misspelt_option(where: str, name: str, meant: str) -> None:
+    app = Flask("site")
+    websocket = WebSocket(app)
+    route = websocket.route if where == "extension" else Blueprint("bp", "bp").websocket
+    with pytest.raises(RegistrationError, match=f"no option {name}: did you mean {meant}[?]"):
+        route("/chat", **{name: ["lobby"]})(lambda ws: None)
 
 
 def test_a_misspelt_hook_of_a_base_or_a_mixin() -> None:
@@ -561,6 +579,59 @@ def test_what_is_for_urls_only_is_no_conflict() -> None:
     websocket = WebSocket(Flask("site"))
     websocket.add_url_rule("/chat", "talk", talk)
     websocket.add_url_rule("/chat", "other", other, build_only=True)
+
+
+@pytest.mark.parametrize("extension", ENGINES)
+@pytest.mark.parametrize(
+    ("path", "target", "error"),
+    [
+        ("/chat", view(), "'/chat' is already the WebSocket rule of 'talk'"),
+        ("/other", view(on_mesage=method), "did you mean on_message"),
+    ],
+    ids=["path", "hook"],
+)
+def test_rules_that_flask_has_been_given(
+    extension: str, path: str, target: Any, error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are checked before the first handshake, or when the extension is set up."""
+    app = Flask("site")
+    websocket = getattr(flask_wsviews, extension)(app)
+    websocket.route("/chat")(talk)
+    app.add_url_rule(path, view_func=target.as_view("other"), websocket=True)
+    with app.test_client() as client, pytest.raises(HandshakeRejected) as caught:
+        websocket_connect(client, "/chat")
+    websocket.stop()
+    assert caught.value.status_code == 500
+    assert error in caplog.text
+    app = Flask("site")
+    app.add_url_rule("/chat", view_func=view().as_view("talk"), websocket=True)
+    app.add_url_rule(path, view_func=target.as_view("other"), websocket=True)
+    with pytest.raises(RegistrationError, match=error):
+        WebSocket(app)
+
+
+# -- handlers of presence ---------------------------------------------------------------------
+
+
+def yields(group: str, member: Any) -> Any:
+    yield group
+
+
+@pytest.mark.parametrize("event", ["on_join", "on_leave"])
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        (yields, r"yields\(\) is a generator"),
+        (lambda: None, r"can't be called with group, member.*Define it with \(group, member\)"),
+        (lambda group, member, more: None, "can't be called with group, member"),
+        (None, "need a function, not None"),
+    ],
+    ids=["generator", "no-arguments", "arguments", "none"],
+)
+def test_a_presence_handler_that_can_not_be_called(event: str, handler: Any, error: str) -> None:
+    websocket = WebSocket(Flask("site"))
+    with pytest.raises(RegistrationError, match=error):
+        getattr(websocket, event)("present:{name}")(handler)
 
 
 # -- an extension without an application --------------------------------------------------------
