@@ -134,10 +134,13 @@ class AsyncioEngine(Engine):
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, in the caller's context variables, and wait for it."""
         worker = self._the_worker()
-        future = worker.start(coroutine)
+        future = worker.start(_outcome_of(coroutine))
         if worker.is_servers_loop:
             _suspend_request(future)
-        return future.result()
+        result, error = future.result()
+        if error is not None:
+            raise error
+        return cast("T", result)
 
     def _the_worker(self) -> Worker:
         # Made in the worker, at its first connection: threads don't survive a fork.
@@ -702,6 +705,14 @@ class Drained:
 def _servers_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of the server, if it has one: then this is called in that loop's thread."""
     return asyncio.get_running_loop() if in_uwsgi_loop(b"asyncio") else None
+
+
+async def _outcome_of(coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """Await a coroutine of the application; return what would end the loop if a task raised it."""
+    try:
+        return await coroutine, None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
 
 
 def _suspend_request(future: Future[Any]) -> None:

@@ -6,7 +6,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,7 @@ from flask import Flask, Response, abort, request
 from greenlet import GreenletExit
 
 import flask_wsviews
-from flask_wsviews import WebSocket, WebSocketView, middleware
+from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView, middleware
 from flask_wsviews.engines import Engine
 from flask_wsviews.engines.asyncio import AsyncioEngine, Worker
 from flask_wsviews.engines.blocking import BlockingEngine, Keeper
@@ -109,6 +109,26 @@ def status(websocket: WebSocket, path: str = "/") -> int:
                 return 101
         except HandshakeRejected as error:
             return error.status_code
+
+
+def test_what_a_coroutine_raises_in_the_handshake_costs_no_other_connection() -> None:
+    app = Flask("site")
+    websocket = AsyncioWebSocket(app)
+    add_view(app, websocket)
+
+    @websocket.route("/coroutine")
+    class Coroutine(WebSocketView):
+        async def on_handshake(self, ws: Any) -> None:
+            fail("hook")
+
+    with app.test_client() as client, websocket_connect(client, "/") as ws:
+        for error, kind in ERRORS.items():
+            with suppress(kind):
+                assert status(websocket, f"/coroutine?hook={error}") == 500
+            ws.send(error)
+            assert ws.receive() == error
+    assert counts(websocket) == (0, 0, 0)
+    websocket.stop()
 
 
 @pytest.mark.parametrize("where", ["before", "hook", "after", "after_request", "teardown"])
