@@ -288,7 +288,9 @@ def _check_large_headers(
     # The application has a limit of connections or handshakes: nothing follows for the headers.
     if answer.status in (101, 429, 503):
         return
-    outcome = answer.error if answer.status is None else f"is answered with {answer.status}"
+    outcome = f"isn't answered: {answer.error}"
+    if answer.status is not None:
+        outcome = f"is answered with {answer.status}"
     yield Finding("headers", f"a handshake with a cookie of 5 KB {outcome}", _LARGER_BUFFERS)
 
 
