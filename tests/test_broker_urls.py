@@ -135,9 +135,11 @@ def test_a_user_who_lacks_a_command_of_a_script_is_told_so(redis: RedisServer) -
 
 
 def test_a_user_without_channels_is_told_so(redis: RedisServer) -> None:
-    _, joined = failure(url_for(redis, "nochannels"))
+    published, joined = failure(url_for(redis, "nochannels"))
     assert "permissions to access one of the channels" in joined
     assert "channels" in findings(url_for(redis, "nochannels"))
+    assert "the permission of the user" in published
+    assert "what is kept" not in published
 
 
 def test_the_permissions_that_are_needed(redis: RedisServer) -> None:

@@ -613,8 +613,8 @@ class RedisBroker(Broker):
 def _is_forbidden(error: ResponseError) -> bool:
     """Whether the user lacks a permission, for the command or for one within a script."""
     text = str(error)
-    # Redis 6.2 and 7 word it differently where a script is refused a command.
-    within = "can't run this command", "ACL failure", "NOPERM"
+    # Redis 6.2 and 7 word it differently where a script is refused a command, a key or a channel.
+    within = "The user executing the script", "ACL failure", "NOPERM"
     return isinstance(error, NoPermissionError) or any(each in text for each in within)
 
 
