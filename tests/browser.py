@@ -116,21 +116,27 @@ class Page:
 
 
 @contextmanager
-def chromium() -> Iterator[Page]:
-    """A browser with one tab, for the time of a ``with`` block."""
-    with tabs(1) as [page]:
+def chromium(**options: Any) -> Iterator[Page]:
+    """A browser with one tab, for the time of a ``with`` block.
+
+    :param options: for the browser's context, as in :func:`tabs`.
+    """
+    with tabs(1, **options) as [page]:
         yield page
 
 
 @contextmanager
-def tabs(count: int) -> Iterator[list[Page]]:
-    """A browser with several tabs, which share their cookies."""
+def tabs(count: int, **options: Any) -> Iterator[list[Page]]:
+    """A browser with several tabs, which share their cookies.
+
+    :param options: for the browser's context: ``ignore_https_errors=True`` takes any certificate.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=list(FLAGS))
         try:
-            context = browser.new_context()
+            context = browser.new_context(**options)
             yield [Page(context.new_page()) for _ in range(count)]
         finally:
             browser.close()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 import servers
 import trustme
@@ -420,6 +421,40 @@ IDLE = {
 def idle_for(name: str, seconds: int) -> dict[str, str]:
     """What makes the proxy cut connections that are silent for so long."""
     return {IDLE[name]: IDLE[name].replace("60s", f"{seconds}s")}
+
+
+HTTP_2 = {"alpn http/1.1": "alpn h2,http/1.1"}
+
+#: What a WebSocket of a page gets until it is closed, after it has sent a message.
+CONVERSATION = """new Promise(resolve => {
+    const got = [], socket = new WebSocket(`wss://${location.host}/known`);
+    socket.onmessage = ({data}) => {
+        got.push(data);
+        got.length === 1 ? socket.send("over HTTP/2") : socket.close();
+    };
+    socket.onclose = ({wasClean}) => resolve([...got, wasClean]);
+})"""
+
+
+@why_not("haproxy.cfg")
+@pytest.mark.skipif(browser.find() is None, reason="Chromium isn't installed")
+def test_http_2(upstreams, tmp_path):
+    """A WebSocket as a stream of the connection that the page came over (RFC 8441)."""
+    upstream = upstreams.get(**PROXY_FIX)
+    with (
+        behind("haproxy.cfg", tmp_path, upstream, HTTP_2) as site,
+        browser.chromium(ignore_https_errors=True) as page,
+    ):
+        page.go(f"https://{HOST}:{site.proxy.port}/known")
+        assert page.js("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+        told, echoed, is_clean = page.js(CONVERSATION)
+        assert json.loads(told)["origin"] == f"https://{HOST}:{site.proxy.port}"
+        assert (echoed, is_clean) == ("over HTTP/2", True)
+        poll(lambda: re.search(r' 101 .*"GET https://\S+/known HTTP/2', site.proxy.log), TIMEOUT)
+        # A client without HTTP/2 on the same port.
+        with ExitStack() as stack:
+            client, _ = site.open(stack)
+            client.echo("over HTTP/1.1")
 
 
 @each_proxy
