@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -55,6 +56,12 @@ def loop_module():
 @app.get("/")
 def index():
     return "ready"
+
+
+@app.get("/options")
+def options():
+    """What Python was started with."""
+    return [sys.flags.optimize, sys.warnoptions[-1], sys.flags.dev_mode]
 
 
 @app.get("/connections")
