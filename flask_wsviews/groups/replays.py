@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from ..config import Settings
+from ..engines.threads import start_thread
 from ..exceptions import BrokerUnavailable
 from .base import History, Replay
 from .mailbox import POLICY_VIOLATION, Member
@@ -132,10 +133,11 @@ class Patience:
             self._due[member] = monotonic() + self._timeout
             if self._is_running:
                 return
-            self._is_running = True
             self._all_ended.clear()
-        # Where gevent has patched threads it is a greenlet.
-        threading.Thread(target=self._run, name="wsviews-replays", daemon=True).start()
+            # Where gevent has patched threads it is a greenlet. If it can't start, the next one
+            # tries again.
+            start_thread(self._run, "wsviews-replays")
+            self._is_running = True
 
     def end(self, member: Member) -> None:
         """It has taken the last message, or won't."""

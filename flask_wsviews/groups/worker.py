@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from ..config import Settings
-from ..engines.threads import Threads
+from ..engines.threads import Threads, start_thread
 from ..exceptions import BrokerUnavailable
 from .attendance import Attendance
 from .base import CONNECTIONS, Broker, Delivery, Disconnection, History
@@ -96,7 +96,12 @@ class Worker:
                 return
             self._is_listening = True
         if in_event_loop() or not self._subscribe_to_connections():
-            threading.Thread(target=self._keep_trying, name="wsviews-listen", daemon=True).start()
+            try:
+                start_thread(self._keep_trying, "wsviews-listen")
+            except RuntimeError:
+                # The next one tries again.
+                self._is_listening = False
+                raise
 
     def stop_listening(self, client: Connected) -> None:
         """A connection has ended: unsubscribe if it was the last one. Never waits."""

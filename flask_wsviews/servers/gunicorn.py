@@ -6,9 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..engines.auto import Gunicorn, find_gunicorn, find_gunicorn_worker
+from ..engines.threads import start_thread
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport, say_all
 
@@ -99,11 +101,10 @@ class _Watch:
                 self._farewells.append(farewell)
             if self._pid == os.getpid():
                 return
+            # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
+            start_thread(partial(self._run, worker), "wsviews-watch")
+            # Not before it has started: the next handshake tries again.
             self._pid = os.getpid()
-        # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
-        threading.Thread(
-            target=self._run, args=(worker,), name="wsviews-watch", daemon=True
-        ).start()
 
     def _run(self, worker: Any) -> None:
         while worker.alive:

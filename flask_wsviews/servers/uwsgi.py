@@ -282,8 +282,9 @@ class _LoopHook:
         if farewell not in self._farewells:
             self._farewells.append(farewell)
         if self._pid != os.getpid():
-            self._pid = os.getpid()
             LoopSignals(ENDING_SIGNALS, self._say)
+            # Not before they are watched: the next handshake tries again.
+            self._pid = os.getpid()
 
     def _say(self, signum: int) -> None:
         say_all(self._farewells, close_code(signum))

@@ -115,6 +115,22 @@ class Source:
         return Replay("2-0", [Delivery(group, "x" * self.size, "2-0")], is_last=since == "last")
 
 
+def test_a_deadline_whose_thread_could_not_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    closed = threading.Event()
+    patience = Patience(0.01, closed.set)
+    member = Member("slow", Driver(), "close")  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            patience.begin(member)
+    patience.end(member)
+    patience.begin(member)
+    assert closed.wait(10)
+
+
 def test_pages_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(module, "monotonic", lambda: now)

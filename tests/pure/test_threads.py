@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from math import inf
+from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 from servers import poll
 
+import flask_wsviews
+from flask_wsviews import BrokerUnavailable
+from flask_wsviews.client import WebSocketClient
+from flask_wsviews.config import Settings
 from flask_wsviews.engines.threads import Threads
+from flask_wsviews.groups import History
 from flask_wsviews.groups.chores import Chores
+from flask_wsviews.groups.events import PresenceEvents
+from flask_wsviews.groups.memory import MemoryBroker
+from flask_wsviews.groups.worker import Worker
+from flask_wsviews.servers import gunicorn
 
 
 def threads_are_made_when_needed_and_used_again() -> None:
@@ -181,3 +194,65 @@ def test_elsewhere_no_signal_is_blocked() -> None:
     threads = Threads(1, "plain")
     assert blocked(threads) == signal.pthread_sigmask(signal.SIG_BLOCK, ())
     threads.close()
+
+
+def test_every_thread_is_started_with_those_signals_blocked() -> None:
+    # The second runs as the process ends, in a loop whose handlers are Python's.
+    free = {"engines/threads.py", "servers/loop_signals.py"}
+    root = Path(flask_wsviews.__file__).parent
+    starts = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if re.search(r"\bThread\(|\bThreadPoolExecutor\(|\bTimer\(", path.read_text())
+    }
+    assert starts == free
+
+
+def test_a_gunicorn_worker_is_watched_once_there_is_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    watch = gunicorn._Watch()
+    cfg = SimpleNamespace(graceful_timeout=0)
+    worker = SimpleNamespace(alive=False, nr=0, max_requests=1, cfg=cfg, sockets=[])
+    codes: SimpleQueue[int] = SimpleQueue()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            watch.add(worker, codes.put)
+    watch.add(worker, codes.put)
+    watch.add(worker, codes.put)
+    assert codes.get(timeout=10) == 1001
+    assert codes.empty()
+
+
+class Away(MemoryBroker):
+    """It can't be reached at first."""
+
+    is_away = True
+
+    def subscribe(self, group: str, history: History | None) -> str | None:
+        if self.is_away:
+            raise BrokerUnavailable("it is away")
+        return super().subscribe(group, history)
+
+
+def test_disconnections_are_listened_for_once_there_is_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    broker = Away()
+    worker = Worker(broker, Settings(), PresenceEvents(), {})
+    client = WebSocketClient({})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            worker.listen(client)
+    broker.is_away = False
+    worker.listen(client)
+    assert poll(lambda: worker._is_subscribed)
+    worker.close()
