@@ -85,7 +85,7 @@ class OutgoingMessageError(WSViewsError, ValueError):
 class GroupError(WSViewsError, ValueError):
     """The name of a group or an option for it can't be used.
 
-    A hook that lets it out closes its connection with :attr:`code`: 1008 Policy Violation if the
+    A hook that lets it out closes its connection with *code*: 1008 Policy Violation if the
     name is at fault, since a client may have chosen it. A mistake in the application, such as a
     ``since`` for a group without a history, is logged and closes with 1011 Internal Error.
 

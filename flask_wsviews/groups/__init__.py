@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .base import Broker, Delivery, Disconnection, History, Publication, Replay
+from .base import (
+    Broker,
+    Delivery,
+    Disconnection,
+    History,
+    Publication,
+    Replay,
+    make_id,
+    new_epoch,
+    parse_id,
+)
 from .brokers import make_broker
 from .declared import Group
 from .outcome import Outcome
@@ -25,4 +35,7 @@ __all__ = [
     "Publisher",
     "Replay",
     "make_broker",
+    "make_id",
+    "new_epoch",
+    "parse_id",
 ]
