@@ -247,7 +247,7 @@ def names(key: str, value: Any) -> tuple[str, ...]:
     is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
     found: tuple[Any, ...] = tuple(value) if is_list else ()
     if not is_list or not all(isinstance(name, str) and name for name in found):
-        raise ConfigError(f'{key} is a list of names such as ["tenant"], not {value!r}')
+        raise ConfigError(f'{key} must be a list of names such as ["tenant"], not {value!r}')
     return found
 
 

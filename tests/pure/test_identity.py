@@ -424,13 +424,13 @@ def test_clients_are_kept_apart(site: Site) -> None:
 def test_what_is_no_list_of_names(value: Any) -> None:
     app = Flask("site")
     app.config["WSVIEWS_KEEP_G"] = value
-    with pytest.raises(ConfigError, match="WSVIEWS_KEEP_G is a list of names"):
+    with pytest.raises(ConfigError, match="WSVIEWS_KEEP_G must be a list of names"):
         WebSocket(app)
     websocket = WebSocket(Flask("site"))
-    with pytest.raises(ConfigError, match="keep_g of 'function' is a list of names"):
+    with pytest.raises(ConfigError, match="keep_g of 'function' must be a list of names"):
         websocket.add_url_rule("/function", "function", lambda ws: None, keep_g=value)
     view = type("View", (WebSocketView,), {"keep_g": value})
-    with pytest.raises(ConfigError, match=r"View\.keep_g is a list of names"):
+    with pytest.raises(ConfigError, match=r"View\.keep_g must be a list of names"):
         websocket.add_url_rule("/view", view_func=view)
 
 
