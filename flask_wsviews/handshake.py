@@ -158,8 +158,9 @@ def _as_utf_8(header: str) -> str:
 def _why_refused(header: str, origin: str | None, own: str, own_origin: str | None) -> str:
     text = f"The handshake's Origin is {header!r}, but this application's own origin is {own!r}. "
     if origin and own_origin and (parts := difference(origin, own_origin)):
+        verb = "differ" if " and " in parts else "differs"
         text += (
-            f"Only the {parts} differs. Behind a proxy, have it pass on the scheme and the Host "
+            f"Only the {parts} {verb}. Behind a proxy, have it pass on the scheme and the Host "
             "(with its port) that the client uses, and wrap app.wsgi_app in ProxyFix with "
             "x_proto=1, x_host=1 and x_port=1 where the proxy sets these headers. "
         )

@@ -283,7 +283,7 @@ def test_unicode_hosts_are_those_of_the_library_idna(word: str) -> None:
 @pytest.mark.parametrize(
     ("origin", "own", "hint"),
     [
-        ("https://own.example", "http://own.example", "Only the scheme and the port differ"),
+        ("https://own.example", "http://own.example", "Only the scheme and the port differ."),
         ("https://own.example:8443", "http://own.example:8443", "Only the scheme differs"),
         ("http://own.example:8080", "http://own.example", "Only the port differs"),
         ("https://evil.example", "http://own.example", None),
