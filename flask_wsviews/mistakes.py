@@ -34,6 +34,9 @@ URL_HOOKS = ("on_handshake", "rate_limit_key", "on_connect")
 # A variable in a rule, and its converter.
 _VARIABLE = re.compile(r"<(?:([^<>]*):)?[^<>:]*>")
 
+# RFC 9110 5.6.2
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
 # What other libraries call our hooks.
 _ALIASES = {
     "on_open": "on_connect",
@@ -304,6 +307,19 @@ def check_methods(where: str, methods: Any) -> None:
         raise RegistrationError(
             f"{where} has the methods {names}, but a WebSocket handshake is a GET request: leave "
             "methods out, and register pages with app.route()"
+        )
+
+
+def check_subprotocols(where: str, value: Any) -> None:
+    """Check that clients can offer the subprotocols of a view (RFC 6455 4.1).
+
+    :raises RegistrationError: if it isn't a list of tokens.
+    """
+    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    names = list(value) if is_list else [value]
+    if not is_list or not all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in names):
+        raise RegistrationError(
+            f'{where} must be a list such as ["chat.v1"], of names without spaces, not {value!r}'
         )
 
 

@@ -173,7 +173,12 @@ class WebSocketView(View):
         super().__init_subclass__(**kwargs)
         emits: dict[str, SchemaLike] = {}
         for base in reversed(cls.__mro__):
-            emits.update(vars(base).get("emits", {}))
+            own = vars(base).get("emits", {})
+            if not isinstance(own, Mapping):
+                raise RegistrationError(
+                    f'{cls.__name__}.emits must be a dict such as {{"said": Said}}, not {own!r}'
+                )
+            emits.update(own)
         cls.protocol = protocol_of_class(
             cls,
             has_on_message=cls.on_message is not WebSocketView.on_message,
@@ -457,6 +462,7 @@ def websocket_view(
         return endpoint, target
     origins(f"allowed_origins of {endpoint!r}", options.get("allowed_origins", ()))
     names(f"keep_g of {endpoint!r}", options.get("keep_g", ()))
+    mistakes.check_subprotocols(f"subprotocols of {endpoint!r}", options.get("subprotocols", ()))
     view_options = {name: options.pop(name) for name in VIEW_OPTIONS if name in options}
     if getattr(known.get(endpoint), "websocket_target", None) is target and not view_options:
         return endpoint, known[endpoint]
@@ -493,6 +499,7 @@ def check_class(view_class: type[WebSocketView]) -> None:
     """
     name_of = view_class.__name__
     mistakes.check_methods(f"{name_of}.methods", view_class.methods)
+    mistakes.check_subprotocols(f"{name_of}.subprotocols", view_class.subprotocols)
     hooks = (*HOOKS, "rate_limit_key")
     mistakes.check_names(view_class, WebSocketView, hooks)
     handlers = [handler.name for handler in view_class.protocol.handlers.values()]
@@ -661,7 +668,10 @@ def declared_groups(
     if not groups:
         return []
     history = history_of(declared(view, "history"), declared(view, "history_seconds"))
-    own_options = GroupOptions(history, bool(declared(view, "presence")))
+    presence = declared(view, "presence")
+    if not isinstance(presence, bool):
+        raise RegistrationError(f"{name}.presence must be True or False, not {presence!r}")
+    own_options = GroupOptions(history, presence)
     return [
         (declared_pattern(group), group.options if isinstance(group, Group) else own_options)
         for group in groups

@@ -117,6 +117,26 @@ def test_a_hook_that_can_not_be_called(hook: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "value", ["chat", b"chat", ["a b"], [""], [5], None, 5], ids=lambda value: repr(value)
+)
+def test_subprotocols_that_no_client_can_offer(value: Any) -> None:
+    refused(view(subprotocols=value), r'Chat\.subprotocols must be a list such as \["chat\.v1"\]')
+    refused(talk, "subprotocols of 'chat' must be a list", subprotocols=value)
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_presence_that_is_no_flag(value: Any) -> None:
+    error = "presence must be True or False"
+    refused(view(groups=["lobby"], presence=value), error)
+    refused(talk, error, groups=["lobby"], presence=value)
+
+
+def test_emits_that_is_no_dict() -> None:
+    with pytest.raises(RegistrationError, match=r"Chat\.emits must be a dict"):
+        view(emits=["said"])
+
+
+@pytest.mark.parametrize(
     ("name", "meant"), [("group", "groups"), ("allowed_origin", "allowed_origins")]
 )
 @pytest.mark.parametrize("where", ["extension", "blueprint"])
