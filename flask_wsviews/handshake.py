@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from websockets.exceptions import InvalidHeader, NegotiationError
@@ -213,7 +213,7 @@ def response_fields(
     offer: Offer,
     subprotocol: str | None,
     extensions: str | None,
-    headers: Iterable[tuple[str, str]] = (),
+    headers: Collection[tuple[str, str]] = (),
 ) -> list[tuple[str, str]]:
     """The header fields of the 101 (RFC 6455 4.2.2).
 
@@ -229,18 +229,19 @@ def response_fields(
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
     if extensions is not None:
         fields.append(("Sec-WebSocket-Extensions", extensions))
-    fields += [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
-    for name, value in fields:
+    for name, value in (*fields, *headers):
         check_field(name, value)
-    return fields
+    return fields + [field for field in headers if field[0].lower() not in _OWN_HEADERS]
 
 
 def check_field(name: str, value: str) -> None:
     """Check a header field (RFC 9110 5.5 and 5.6.2).
 
-    :raises ValueError: naming the header, if the name isn't a token, or the value contains control
-        characters or what isn't in Latin-1.
+    :raises ValueError: naming the header, if it isn't text, the name isn't a token, or the value
+        contains control characters or what isn't in Latin-1.
     """
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise ValueError(f"the header {name!r} must be text, not {value!r}")
     if not _LINE_BREAKS.isdisjoint(name + value):
         raise ValueError(f"the header {name!r} contains a line break: {value!r}")
     if not _TOKEN.fullmatch(name):

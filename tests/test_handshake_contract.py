@@ -249,9 +249,10 @@ def assert_nothing_is_left(server: Server) -> None:
         ("header=a%01b", "the header X-Name contains a control character"),
         ("header=a%0D%0AX-Evil:1", "newline"),
         ("after=%E2%98%83", "the header X-Name contains characters"),
+        ("within=number", "the header 'X-Number' must be text, not 5"),
         ("error=1", "in after_request"),
     ],
-    ids=["view", "control", "line-break", "after_request", "error"],
+    ids=["view", "control", "line-break", "after_request", "middleware", "error"],
 )
 def test_headers_that_can_not_be_sent_are_answered_with_500(server, query, named):
     with RawClient(server) as client:

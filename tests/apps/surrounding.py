@@ -85,6 +85,18 @@ def adds(app):
     return wrapped
 
 
+def number(app):
+    """Adds a header that isn't text."""
+
+    def wrapped(environ, start_response):
+        def answer(status, headers, *more):
+            return start_response(status, [*headers, ("X-Number", 5)], *more)
+
+        return app(environ, answer)
+
+    return wrapped
+
+
 def silent(app):
     """Never calls the server's start_response for a 101."""
 
@@ -104,7 +116,8 @@ def profiler(app):
 
 
 MIDDLEWARES = {
-    one.__name__: one for one in (profiler, late, no_write, raises, generator, lazy, adds, silent)
+    one.__name__: one
+    for one in (profiler, late, no_write, raises, generator, lazy, adds, number, silent)
 }
 
 

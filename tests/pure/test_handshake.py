@@ -413,6 +413,16 @@ def test_headers_that_can_not_be_sent(name: str, value: str) -> None:
         response_fields(offer(), None, None, [(name, value)])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("X-Number", 5), ("X-Bytes", b"value"), ("X-None", None), (b"X-Bytes", "value"), (5, "value")],
+    ids=["number", "bytes", "none", "name-bytes", "name-number"],
+)
+def test_headers_of_a_middleware_that_are_not_text(name: Any, value: Any) -> None:
+    with pytest.raises(ValueError, match="must be text"):
+        response_fields(offer(), None, None, [(name, value)])
+
+
 @pytest.mark.parametrize("value", ["", "plain", "caf\xe9", "a\tb", " padded ", "\xa0"])
 def test_headers_that_can_be_sent(value: str) -> None:
     assert ("X-Name", value) in response_fields(offer(), None, None, [("X-Name", value)])
