@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: Seconds that anything may take unless the test says otherwise.
 TIMEOUT = 5.0
 
+# A socket takes no timeout that is much longer, such as infinity; who waits looks again then.
+_LONGEST_READ = 3600.0
+
 
 class HandshakeRejected(Exception):
     """The handshake was answered with something else than the 101.
@@ -241,7 +244,7 @@ class WebSocketTestClient:
         """Take what is there, having waited for it; says whether there was anything."""
         if self._is_over:
             return False
-        self._sock.settimeout(max(timeout, 0.0))
+        self._sock.settimeout(min(max(timeout, 0.0), _LONGEST_READ))
         try:
             data = self._sock.recv(65536)
         except (BlockingIOError, TimeoutError):

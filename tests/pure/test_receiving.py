@@ -260,6 +260,17 @@ def test_what_is_there_may_have_something_unusable_before_it(
         assert ws.receive() == "5"
 
 
+@pytest.mark.parametrize("timeout", [inf, 1e12], ids=["inf", "long"])
+def test_the_testing_client_waits_for_as_long_as_it_takes(site: Site, timeout: float) -> None:
+    def script(ws: Any) -> Steps:
+        ws.send((yield lambda: ws.receive(timeout=timeout)))
+
+    with site.connect(script) as ws:
+        ws.send("hello")
+        assert ws.receive(timeout) == "hello"
+        ws.assert_closed(1000, timeout=timeout)
+
+
 def test_the_testing_client_looks_before_it_times_out(site: Site) -> None:
     def script(ws: Any) -> Steps:
         yield lambda: ws.send("much" * 100_000)
