@@ -134,13 +134,10 @@ class AsyncioEngine(Engine):
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, in the caller's context variables, and wait for it."""
         worker = self._the_worker()
-        future = worker.start(_outcome_of(coroutine))
+        future = worker.start(_guarded(coroutine))
         if worker.is_servers_loop:
             _suspend_request(future)
-        result, error = future.result()
-        if error is not None:
-            raise error
-        return cast("T", result)
+        return future.result()
 
     def _the_worker(self) -> Worker:
         # Made in the worker, at its first connection: threads don't survive a fork.
@@ -707,12 +704,12 @@ def _servers_loop() -> asyncio.AbstractEventLoop | None:
     return asyncio.get_running_loop() if in_uwsgi_loop(b"asyncio") else None
 
 
-async def _outcome_of(coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    """Await a coroutine of the application; return what would end the loop if a task raised it."""
+async def _guarded(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine of the application; what would end the loop fails like any error."""
     try:
-        return await coroutine, None
+        return await coroutine
     except (SystemExit, KeyboardInterrupt) as error:
-        return None, error
+        raise throwable(error, (SystemExit, KeyboardInterrupt)) from error
 
 
 def _suspend_request(future: Future[Any]) -> None:
