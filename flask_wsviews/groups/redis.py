@@ -427,6 +427,17 @@ class RedisBroker(Broker):
         if self._listener is not None:
             self._listener.close()
         self._chores.close(0)
+        self._close_client()
+
+    def listener_ended(self, listener: Listener) -> None:
+        """Close the client that a listener has made again after :meth:`close`, for its last calls.
+
+        :param listener: whose thread is about to end.
+        """
+        if listener is self._listener:
+            self._close_client()
+
+    def _close_client(self) -> None:
         with self._lock:
             client, self._made_client = self._made_client, None
             self._scripts.clear()

@@ -246,6 +246,7 @@ class Listener:
             link.close()
         for end in self._wakers:
             end.close()
+        self._broker.listener_ended(self)
 
     def _look_after(self) -> None:
         now = monotonic()
