@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.http import HTTP_STATUS_CODES
 
 from .context import Handshake, enter, leave
 from .exceptions import (
@@ -404,8 +405,11 @@ class Dispatcher:
     def _close_for(self, error: Exception) -> None:
         if isinstance(error, CloseConnection):
             self._client.close(error.code, error.reason)
-        elif isinstance(error, HTTPException) and error.code is not None and error.code < 500:
-            self._client.close(POLICY_VIOLATION, fit_reason(error.name))
+        elif isinstance(error, HTTPException) and _status_of(error) < 500:
+            name = (
+                HTTP_STATUS_CODES.get(_status_of(error), "") if error.code is None else error.name
+            )
+            self._client.close(POLICY_VIOLATION, fit_reason(name))
         elif isinstance(error, BrokerUnavailable):
             # The broker has told the log, once for all connections.
             self._client.close(TRY_AGAIN_LATER, "please try again")
@@ -413,6 +417,13 @@ class Dispatcher:
             self._client.close(POLICY_VIOLATION, "there is no such group")
         else:
             self._client.close(INTERNAL_ERROR)
+
+
+def _status_of(error: HTTPException) -> int:
+    """The HTTP status of *error*; that of its response after ``abort(response)``."""
+    if error.code is not None:
+        return error.code
+    return 500 if error.response is None else int(getattr(error.response, "status_code", 500))
 
 
 def _is_clients_fault(error: Exception) -> bool:

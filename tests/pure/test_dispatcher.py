@@ -8,7 +8,7 @@ from typing import Any
 
 import flask
 import pytest
-from flask import Flask, abort, g, got_request_exception
+from flask import Flask, abort, g, got_request_exception, redirect
 from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, NotFound
 
 from flask_wsviews.blueprints import Blueprint
@@ -466,6 +466,12 @@ def test_on_error_may_use_abort(site: Site, caplog: pytest.LogCaptureFixture) ->
     site.view.answer = lambda error: abort(403)
     assert site.run_raising(ValueError()) is False
     assert site.peer.sent() == [sent_close(1008, "Forbidden")]
+
+
+def test_a_response_may_be_aborted_with(site: Site) -> None:
+    site.view.answer = lambda error: abort(redirect("/login"))
+    assert site.run_raising(ValueError()) is False
+    assert site.peer.sent() == [sent_close(1008, "Found")]
 
 
 def test_on_error_may_fail_itself(site: Site, caplog: pytest.LogCaptureFixture) -> None:
