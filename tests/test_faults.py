@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import clock
 import pytest
@@ -153,11 +155,28 @@ STARTS = {name: (servers.uwsgi(APP, *options), env) for name, (options, env) in 
 }
 
 
+def cores(start: str) -> int:
+    options, _ = ENGINES.get(start, ((), {}))
+    return int(options[1]) if "--threads" in options else 0
+
+
+def event_queues(pid: str) -> int:
+    found = 0
+    for link in Path("/proc", pid, "fd").iterdir():
+        # It may be closed while this looks at it.
+        with contextlib.suppress(FileNotFoundError):
+            found += "eventpoll" in os.readlink(link)
+    return found
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_too_few_descriptors_for_what_all_connections_share(start, tmp_path):
     command, env = STARTS[start]
     with servers.running(command, tmp_path / "log", env) as server:
         pid = server.get("/")
+        # The first core answers before uWSGI has started the others. Each opens an event queue,
+        # which would take the last descriptor: then the worker accepts nobody.
+        poll(lambda: event_queues(pid) >= cores(start))
         statuses = []
         for left in range(24):
             # The client's own connection takes one more, which is free again afterwards.
