@@ -61,7 +61,7 @@ test: $(VENV)/.installed-test
 test-compiled: $(COMPILED)/.made
 	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/pytest $(or $(ARGS),$(TESTS_COMPILED))
 
-$(COMPILED)/.made: setup.py setup.cfg $(wildcard flask_wsviews/*.py flask_wsviews/*.c flask_wsviews/*/*.py) | $(VENV)/.installed-test
+$(COMPILED)/.made: setup.py setup.cfg $(shell find flask_wsviews -name "*.py" -o -name "*.c") | $(VENV)/.installed-test
 	@echo "Compiling takes a minute."
 	@rm -rf $(COMPILED) build
 	@FLASK_WSVIEWS_COMPILE=1 $(PIP) install --no-cache-dir --no-deps --target $(COMPILED) .

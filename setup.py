@@ -10,9 +10,9 @@ import sys
 from setuptools import Extension, setup
 
 COMPILED = [
-    "flask_wsviews/connection.py",
-    "flask_wsviews/context.py",
-    "flask_wsviews/dispatcher.py",
+    "flask_wsviews/protocol/connection.py",
+    "flask_wsviews/conversation/context.py",
+    "flask_wsviews/conversation/dispatcher.py",
     "flask_wsviews/engines/asyncio.py",
     "flask_wsviews/engines/base.py",
     "flask_wsviews/engines/blocking.py",
@@ -20,8 +20,8 @@ COMPILED = [
     "flask_wsviews/engines/gevent.py",
     "flask_wsviews/engines/loop.py",
     "flask_wsviews/engines/sockets.py",
-    "flask_wsviews/framing.py",
-    "flask_wsviews/steps.py",
+    "flask_wsviews/protocol/framing.py",
+    "flask_wsviews/common/steps.py",
 ]
 
 # What compiling takes: mypyc, which is part of mypy, and the types of what the modules import.
@@ -46,7 +46,7 @@ def extensions() -> list[Extension]:
     """Return the modules to compile; generating their C sources takes some seconds."""
     from mypyc.build import mypycify
 
-    speedups = Extension("flask_wsviews.speedups", ["flask_wsviews/speedups.c"])
+    speedups = Extension("flask_wsviews.protocol.speedups", ["flask_wsviews/protocol/speedups.c"])
     paths = [*MYPY_OPTIONS, *COMPILED]
     return [speedups, *mypycify(paths, group_name="flask_wsviews", debug_level="0")]
 

@@ -17,7 +17,7 @@ from flask.sessions import SecureCookieSessionInterface
 from serving import write_json
 from werkzeug.test import EnvironBuilder
 
-from flask_wsviews.context import Handshake
+from flask_wsviews.conversation.context import Handshake
 
 REPEAT = 20_000
 

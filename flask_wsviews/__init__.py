@@ -2,9 +2,8 @@
 
 from .asyncapi import AsyncAPI
 from .blueprints import Blueprint
-from .client import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
-from .connection import Connection
-from .dispatcher import Dispatcher
+from .clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
+from .conversation.dispatcher import Dispatcher
 from .engines import Engine
 from .exceptions import (
     BrokerUnavailable,
@@ -23,15 +22,16 @@ from .exceptions import (
 )
 from .extension import AsyncioWebSocket, AsyncWebSocket, GeventWebSocket, WebSocket
 from .groups import Broker, Group, GroupMember, Joined, PresenceStore, Publisher
-from .handshake import UpgradeRequired
-from .messages import ErrorMessage, message
-from .middleware import (
+from .handshake.middleware import (
     AsyncioWebSocketMiddleware,
     GeventWebSocketMiddleware,
     Upgrade,
     WebSocketMiddleware,
 )
+from .messages.declared import ErrorMessage, message
 from .observers import Observer, Summary, Traffic
+from .protocol.connection import Connection
+from .protocol.opening import UpgradeRequired
 from .views import WebSocketView
 
 # Names that Flask-uWSGI-WebSocket had.

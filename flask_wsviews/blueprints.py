@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import flask
 from flask.blueprints import BlueprintSetupState
 
-from .mistakes import check_rule_text
+from .registration.mistakes import check_rule_text
 from .views import websocket_view
 
 T = TypeVar("T", bound=Callable[..., Any])

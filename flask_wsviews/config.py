@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from math import inf, nan
 from typing import Any
 
+from .common.origins import NULL, normal_pattern
+from .common.origins import normal_origin as normal_origin
 from .exceptions import ConfigError
-from .origins import NULL, normal_pattern
-from .origins import normal_origin as normal_origin
 
 PREFIX = "WSVIEWS_"
 

@@ -15,10 +15,13 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
-from . import cli
-from .admission import Admission
+from .app_state import SETTINGS, AppSettings
 from .blueprints import EXTENSION, Blueprint, registering, rule_options, rule_variables
+from .commands import cli
+from .common.json_text import dump_text
+from .common.steps import is_coroutine_function
 from .config import CHECKS, Settings
+from .conversation.rate_limits import RateLimits, check_rate
 from .engines import Engine, make_engine
 from .exceptions import (
     ConfigError,
@@ -28,14 +31,11 @@ from .exceptions import (
     WSViewsError,
 )
 from .groups import GroupMember, Groups, Outcome
-from .groups.attendance import JOINED, LEFT
 from .groups.declared import GroupOptions, history_of, narrowest
 from .groups.mailbox import MESSAGE_ID
-from .handshake import UpgradeRequired, asks_for_websocket, is_handshake
-from .json_text import dump_text
-from .logs import ConnectionLog
-from .messages import ErrorMessage, Protocol, SchemaLike, as_schema
-from .middleware import (
+from .groups.presence.attendance import JOINED, LEFT
+from .handshake.admission import Admission
+from .handshake.middleware import (
     GROUPS,
     RATE_LIMITS,
     AsyncioWebSocketMiddleware,
@@ -43,15 +43,15 @@ from .middleware import (
     WebSocketMiddleware,
     wrapped,
 )
-from .mistakes import Paths, check_presence_handler
+from .logs import ConnectionLog
+from .messages.declared import ErrorMessage, Protocol, SchemaLike, as_schema
 from .observers import Observer
-from .rate_limits import RateLimits, check_rate
+from .protocol.opening import UpgradeRequired, asks_for_websocket, is_handshake
+from .registration.mistakes import Paths, check_presence_handler
 from .servers import check_start, when_worker_starts
-from .settled import SETTINGS, AppSettings
+from .servers.uwsgi.command import DEBUG_VARIABLE, WITHOUT_DEBUGGER, debugged, run_uwsgi
 from .signals import Signals
-from .steps import is_coroutine_function
 from .typing import Sendable
-from .uwsgi_command import DEBUG_VARIABLE, WITHOUT_DEBUGGER, debugged, run_uwsgi
 from .views import (
     TIME_LIMITS,
     WebSocketView,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .observers import Observer, Summary
 
 if TYPE_CHECKING:
-    from .client import WebSocketClient
+    from .clients.base import WebSocketClient
 
 #: Its lines have the level INFO, which Python's logging leaves out unless it is told otherwise.
 logger = logging.getLogger("flask_wsviews.connections")

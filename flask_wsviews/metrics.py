@@ -34,13 +34,13 @@ from prometheus_client import (
     multiprocess,
 )
 
-from .engines.threads import start_thread
+from .common.threads import start_thread
 from .extension import groups_of
 from .observers import Observer, Summary, Traffic
 from .typing import Environ
 
 if TYPE_CHECKING:
-    from .client import WebSocketClient
+    from .clients.base import WebSocketClient
     from .extension import WebSocket
 
 #: How often what went over open connections is counted, in seconds.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .typing import Environ
 
 if TYPE_CHECKING:
-    from .client import WebSocketClient
+    from .clients.base import WebSocketClient
 
 logger = logging.getLogger("flask_wsviews")
 

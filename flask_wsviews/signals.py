@@ -17,7 +17,7 @@ from .observers import Observer, Summary
 from .typing import Environ
 
 if TYPE_CHECKING:
-    from .client import WebSocketClient
+    from .clients.base import WebSocketClient
 
 _namespace = Namespace()
 

@@ -11,18 +11,25 @@ from flask import request
 from flask.typing import ResponseReturnValue
 from flask.views import View
 
-from . import mistakes
+from .common.steps import Step, does_nothing, hook_of, is_coroutine_function, never_waits
 from .config import names, origins, policy
 from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
 from .groups.declared import Group, GroupOptions, declared_pattern, history_of
 from .groups.membership import messages_lost
 from .groups.names import Pattern
-from .messages import Loaded, Protocol, SchemaLike, as_schema, make_protocol, protocol_of_class
-from .steps import Step, does_nothing, hook_of, is_coroutine_function, never_waits
+from .messages.declared import (
+    Loaded,
+    Protocol,
+    SchemaLike,
+    as_schema,
+    make_protocol,
+    protocol_of_class,
+)
+from .registration import mistakes
 from .typing import Message
 
 if TYPE_CHECKING:
-    from .client import WebSocketClient
+    from .clients.base import WebSocketClient
     from .groups import Joined
 
 POLICY_VIOLATION = 1008

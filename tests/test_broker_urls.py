@@ -15,8 +15,8 @@ from servers import free_port, poll
 from test_groups_links import TlsFront
 
 from flask_wsviews import BrokerUnavailable, WebSocket
+from flask_wsviews.commands.doctor import check_broker
 from flask_wsviews.config import Settings
-from flask_wsviews.doctor import check_broker
 from flask_wsviews.groups import Delivery, History, Publication, make_broker
 
 KEPT = History(10)

@@ -26,8 +26,7 @@ from flask_wsviews.groups import (
     Publisher,
     make_broker,
 )
-from flask_wsviews.groups import redis as redis_broker
-from flask_wsviews.groups.base import (
+from flask_wsviews.groups.brokers.base import (
     CONNECTIONS,
     PAGE,
     PAGE_SIZE,
@@ -35,6 +34,7 @@ from flask_wsviews.groups.base import (
     id_key,
     parse_id,
 )
+from flask_wsviews.groups.brokers.redis import broker as redis_broker
 
 KEPT = History(1000)
 
@@ -416,7 +416,9 @@ def test_a_key_that_is_gone_alone(redis, client, group, key, is_first):
 @pytest.mark.parametrize("tail", [[], ["new"]], ids=["silent", "published"])
 def test_a_server_that_has_lost_its_last_messages(redis, client, group, tail, monkeypatch):
     """As after a failover to a replica that was behind: ids come a second time."""
-    monkeypatch.setattr("flask_wsviews.groups.redis_listener.delay_after", lambda failures: 0.5)
+    monkeypatch.setattr(
+        "flask_wsviews.groups.brokers.redis.listener.delay_after", lambda failures: 0.5
+    )
     listening, second, other = (Listening(redis.url) for _ in range(3))
     listening.broker.subscribe(group, KEPT)
     second.broker.subscribe(group, KEPT)
@@ -457,7 +459,9 @@ def test_a_stream_of_an_older_version_is_of_no_epoch(redis, client, group):
 
 def test_what_is_missed_before_the_first_message_is_made_up_for(redis, client, group, monkeypatch):
     """Between subscribing and the first message there is a place to fill gaps from as well."""
-    monkeypatch.setattr("flask_wsviews.groups.redis_listener.delay_after", lambda failures: 0.5)
+    monkeypatch.setattr(
+        "flask_wsviews.groups.brokers.redis.listener.delay_after", lambda failures: 0.5
+    )
     listening, other = Listening(redis.url), Listening(redis.url)
     listening.broker.subscribe(group, KEPT)
     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")

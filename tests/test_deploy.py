@@ -30,7 +30,7 @@ from servers import BIN, Server, free_port, poll
 from websocket import WebSocket, WebSocketBadStatusException
 from websockets.frames import Opcode
 
-from flask_wsviews.uwsgi_command import wheel_interpreter
+from flask_wsviews.servers.uwsgi.command import wheel_interpreter
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 HOST = "127.0.0.1"

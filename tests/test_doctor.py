@@ -15,9 +15,9 @@ from marshmallow import Schema, fields
 from redis_server import redis_server
 from servers import free_port
 
-import flask_wsviews.connection
+import flask_wsviews.protocol.connection
 from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
-from flask_wsviews.doctor import _verdict
+from flask_wsviews.commands.doctor import _verdict
 from flask_wsviews.engines import REGISTRY, make_engine
 
 
@@ -35,7 +35,7 @@ def test_groups_in_memory() -> None:
 
 
 def test_compiled_or_not() -> None:
-    compiled = flask_wsviews.connection.__file__.endswith(".so")
+    compiled = flask_wsviews.protocol.connection.__file__.endswith(".so")
     line = "modules  compiled\n" if compiled else "modules  not compiled"
     assert line in doctor("memory://").output
 

@@ -78,7 +78,7 @@ def test_the_source_has_what_the_tests_and_examples_need(dist: Path):
         assert path in names
     assert {"Makefile", "CHANGELOG.md", "deploy/nginx.conf", "benchmarks/load.c"} <= names
     assert {"setup.py", "setup.cfg", "pyproject.toml", "tests/check_compiled.py"} <= names
-    assert {"flask_wsviews/speedups.c", *COMPILED} <= names
+    assert {"flask_wsviews/protocol/speedups.c", *COMPILED} <= names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith("docs/_build")]
 
 

@@ -16,7 +16,7 @@ from raw import RawClient
 from servers import APPS, BIN, Server, free_port
 from websockets.frames import Opcode
 
-from flask_wsviews.uwsgi_command import wheel_interpreter
+from flask_wsviews.servers.uwsgi.command import wheel_interpreter
 
 ENGINES = {"blocking": BLOCKING, "gevent": GEVENT, "asyncio": ASYNCIO}
 CORES = {"blocking": ("threads", "4"), "gevent": ("gevent", "10"), "asyncio": ("threads", "1")}

@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from flask_wsviews.uwsgi_command import find_uwsgi
+from flask_wsviews.servers.uwsgi.command import find_uwsgi
 
 HERE = Path(__file__).parent
 

@@ -12,7 +12,7 @@ from marshmallow import Schema
 
 from ..blueprints import EXTENSION
 from ..groups.mailbox import MESSAGE_ID
-from ..messages import ERROR_TYPE, REF, Handler, Protocol, as_schema
+from ..messages.declared import ERROR_TYPE, REF, Handler, Protocol, as_schema
 from ..views import declared, declared_groups, protocol_of, view_class_of
 from .parameters import address_of, parameters_of
 from .schemas import JSONSchema, Schemas, first_line

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from importlib import import_module
 
+from ..common.process import choose_engine
 from ..exceptions import EngineError
-from .auto import choose_engine
 from .base import Driver, Engine
 
 logger = logging.getLogger("flask_wsviews")

@@ -20,18 +20,18 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
+from ..common.process import in_uwsgi_loop
+from ..common.steps import throwable
+from ..common.threads import Threads, start_thread
 from ..config import Settings
-from ..connection import OPEN, Connection
 from ..exceptions import CloseConnection
-from ..steps import throwable
+from ..protocol.connection import OPEN, Connection
+from ..servers.uwsgi.loop_on_demand import make_loop_on_demand
 from ..typing import Conversation, Message, Sendable, Transport
-from .auto import in_uwsgi_loop
 from .base import INTERNAL_ERROR, TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import PAUSE, LoopDriver, Sweeper
-from .loop_on_demand import make_loop_on_demand
 from .sockets import check_descriptors
 from .thread_future import ThreadFuture
-from .threads import Threads, start_thread
 
 T = TypeVar("T")
 

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
+from ..common.threads import ENDING_SIGNALS
 from ..config import Settings
-from ..connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..exceptions import EngineError, check_close
+from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
 from .pairs import check_start
 from .sockets import READ_SIZE, receive, send
-from .threads import ENDING_SIGNALS
 
 logger = logging.getLogger("flask_wsviews")
 

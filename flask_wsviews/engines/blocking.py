@@ -26,11 +26,11 @@ from time import monotonic
 from types import BuiltinFunctionType
 from typing import Final
 
-from ..connection import CLOSED, OPEN, Connection, PreparedMessage
+from ..common.threads import Threads, start_thread
+from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import LINGER, Driver, Engine, deadline_after, timed_out
 from .sockets import WAIT_SIZE, wait_and_receive
-from .threads import Threads, start_thread
 
 logger = logging.getLogger("flask_wsviews")
 

@@ -17,14 +17,14 @@ import gevent
 from gevent import monkey
 from gevent.hub import Hub, get_hub
 
+from ..common.process import find_uwsgi, in_uwsgi_loop
+from ..common.threads import ENDING_SIGNALS
 from ..config import Settings
-from ..connection import OPEN, Connection
+from ..protocol.connection import OPEN, Connection
 from ..typing import Conversation, Message, Sendable, Transport
-from .auto import find_uwsgi, in_uwsgi_loop
 from .base import Engine, deadline_after, timed_out
 from .blocking import BlockingEngine
 from .loop import PAUSE, Lock, LoopDriver, Sweeper
-from .threads import ENDING_SIGNALS
 
 READ, WRITE = 1, 2
 

@@ -12,7 +12,7 @@ from time import monotonic
 
 from mypy_extensions import mypyc_attr
 
-from ..connection import CLOSED, OPEN, Connection, PreparedMessage
+from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import LINGER, TOO_SLOW, Driver, Engine
 from .deadlines import RATE, Deadlines, StartTimer

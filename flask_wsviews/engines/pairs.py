@@ -9,8 +9,8 @@ import logging
 import os
 from typing import Final, NamedTuple
 
+from ..common.process import find_gunicorn, find_uwsgi, patched_by
 from ..exceptions import EngineError
-from .auto import find_gunicorn, find_uwsgi, patched_by
 
 logger = logging.getLogger("flask_wsviews")
 

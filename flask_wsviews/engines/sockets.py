@@ -15,7 +15,7 @@ from typing import Any, Final
 
 speedups: Any
 try:
-    from .. import speedups
+    from ..protocol import speedups
 except ImportError:  # it isn't compiled
     speedups = None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .base import (
+from .brokers import make_broker
+from .brokers.base import (
     Broker,
     Delivery,
     Disconnection,
@@ -13,12 +14,11 @@ from .base import (
     new_epoch,
     parse_id,
 )
-from .brokers import make_broker
 from .declared import Group
+from .groups import Groups, Joined
 from .outcome import Outcome
-from .presence import GroupMember, PresenceStore
+from .presence.store import GroupMember, PresenceStore
 from .publisher import Publisher
-from .service import Groups, Joined
 
 __all__ = [
     "Broker",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from ..exceptions import GroupError, RegistrationError
-from .base import History
+from .brokers.base import History
 from .names import Pattern, pattern_of
 
 # Groups whose options are remembered.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .base import Delivery, Key, parse_id
+from .brokers.base import Delivery, Key, parse_id
 from .mailbox import Mailbox, Member, Parcel, Seat
 
 if TYPE_CHECKING:

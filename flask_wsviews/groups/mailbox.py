@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..connection import PreparedMessage
-from .base import Delivery, Key, parse_id
+from ..protocol.connection import PreparedMessage
+from .brokers.base import Delivery, Key, parse_id
 
 if TYPE_CHECKING:
     from ..engines import Driver

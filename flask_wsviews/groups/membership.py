@@ -6,6 +6,8 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..common.json_text import dump_text
+from ..common.steps import Step, hook_of, is_coroutine_function, run_steps, run_steps_async
 from ..exceptions import (
     BrokerUnavailable,
     CloseConnection,
@@ -13,15 +15,13 @@ from ..exceptions import (
     GroupRefused,
     InvalidMessage,
 )
-from ..json_text import dump_text
-from ..steps import Step, hook_of, is_coroutine_function, run_steps, run_steps_async
+from .groups import Groups, Joined
 from .mailbox import Member
 from .names import check_group
 from .outcome import Outcome, in_event_loop
-from .service import Groups, Joined
 
 if TYPE_CHECKING:
-    from ..client import WebSocketClient
+    from ..clients.base import WebSocketClient
     from ..views import WebSocketView
 
 TRY_AGAIN_LATER = 1013

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from ..common.json_text import dump_text
+from ..common.urls import shown_url
 from ..config import Settings
 from ..exceptions import ConfigError
-from ..json_text import dump_text
 from ..typing import Sendable
-from ..urls import shown_url
 from .brokers import make_broker
-from .service import history_of, make_disconnection, make_publication
+from .groups import history_of, make_disconnection, make_publication
 
 
 class Publisher:

@@ -12,10 +12,10 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any
 
+from ..common.threads import start_thread
 from ..config import Settings
-from ..engines.threads import start_thread
 from ..exceptions import BrokerUnavailable
-from .base import History, Replay
+from .brokers.base import History, Replay
 from .mailbox import POLICY_VIOLATION, Member
 from .outcome import in_event_loop
 

@@ -1,43 +1,8 @@
-"""Messages as bytes, for brokers that carry nothing else."""
+"""Import path of the serializer for custom brokers: its code is in brokers/wire.py."""
 
-from __future__ import annotations
+from .brokers.wire import decode, encode
 
-import json
-
-from .base import Delivery, Disconnection, Publication, parse_id
-
-# What the head begins with; 0 and 1 are for bytes and text.
-DISCONNECTION = 2
-
-
-def encode(publication: Publication) -> bytes:
-    """A message as it is published and kept."""
-    ending = publication.disconnection
-    if ending is not None:
-        fields = [ending.code, ending.reason, ending.connection]
-        return f"[{DISCONNECTION}, 0]\n{json.dumps(fields)}".encode()
-    body = publication.body
-    is_text = isinstance(body, str)
-    head = [int(is_text), int(publication.typed), *sorted(publication.exclude)]
-    data = body.encode() if isinstance(body, str) else body
-    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + data
-
-
-def decode(group: str, message_id: str, message: bytes) -> Delivery:
-    """A message as it was published or kept.
-
-    :param message_id: empty for none.
-    :raises ValueError: if it isn't one, or has no such id.
-    """
-    if message_id:
-        parse_id(message_id)
-    head, _, data = message.partition(b"\n")
-    try:
-        is_text, typed, *exclude = json.loads(head)
-        if is_text == DISCONNECTION:
-            return Delivery(group, None, disconnection=Disconnection(*json.loads(data)))
-        excluded = frozenset(exclude)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-    body = data.decode() if is_text else data
-    return Delivery(group, body, message_id or None, excluded, bool(typed))
+__all__ = [
+    "decode",
+    "encode",
+]

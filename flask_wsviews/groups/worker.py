@@ -9,18 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakSet
 
+from ..common.threads import Threads, start_thread
 from ..config import Settings
-from ..engines.threads import Threads, start_thread
 from ..exceptions import BrokerUnavailable
-from .attendance import Attendance
-from .base import CONNECTIONS, Broker, Delivery, Disconnection, History
-from .chores import Chores
-from .events import PresenceEvents
-from .health import delay_after
+from .brokers.base import CONNECTIONS, Broker, Delivery, Disconnection, History
+from .brokers.health import delay_after
 from .local import LocalGroup
 from .mailbox import Counters, Mailbox, Member, SlowReport
-from .memory_presence import MemoryPresence
 from .outcome import in_event_loop
+from .presence.attendance import Attendance
+from .presence.chores import Chores
+from .presence.events import PresenceEvents
+from .presence.memory import MemoryPresence
 from .replays import Replays
 
 if TYPE_CHECKING:

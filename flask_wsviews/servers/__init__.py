@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..engines.pairs import check_handshake
 from ..exceptions import ServerError
 from ..typing import Environ, Transport
-from . import gunicorn, test, uwsgi, werkzeug
+from . import gunicorn, test, werkzeug
 from .base import detach_environ
+from .uwsgi import adapter as uwsgi
 
 ADAPTERS = (uwsgi, werkzeug, gunicorn, test)
 
@@ -30,17 +30,14 @@ def check_start() -> None:
     uwsgi.check_start()
 
 
-def check_server(environ: Environ, engine: str) -> None:
-    """Check that the server behind a request can give us its socket, and fits the engine.
+def check_server(environ: Environ) -> None:
+    """Check that the server behind a request can give us its socket.
 
-    :param engine: the engine's name.
     :raises ServerError: naming the server and those that work.
-    :raises EngineError: naming what to change.
     """
     for adapter in ADAPTERS:
         if adapter.serves(environ):
             adapter.check(environ)
-            check_handshake(engine)
             return
     name = environ.get("SERVER_SOFTWARE") or "This WSGI server"
     raise ServerError(

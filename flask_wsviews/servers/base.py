@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
-from ..handshake import STATUS, serialize_response
+from ..protocol.opening import STATUS, serialize_response
 from ..typing import Environ
 
 if TYPE_CHECKING:

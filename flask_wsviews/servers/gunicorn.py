@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..engines.auto import Gunicorn, find_gunicorn, find_gunicorn_worker
-from ..engines.threads import start_thread
+from ..common.process import Gunicorn, find_gunicorn, find_gunicorn_worker
+from ..common.threads import start_thread
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport, say_all
 

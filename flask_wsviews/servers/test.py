@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ..handshake import STATUS
+from ..protocol.opening import STATUS
 from ..typing import Environ
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import atexit
 import os
 from collections.abc import Callable
 
-from ..engines.auto import note_fork_per_request
+from ..common.process import note_fork_per_request
 from ..typing import Environ
 from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport
 

@@ -19,8 +19,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from ..blueprints import EXTENSION
+from ..common.json_text import dump_text
 from ..exceptions import ConnectionClosed
-from ..json_text import dump_text
 from ..servers.test import TRANSPORT, Transport
 from ..typing import Message, Sendable
 

@@ -9,7 +9,7 @@ from contract import app, websocket
 from flask import request
 
 from flask_wsviews import WebSocketView
-from flask_wsviews.servers.uwsgi import Transport
+from flask_wsviews.servers.uwsgi.adapter import Transport
 
 if os.environ.get("ATEXIT"):
     import uwsgi

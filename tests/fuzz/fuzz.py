@@ -19,8 +19,8 @@ with atheris.instrument_imports(include=["flask_wsviews", "websockets"]):
 
     from flask_wsviews import InvalidMessage, WebSocketView, message
     from flask_wsviews.config import Settings
-    from flask_wsviews.connection import Connection
-    from flask_wsviews.handshake import check_origin, check_request, negotiate_extensions
+    from flask_wsviews.protocol.connection import Connection
+    from flask_wsviews.protocol.opening import check_origin, check_request, negotiate_extensions
 
 SETTINGS = Settings(
     max_message_size=1000, max_fragments=20, max_receive_buffer=4000, compression=True

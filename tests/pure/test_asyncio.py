@@ -13,7 +13,7 @@ from flask import Flask
 from servers import poll
 
 from flask_wsviews import AsyncioWebSocket, ConnectionClosed, WebSocketView
-from flask_wsviews.client import WebSocketClient
+from flask_wsviews.clients.base import WebSocketClient
 from flask_wsviews.testing import WebSocketTestClient, websocket_connect
 
 from .helpers import binary, more, ping, pong, text

@@ -15,11 +15,11 @@ from flask import Flask
 from servers import poll
 
 from flask_wsviews import WebSocket
-from flask_wsviews.client import WebSocketClient
+from flask_wsviews.clients.base import WebSocketClient
 from flask_wsviews.config import Settings
-from flask_wsviews.connection import Connection
 from flask_wsviews.engines.blocking import KEEPER_INTERVAL, BlockingDriver, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
+from flask_wsviews.protocol.connection import Connection
 from flask_wsviews.servers.test import Transport
 from flask_wsviews.testing import websocket_connect
 

@@ -14,9 +14,9 @@ from flask.json.provider import DefaultJSONProvider
 from marshmallow import Schema, fields
 from websockets.frames import Opcode
 
-from flask_wsviews.client import WebSocketClient
+from flask_wsviews.clients.base import WebSocketClient
 from flask_wsviews.exceptions import ConnectionClosed, OutgoingMessageError
-from flask_wsviews.messages import make_protocol
+from flask_wsviews.messages.declared import make_protocol
 from flask_wsviews.observers import Observer
 
 from .helpers import (

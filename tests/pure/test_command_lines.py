@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_wsviews.uwsgi_command import BUFFER_SIZE, HTTP_BUFFER_SIZE
+from flask_wsviews.servers.uwsgi.command import BUFFER_SIZE, HTTP_BUFFER_SIZE
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [

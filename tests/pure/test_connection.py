@@ -23,8 +23,8 @@ from websockets.protocol import Protocol, Side
 from websockets.protocol import State as ProtocolState
 
 import flask_wsviews
-from flask_wsviews.connection import CLOSE_GRACE, WRITE_SIZE, PreparedMessage, State
 from flask_wsviews.exceptions import ConnectionClosed, WSViewsError
+from flask_wsviews.protocol.connection import CLOSE_GRACE, WRITE_SIZE, PreparedMessage, State
 
 from .helpers import (
     Peer,
@@ -127,8 +127,8 @@ def test_a_message_after_a_fragmented_empty_one_begins_anew() -> None:
 def test_the_compiled_part_of_websockets_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
     # The source, even where a compiled module lies beside it.
-    source = Path(flask_wsviews.__file__).with_name("framing.py")
-    spec = importlib.util.spec_from_file_location("flask_wsviews.framing", source)
+    source = Path(flask_wsviews.__file__).parent / "protocol" / "framing.py"
+    spec = importlib.util.spec_from_file_location("flask_wsviews.protocol.framing", source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,7 +14,7 @@ from flask.globals import app_ctx
 from werkzeug.exceptions import NotFound
 
 from flask_wsviews.blueprints import Blueprint
-from flask_wsviews.context import Handshake
+from flask_wsviews.conversation.context import Handshake
 
 from .helpers import UPGRADE_HEADERS
 

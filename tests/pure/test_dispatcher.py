@@ -12,9 +12,9 @@ from flask import Flask, abort, g, got_request_exception, redirect
 from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, NotFound
 
 from flask_wsviews.blueprints import Blueprint
-from flask_wsviews.client import WebSocketClient
-from flask_wsviews.context import Handshake
-from flask_wsviews.dispatcher import Dispatcher
+from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.conversation.context import Handshake
+from flask_wsviews.conversation.dispatcher import Dispatcher
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed
 from flask_wsviews.observers import Observer
 from flask_wsviews.views import FunctionView, WebSocketView

@@ -28,7 +28,7 @@ from flask_wsviews import (
     extension,
 )
 from flask_wsviews.engines import make_engine
-from flask_wsviews.uwsgi_command import DEBUG_VARIABLE
+from flask_wsviews.servers.uwsgi.command import DEBUG_VARIABLE
 
 from .helpers import UPGRADE_HEADERS
 

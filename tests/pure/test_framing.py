@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 
-from flask_wsviews import framing
 from flask_wsviews.config import Settings
-from flask_wsviews.connection import Connection, State
-from flask_wsviews.framing import (
+from flask_wsviews.protocol import framing
+from flask_wsviews.protocol.connection import Connection, State
+from flask_wsviews.protocol.framing import (
     close_frame,
     payload_of,
     plain_binary_size,

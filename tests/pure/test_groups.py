@@ -27,8 +27,8 @@ from flask_wsviews import (
     WebSocket,
     WebSocketView,
 )
+from flask_wsviews.common.steps import run_steps
 from flask_wsviews.config import Settings
-from flask_wsviews.connection import PreparedMessage
 from flask_wsviews.groups import (
     Broker,
     Delivery,
@@ -37,12 +37,13 @@ from flask_wsviews.groups import (
     History,
     Outcome,
     Publication,
-    health,
-    memory,
 )
-from flask_wsviews.groups.base import id_key, make_id, new_epoch, parse_id
+from flask_wsviews.groups.brokers import health, memory
+from flask_wsviews.groups.brokers.base import id_key, make_id, new_epoch, parse_id
+from flask_wsviews.groups.brokers.health import Health, delay_after
+from flask_wsviews.groups.brokers.memory import MemoryBroker
+from flask_wsviews.groups.brokers.wire import decode, encode
 from flask_wsviews.groups.declared import Declarations, GroupOptions, history_of, narrowest
-from flask_wsviews.groups.health import Health, delay_after
 from flask_wsviews.groups.local import LocalGroup
 from flask_wsviews.groups.mailbox import (
     BATCH,
@@ -54,10 +55,8 @@ from flask_wsviews.groups.mailbox import (
     SlowReport,
     text_of,
 )
-from flask_wsviews.groups.memory import MemoryBroker
 from flask_wsviews.groups.names import Pattern, check_group
-from flask_wsviews.groups.wire import decode, encode
-from flask_wsviews.steps import run_steps
+from flask_wsviews.protocol.connection import PreparedMessage
 
 from .helpers import Peer, bounded
 
@@ -595,7 +594,7 @@ def test_memory_is_refused_where_others_would_hear_nothing(
     monkeypatch: pytest.MonkeyPatch, numproc: int, mule: int, where: str
 ) -> None:
     uwsgi = Uwsgi()
-    monkeypatch.setattr("flask_wsviews.engines.auto.find_uwsgi", lambda: uwsgi)
+    monkeypatch.setattr("flask_wsviews.common.process.find_uwsgi", lambda: uwsgi)
     Groups(Settings()).publish("team", "x")
     uwsgi.numproc, uwsgi.mule = numproc, mule
     app = Flask("site")
@@ -828,7 +827,7 @@ def test_in_an_event_loop_nothing_waits() -> None:
     one = member(driver)
 
     async def use() -> None:
-        from flask_wsviews.steps import run_steps_async
+        from flask_wsviews.common.steps import run_steps_async
 
         joined = await run_steps_async(groups.join(one, "team", None, driver.connection.send))
         assert joined.group == "team"

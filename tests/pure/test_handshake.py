@@ -10,7 +10,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from flask_wsviews.config import Settings
-from flask_wsviews.handshake import (
+from flask_wsviews.protocol.opening import (
     Offer,
     UpgradeRequired,
     asks_for_websocket,

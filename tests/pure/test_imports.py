@@ -17,40 +17,36 @@ import flask_wsviews
 PACKAGE = "flask_wsviews"
 ROOT = Path(flask_wsviews.__file__).parent
 
-#: What a module may import of ours at run time. `exceptions` and `typing` are open to all.
-BASE = {"exceptions", "typing"}
-ALLOWED = {
-    "exceptions": set(),
-    "typing": set(),
-    "config": {"exceptions", "origins"},
-    "framing": set(),
-    "connection": {"config", "framing"},
-    "handshake": {"config", "origins"},
-    "origins": set(),
-    "engines": {"connection", "config", "steps"},
-    "servers": {"handshake", "engines"},
-    "messages": {"json_text", "outgoing", "plain_schemas"},
-    "observers": set(),
-    "json_text": set(),
-    "outgoing": {"plain_schemas"},
-    "plain_schemas": set(),
-    "bindings": {"messages"},
-    "groups": {"config", "connection", "engines", "json_text", "steps", "urls"},
-    "admission": set(),
-    "rate_limits": {"urls"},
-    "context": set(),
-    "dispatcher": {"context", "messages", "groups", "observers", "steps"},
-    "steps": set(),
-    "mistakes": {"messages", "steps"},
-    "settled": {"config", "groups", "urls"},
-    "views": {"config", "groups", "messages", "mistakes", "steps"},
-    "blueprints": {"mistakes", "views"},
-    "urls": set(),
-    "uwsgi_command": set(),
-}
+#: The layers, from the bottom to the top. A module may import those below its own, and its own.
+#: A layer is a folder, or modules of the top level; every module has to be in one.
+LAYERS = (
+    ("exceptions",),
+    ("typing",),
+    ("common",),
+    ("config",),
+    ("protocol", "connection"),
+    ("servers",),
+    ("engines",),
+    ("messages",),
+    ("observers", "logs", "signals", "tracing"),
+    ("groups",),
+    ("clients", "client"),
+    ("registration",),
+    ("views",),
+    ("blueprints",),
+    ("app_state",),
+    ("conversation", "dispatcher"),
+    ("handshake", "middleware"),
+    ("commands",),
+    ("extension",),
+    ("asyncapi", "metrics", "testing"),
+    ("",),
+)
 
-#: Only the extension, and what they consist of themselves, may import these.
-LEAVES = {"asyncapi", "cli", "doctor", "logs", "metrics", "signals", "testing", "tracing"}
+LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+#: Imported by what a command or the extension does, and by nothing at start.
+LATE = {("commands.cli", "asyncapi.extension")}
 
 
 @dataclass(frozen=True)
@@ -193,9 +189,9 @@ class A:
 
 
 def test_the_reader_finds_the_package() -> None:
-    assert {"", "connection", "engines", "engines.base", "servers.uwsgi"} <= MODULES.keys()
-    assert own("connection") == {"config", "exceptions", "framing", "typing"}
-    assert "websockets" in libraries("connection")
+    assert {"", "engines", "engines.base", "protocol.connection", "servers.uwsgi"} <= MODULES.keys()
+    assert own("protocol.opening") == {"common.origins", "config", "typing"}
+    assert "websockets" in libraries("protocol.opening")
 
 
 # -- the rules ----------------------------------------------------------------------------------
@@ -209,22 +205,28 @@ def test_what_a_module_imports_exists(module: str) -> None:
 def test_there_are_no_circles() -> None:
     graph = {module: own(module) for module in MODULES if module}
     order = list(TopologicalSorter(graph).static_order())
-    assert order.index("connection") < order.index("engines.base") < order.index("extension")
+    assert (
+        order.index("protocol.connection") < order.index("engines.base") < order.index("extension")
+    )
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_a_room_imports_what_it_may(room: str) -> None:
-    for module in modules_in(room):
-        imported = {room_of(name) for name in own(module)}
-        assert imported - BASE - {room} <= ALLOWED[room], module
+@every_module
+def test_imports_go_down(module: str) -> None:
+    level = LEVELS[room_of(module)]
+    upward = {name for name in own(module) if LEVELS[room_of(name)] > level}
+    assert {name for name in upward if (module, name) not in LATE} == set()
 
 
-@pytest.mark.parametrize("room", ["exceptions", "typing", "context", "uwsgi_command"])
-def test_rooms_that_need_nothing_of_ours(room: str) -> None:
-    assert own(room) <= {"exceptions"} - {room}
+@pytest.mark.parametrize("module", ["exceptions", "typing", *modules_in("common")])
+def test_modules_that_need_nothing_of_ours(module: str) -> None:
+    assert {name for name in own(module) if room_of(name) != "common"} <= {"exceptions"} - {module}
 
 
-@pytest.mark.parametrize("module", modules_in("connection", "handshake", "engines", "groups"))
+# All of these but what starts uWSGI with an application.
+@pytest.mark.parametrize(
+    "module",
+    sorted({*modules_in("protocol", "servers", "engines", "groups")} - {"servers.uwsgi.command"}),
+)
 def test_no_flask_below_the_middleware(module: str) -> None:
     for imported in closure(module):
         assert "flask" not in libraries(imported), imported
@@ -238,14 +240,14 @@ def test_views_never_see_a_socket() -> None:
 
 @every_module
 def test_who_may_import_websockets(module: str) -> None:
-    allowed = module in ("connection", "framing", "handshake") or room_of(module) == "testing"
+    allowed = room_of(module) in ("protocol", "testing")
     assert allowed or "websockets" not in libraries(module)
 
 
 @every_module
 def test_who_may_import_gevent(module: str) -> None:
     # The last for uWSGI's gevent loop, and only there.
-    allowed = module in ("engines.gevent", "engines.auto", "servers.uwsgi")
+    allowed = module in ("engines.gevent", "common.process", "servers.uwsgi.adapter")
     assert allowed or "gevent" not in libraries(module)
     for found in imports_of(module):
         # Requests are greenlets under uWSGI's asyncio loop, and only there is it needed.
@@ -255,11 +257,11 @@ def test_who_may_import_gevent(module: str) -> None:
 
 @every_module
 def test_who_may_import_redis(module: str) -> None:
-    assert module.startswith("groups.redis") or "redis" not in libraries(module)
+    assert module.startswith("groups.brokers.redis") or "redis" not in libraries(module)
 
 
 def test_the_choice_of_an_engine_does_without_gevent() -> None:
-    for found in imports_of("engines.auto"):
+    for found in imports_of("common.process"):
         if found.library in ("gevent", "greenlet"):
             assert "function" in found.inside
 
@@ -269,14 +271,8 @@ def test_uwsgi_is_imported_when_it_is_there_only(module: str) -> None:
     for found in imports_of(module):
         if found.library == "uwsgi":
             assert "function" in found.inside or (
-                module == "servers.uwsgi" and "try" in found.inside
+                module == "servers.uwsgi.adapter" and "try" in found.inside
             )
-
-
-@every_module
-def test_nobody_imports_the_leaves(module: str) -> None:
-    if module != "extension" and room_of(module) not in LEAVES:
-        assert {room_of(name) for name in own(module)}.isdisjoint(LEAVES)
 
 
 @every_module

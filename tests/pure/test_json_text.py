@@ -21,8 +21,8 @@ from flask_wsviews import (
     WebSocketView,
     message,
 )
-from flask_wsviews.groups.presence import checked_meta
-from flask_wsviews.json_text import NotJSON, dump_text, load_text
+from flask_wsviews.common.json_text import NotJSON, dump_text, load_text
+from flask_wsviews.groups.presence.store import checked_meta
 from flask_wsviews.testing import WebSocketTestClient, captured_broadcasts, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.

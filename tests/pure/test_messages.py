@@ -22,7 +22,7 @@ from flask_wsviews import (
     WebSocketView,
     message,
 )
-from flask_wsviews.messages import Protocol, make_protocol
+from flask_wsviews.messages.declared import Protocol, make_protocol
 
 
 class Say(Schema):

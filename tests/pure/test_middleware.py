@@ -25,9 +25,9 @@ from flask_wsviews import (
     WebSocketClient,
     WebSocketMiddleware,
 )
-from flask_wsviews.middleware import wrapped
+from flask_wsviews.handshake.middleware import wrapped
+from flask_wsviews.servers.uwsgi.command import DEBUG_VARIABLE
 from flask_wsviews.testing import websocket_connect
-from flask_wsviews.uwsgi_command import DEBUG_VARIABLE
 
 from .helpers import UPGRADE_HEADERS
 

@@ -22,7 +22,7 @@ from flask_wsviews import (
     WebSocketView,
     message,
 )
-from flask_wsviews.steps import is_coroutine_function
+from flask_wsviews.common.steps import is_coroutine_function
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.

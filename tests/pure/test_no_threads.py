@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_wsviews import AsyncioWebSocket, ConnectionClosed, WebSocketView
 from flask_wsviews.groups import worker as groups_worker
-from flask_wsviews.middleware import GROUPS
+from flask_wsviews.handshake.middleware import GROUPS
 from flask_wsviews.testing import websocket_connect
 
 THREADS = 2

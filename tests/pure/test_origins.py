@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import Forbidden
 
 from flask_wsviews import ConfigError
+from flask_wsviews.common.origins import normal_origin
 from flask_wsviews.config import origins
-from flask_wsviews.handshake import check_origin
-from flask_wsviews.origins import normal_origin
+from flask_wsviews.protocol.opening import check_origin
 
 from .helpers import bounded, handshake_environ
 

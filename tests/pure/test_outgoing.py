@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from marshmallow import Schema, ValidationError, fields, post_dump, pre_load, validate
 
-from flask_wsviews.outgoing import dump_errors
+from flask_wsviews.messages.dumped import dump_errors
 
 
 class Colour(enum.Enum):

@@ -10,10 +10,10 @@ import pytest
 from flask import Flask
 
 from flask_wsviews import AsyncioWebSocket, EngineError, WebSocket, WebSocketView
+from flask_wsviews.common.process import Gunicorn, choose_engine, patched_by
 from flask_wsviews.engines import pairs
-from flask_wsviews.engines.auto import Gunicorn, choose_engine, patched_by
 from flask_wsviews.engines.pairs import PAIRS, Place, here, problem
-from flask_wsviews.servers.fronts import doubtful_routers, local_address, unusable, usable
+from flask_wsviews.servers.uwsgi.fronts import doubtful_routers, local_address, unusable, usable
 from flask_wsviews.testing import websocket_connect
 
 ENGINES = ("blocking", "gevent", "asyncio")
@@ -84,7 +84,7 @@ def test_gunicorn_workers_are_known_by_what_they_inherit(
     monkeypatch: pytest.MonkeyPatch, worker: type, kind: str, chosen: str
 ) -> None:
     found = Gunicorn(SimpleNamespace(timeout=30), worker)
-    monkeypatch.setattr("flask_wsviews.engines.auto.find_gunicorn", lambda: found)
+    monkeypatch.setattr("flask_wsviews.common.process.find_gunicorn", lambda: found)
     monkeypatch.setattr("flask_wsviews.engines.pairs.find_gunicorn", lambda: found)
     assert here() == Place("gunicorn", kind)
     assert choose_engine() == chosen

@@ -16,11 +16,12 @@ from flask import Flask, Response, abort, request
 from greenlet import GreenletExit
 
 import flask_wsviews
-from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView, middleware
+from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView
 from flask_wsviews.engines import Engine
 from flask_wsviews.engines.asyncio import AsyncioEngine, Worker
 from flask_wsviews.engines.blocking import BlockingEngine, Keeper
 from flask_wsviews.engines.gevent import GeventEngine
+from flask_wsviews.handshake import middleware
 from flask_wsviews.servers.test import Transport
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 

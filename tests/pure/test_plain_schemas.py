@@ -23,8 +23,8 @@ from marshmallow import (
     validates_schema,
 )
 
-from flask_wsviews.outgoing import dump_errors
-from flask_wsviews.plain_schemas import dump_plain, is_surely_valid, load_plain
+from flask_wsviews.messages.dumped import dump_errors
+from flask_wsviews.messages.plain_schemas import dump_plain, is_surely_valid, load_plain
 
 
 class Say(Schema):

@@ -6,8 +6,8 @@ import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
-from flask_wsviews.connection import PreparedMessage
 from flask_wsviews.exceptions import ConnectionClosed
+from flask_wsviews.protocol.connection import PreparedMessage
 
 from .helpers import Peer, close_payload, frames_in
 

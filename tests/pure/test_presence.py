@@ -20,13 +20,14 @@ from flask_wsviews import (
     WebSocketView,
 )
 from flask_wsviews.config import Settings
-from flask_wsviews.groups import GroupMember, Groups, PresenceStore, attendance
-from flask_wsviews.groups.attendance import JOINED, LEFT, Attendance
-from flask_wsviews.groups.chores import Chores
+from flask_wsviews.groups import GroupMember, Groups, PresenceStore
+from flask_wsviews.groups.brokers.memory import MemoryBroker
 from flask_wsviews.groups.declared import GroupOptions
-from flask_wsviews.groups.memory import MemoryBroker
-from flask_wsviews.groups.memory_presence import MemoryPresence
-from flask_wsviews.groups.presence import checked_meta
+from flask_wsviews.groups.presence import attendance
+from flask_wsviews.groups.presence.attendance import JOINED, LEFT, Attendance
+from flask_wsviews.groups.presence.chores import Chores
+from flask_wsviews.groups.presence.memory import MemoryPresence
+from flask_wsviews.groups.presence.store import checked_meta
 
 TIMEOUT = 10.0
 

@@ -21,7 +21,7 @@ from servers import poll
 
 import flask_wsviews
 from flask_wsviews import WebSocket
-from flask_wsviews.steps import run_steps, run_steps_async
+from flask_wsviews.common.steps import run_steps, run_steps_async
 from flask_wsviews.testing import WebSocketTestClient, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.

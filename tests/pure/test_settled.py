@@ -26,10 +26,10 @@ from flask_wsviews import (
     WebSocket,
     WebSocketView,
 )
+from flask_wsviews.app_state import SETTINGS, AppSettings
 from flask_wsviews.config import Settings, key_of
-from flask_wsviews.groups.memory import MemoryBroker
-from flask_wsviews.servers import uwsgi as uwsgi_adapter
-from flask_wsviews.settled import SETTINGS, AppSettings
+from flask_wsviews.groups.brokers.memory import MemoryBroker
+from flask_wsviews.servers.uwsgi import adapter as uwsgi_adapter
 from flask_wsviews.testing import (
     HandshakeRejected,
     WebSocketTestClient,
@@ -385,7 +385,7 @@ class Uwsgi:
 def test_groups_may_be_registered_before_the_broker_is_named(
     late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_wsviews.engines.auto.find_uwsgi", Uwsgi)
+    monkeypatch.setattr("flask_wsviews.common.process.find_uwsgi", Uwsgi)
     app = site()
     websocket = WebSocket(app)
     websocket.add_url_rule("/lobby", view_func=Lobby)

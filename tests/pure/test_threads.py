@@ -19,13 +19,13 @@ from servers import poll
 
 import flask_wsviews
 from flask_wsviews import BrokerUnavailable
-from flask_wsviews.client import WebSocketClient
+from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.common.threads import Threads
 from flask_wsviews.config import Settings
-from flask_wsviews.engines.threads import Threads
 from flask_wsviews.groups import History
-from flask_wsviews.groups.chores import Chores
-from flask_wsviews.groups.events import PresenceEvents
-from flask_wsviews.groups.memory import MemoryBroker
+from flask_wsviews.groups.brokers.memory import MemoryBroker
+from flask_wsviews.groups.presence.chores import Chores
+from flask_wsviews.groups.presence.events import PresenceEvents
 from flask_wsviews.groups.worker import Worker
 from flask_wsviews.servers import gunicorn
 
@@ -33,7 +33,7 @@ from flask_wsviews.servers import gunicorn
 def threads_are_made_when_needed_and_used_again() -> None:
     import threading
 
-    from flask_wsviews.engines.threads import Threads
+    from flask_wsviews.common.threads import Threads
 
     threads = Threads(3, "test")
     for _ in range(20):
@@ -45,7 +45,7 @@ def there_are_never_more_than_the_limit_and_nothing_is_lost() -> None:
     import threading
     import time
 
-    from flask_wsviews.engines.threads import Threads
+    from flask_wsviews.common.threads import Threads
 
     threads = Threads(3, "test")
     gate = threading.Event()
@@ -67,7 +67,7 @@ def there_are_never_more_than_the_limit_and_nothing_is_lost() -> None:
 
 
 def what_is_raised_arrives() -> None:
-    from flask_wsviews.engines.threads import Threads
+    from flask_wsviews.common.threads import Threads
 
     threads = Threads(1, "test")
     error = threads.submit(lambda: {}["gone"]).exception(10)
@@ -78,7 +78,7 @@ def what_is_raised_arrives() -> None:
 def what_fails_unseen_is_logged_and_costs_no_thread() -> None:
     import logging
 
-    from flask_wsviews.engines.threads import Threads
+    from flask_wsviews.common.threads import Threads
 
     messages: list[str] = []
     handler = logging.Handler()
@@ -93,7 +93,7 @@ def what_fails_unseen_is_logged_and_costs_no_thread() -> None:
 def a_waiting_handler_does_not_hold_up_the_end_of_the_process() -> None:
     import threading
 
-    from flask_wsviews.engines.threads import Threads
+    from flask_wsviews.common.threads import Threads
 
     Threads(1, "test").submit(threading.Event().wait)
 
@@ -181,8 +181,8 @@ def test_under_uwsgi_signals_are_left_to_the_main_thread(
     monkeypatch: pytest.MonkeyPatch, patched: bool
 ) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    monkeypatch.setattr("flask_wsviews.engines.threads.find_uwsgi", lambda: object())
-    monkeypatch.setattr("flask_wsviews.engines.threads.is_patched", lambda: patched)
+    monkeypatch.setattr("flask_wsviews.common.threads.find_uwsgi", lambda: object())
+    monkeypatch.setattr("flask_wsviews.common.threads.is_patched", lambda: patched)
     threads = Threads(1, "masked")
     expected = set() if patched else {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     assert blocked(threads) == before | expected
@@ -198,7 +198,7 @@ def test_elsewhere_no_signal_is_blocked() -> None:
 
 def test_every_thread_is_started_with_those_signals_blocked() -> None:
     # The second runs as the process ends, in a loop whose handlers are Python's.
-    free = {"engines/threads.py", "servers/loop_signals.py"}
+    free = {"common/threads.py", "servers/uwsgi/loop_signals.py"}
     root = Path(flask_wsviews.__file__).parent
     starts = {
         path.relative_to(root).as_posix()

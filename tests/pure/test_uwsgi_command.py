@@ -12,9 +12,9 @@ from typing import Any
 import flask
 import pytest
 
-from flask_wsviews import uwsgi_command
 from flask_wsviews.exceptions import CommandError
-from flask_wsviews.uwsgi_command import (
+from flask_wsviews.servers.uwsgi import command as uwsgi_command
+from flask_wsviews.servers.uwsgi.command import (
     BINARY_VARIABLE,
     DEBUG_VARIABLE,
     WITHOUT_DEBUGGER,

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from flask_wsviews import uwsgi_output
-from flask_wsviews.uwsgi_output import copy, is_routine
+from flask_wsviews.servers.uwsgi import output as uwsgi_output
+from flask_wsviews.servers.uwsgi.output import copy, is_routine
 
 ROUTINE = """\
 *** Starting uWSGI 2.0.31 (64bit) on [Mon Nov 30 20:46:58 2026] ***

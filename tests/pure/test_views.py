@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.views import MethodView, View
 
-from flask_wsviews.client import WebSocketClient
+from flask_wsviews.clients.base import WebSocketClient
 from flask_wsviews.exceptions import ConfigError, RegistrationError
 from flask_wsviews.views import (
     HOOKS,

@@ -1,0 +1,644 @@
+"""The client object that hooks and function routes hold: one WebSocket, seen from the server."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from marshmallow import Schema
+from werkzeug.datastructures import Headers
+
+from ..common.json_text import dump_text
+from ..common.steps import Step, run_steps, run_steps_async
+from ..exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
+from ..groups.membership import Membership
+from ..groups.outcome import Outcome
+from ..messages.declared import ErrorMessage, Handler, Protocol
+from ..observers import Observer, Traffic, tell
+from ..protocol.connection import State
+from ..typing import AsyncDriver, Environ, Message, Sendable
+
+POLICY_VIOLATION = 1008
+
+# For the first who asks for an id: few do, and it takes the kernel's random numbers.
+_id_lock = threading.Lock()
+
+# Made once: a schema copies its fields.
+_ERROR_SCHEMA: Schema = ErrorMessage()
+_ANY_MESSAGES = Protocol()
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from ..conversation.rate_limits import Meter
+    from ..engines import Driver
+    from ..engines.asyncio import AsyncioDriver, Drained
+    from ..groups import Groups, Joined
+    from ..groups.declared import GroupOptions
+    from ..groups.names import Pattern
+    from ..views import WebSocketView
+
+
+class WebSocketClient:
+    """One WebSocket connection.
+
+    :param environ: the handshake's WSGI environment; it stays valid after the handshake.
+    :param fd: the socket's descriptor, -1 before the 101.
+    :param timeout: seconds that the closing handshake may take.
+
+    The application gets it from the package; it isn't made by hand.
+    """
+
+    #: The application that serves it.
+    app: Flask
+
+    # What most connections leave as it is takes no memory of theirs.
+
+    #: What the view's ``query_schema`` has loaded of the URL's query.
+    query: Any = None
+    #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
+    headers: Any = None
+    _protocol: Protocol = _ANY_MESSAGES
+    _error_schema: Schema = _ERROR_SCHEMA
+    _loads_messages: bool = False  # in receive(), for a function route
+    _text_as_bytes: bool = False  # as WSVIEWS_TEXT_AS_BYTES has it
+    _watchers: Sequence[Observer] = ()  # of its messages
+    _meter: Meter | None = None
+    _offered: tuple[str, ...] = ()
+    _subprotocol: str | None = None
+    _response_headers: Headers | None = None
+    _membership: Membership | None = None
+    _id: str | None = None
+    _group: str | None = None  # that the view declares, if it declares one
+
+    def __init__(self, environ: Environ, fd: int = -1, timeout: float = 5) -> None:
+        self.environ = environ
+        self.timeout = timeout
+        #: The endpoint of its rule.
+        self.endpoint = ""
+        self._fd = fd
+        self._driver: Driver | None = None
+        # What groups need of the application and the view, until it has left them.
+        self._groups: Groups | None = None
+        self._view: WebSocketView | None = None
+
+    @property
+    def id(self) -> str:
+        """A unique name of this connection."""
+        if self._id is None:
+            with _id_lock:
+                made = self._id or str(uuid.uuid4())
+                if self._groups is not None:
+                    # From now on somebody may name it.
+                    self._groups.note_id(self, made)
+                self._id = made
+        return self._id
+
+    @property
+    def response_headers(self) -> Headers:
+        """Headers to add to the 101; ``on_handshake`` may fill them."""
+        if self._response_headers is None:
+            self._response_headers = Headers()
+        return self._response_headers
+
+    def __repr__(self) -> str:
+        state = "open" if self.connected else "not open"
+        return f"<{type(self).__name__} {self.environ.get('PATH_INFO')} {self.id} {state}>"
+
+    # -- receiving ------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """Wait for the next message.
+
+        :param timeout: seconds to wait, ``None`` for as long as it takes; 0, or less, for what is
+            there now.
+        :returns: text as ``str``, binary as ``bytes``; ``None`` once the connection is closed. In a
+            function route with a ``message_schema``: what that has loaded of a text. One that it
+            can't load is answered with an error frame and left out.
+        :raises TimeoutError: if no message came within *timeout*.
+        :raises RuntimeError: if another thread, greenlet or task is in it already.
+        """
+        receive = (self._driver or self._opened()).receive
+        if self._receives_as_is:
+            return receive(timeout)
+        return run_steps(self._receive_checked(receive, timeout))
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """The same as :meth:`receive`."""
+        return self.receive(timeout)
+
+    def recv_nb(self) -> Any:
+        """The next message without waiting for it.
+
+        :returns: ``""`` if none is there, ``None`` once the connection is closed.
+        :raises RuntimeError: if another thread, greenlet or task is in :meth:`receive`.
+        """
+        driver = self._opened()
+        message = driver.receive_nowait()
+        if message is None:
+            return None if driver.connection.state is State.CLOSED else ""
+        if self._meter is not None and not self._meter.count():
+            self._close_for_rate()
+            return None
+        if self._watchers:
+            self._tell_received(message)
+        if not self._loads_messages:
+            return self._given(message)
+        try:
+            return self._given(self._loaded(message))
+        except InvalidMessage as error:
+            self.send_error(error)
+            return ""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The messages up to the end of the connection."""
+        # The end is told by None, which no message is.
+        return iter(self._opened().receive if self._receives_as_is else self.receive, None)
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def send(self, message: Sendable, binary: bool | None = None) -> None:
+        """Send a message; any thread or greenlet of the worker may.
+
+        In a hook of this very connection it waits while a slow client has to catch up. Elsewhere
+        it never waits: a client with more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to catch up is
+        closed with 1008.
+
+        :param message: ``str`` goes out as text, ``bytes`` and the like as binary, unless
+            ``WSVIEWS_TEXT_AS_BYTES`` is set.
+        :param binary: force one or the other; text and bytes are converted as UTF-8.
+        :raises ConnectionClosed: if the connection is closed.
+        :raises TypeError: if *message* is neither text nor bytes.
+        """
+        driver = self._driver or self._opened()
+        if binary is not None or self._text_as_bytes:
+            message = self._converted(message, binary)
+        driver.send(message)
+        if self._watchers:
+            self._tell_sent(message)
+
+    def send_binary(self, message: Sendable) -> None:
+        """Send a binary message; ``str`` is encoded as UTF-8."""
+        self.send(message, binary=True)
+
+    def send_json(self, value: Any) -> None:
+        """Send *value* as text, written by the application's JSON provider.
+
+        :raises TypeError: if the provider can't write it.
+        :raises OutgoingMessageError: if it has ``NaN`` or an infinite number, which JSON has not.
+        """
+        self.send(dump_text(self.app.json.dumps, value))
+
+    def send_message(self, type: str, obj: Any) -> None:
+        """Send a typed message, through the schema that the view's ``emits`` has for it.
+
+        :param type: as in ``emits``.
+        :param obj: what the schema dumps.
+        :raises OutgoingMessageError: if it isn't declared, or isn't what its schema says; nothing
+            is sent then.
+        """
+        self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
+
+    def send_error(self, error: InvalidMessage) -> None:
+        """Send the application's error frame for a message that can't be used.
+
+        :param error: what is wrong with it.
+        """
+        self.send_json(self._protocol.dump_error(self._error_schema, error))
+
+    def send_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
+        """Send text out of a uWSGI sharedarea.
+
+        :param id: number of the sharedarea.
+        :param pos: where the text begins, in bytes.
+        :param len: its length in bytes, 0 for all that follows.
+        :raises UnicodeDecodeError: if it isn't UTF-8.
+        """
+        self.send(_read_sharedarea(id, pos, len), binary=False)
+
+    def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
+        """Send bytes out of a uWSGI sharedarea; see :meth:`send_from_sharedarea`."""
+        self.send(_read_sharedarea(id, pos, len), binary=True)
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    def join(
+        self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
+    ) -> Joined:
+        """Join a group: what is broadcast to it from now on is sent to this connection, too.
+
+        The connection leaves by itself when it ends.
+
+        :param group: 1 to 255 bytes of printable text, without braces.
+        :param since: the id of a message; what came after it is sent first, in order and once.
+            Only for groups with a history. It may come from a client as it is: one that isn't
+            known counts as one that is gone from the history.
+        :param meta: what ``websocket.members()`` tells of this connection; anything that JSON can
+            express. Only for groups with presence.
+        :returns: where the group stands, and whether messages after *since* are lost.
+        :raises GroupRefused: if the view's ``authorize_group`` doesn't allow it.
+        :raises GroupError: if *group* is no name, or has no history to begin *since* from, or no
+            presence for a *meta*.
+        :raises TypeError: if *meta* is no mapping, or JSON can't express it.
+        :raises BrokerUnavailable: if the broker can't be reached.
+        :raises ConnectionClosed: if the connection has ended.
+        """
+        return self._the_membership().join(group, since, meta)
+
+    def leave(self, group: str) -> None:
+        """Leave a group; nothing happens if the connection isn't in it. Never waits."""
+        if self._membership is not None:
+            self._membership.leave(group)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The names of the groups that it has joined."""
+        return frozenset() if self._membership is None else self._membership.names
+
+    @property
+    def group(self) -> str:
+        """The name of the one group that the view declares in its ``groups``.
+
+        It stays the same when the connection leaves, so ``on_close`` can use it. Groups joined by
+        :meth:`join` don't count.
+
+        :raises GroupError: if the view declares no group or several, or before the connection
+            joins.
+        """
+        if self._group is None:
+            raise GroupError(
+                f"ws.group is for a view that declares exactly one group in its groups, once the "
+                f"connection joins it; for {self.endpoint!r}, write the group's name"
+            )
+        return self._group
+
+    def _the_membership(self) -> Membership:
+        if self._membership is None:
+            connection = self._opened().connection
+            if self._groups is None or self._view is None:
+                raise connection.closed_error()
+            self._membership = Membership(self._groups, self, self._view)
+        return self._membership
+
+    def _group_options(self, group: str) -> GroupOptions:
+        assert self._groups is not None
+        return self._groups.options_of(group)
+
+    def _check_owner(self, pattern: Pattern, group: str) -> None:
+        assert self._groups is not None
+        self._groups.declarations.check_owner(pattern, group)
+
+    def _leave_groups(self) -> None:
+        membership = self._membership
+        if membership is not None:
+            self._membership = None
+            membership.end()
+        if self._groups is not None:
+            self._groups.forget(self)
+        # Who keeps a client after its end shall not keep its view with it.
+        self._groups = self._view = None
+
+    # -- closing --------------------------------------------------------------------------------
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection. Nothing that arrives from now on is handled.
+
+        :param code: close code for the client: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+        :param reason: at most 123 bytes as UTF-8 (RFC 6455 5.5).
+        :raises ValueError: if one of them can't be sent.
+        """
+        # Here, for a thread that isn't the connection's hands the rest over.
+        check_close(code, reason)
+        self._opened().close(code, reason)
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent."""
+        if self._driver is None:
+            return False
+        connection = self._driver.connection
+        return connection.state is State.OPEN and not connection.asked_to_close
+
+    @property
+    def close_code(self) -> int | None:
+        """How the connection ended, ``None`` as long as it hasn't.
+
+        The code of the client's close frame; 1005 if that had none. Where no close frame came: the
+        code that went out because the client broke the protocol or a limit, else 1006.
+        """
+        return None if self._driver is None else self._driver.connection.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason that belongs to :attr:`close_code`."""
+        return None if self._driver is None else self._driver.connection.close_reason
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the connection so far."""
+        if self._driver is None:
+            return Traffic()
+        connection = self._driver.connection
+        return Traffic(
+            messages_received=connection.messages_received,
+            bytes_received=connection.bytes_received,
+            messages_sent=connection.messages_sent,
+            bytes_sent=max(connection.bytes_sent, 0),
+            messages_dropped=connection.messages_dropped,
+        )
+
+    # -- the handshake --------------------------------------------------------------------------
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor, -1 while there is none."""
+        return self._fd if self._driver is None else self._driver.fd
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol in use; ``on_handshake`` may choose one that the client offers.
+
+        :raises ValueError: on setting one that the client doesn't offer (RFC 6455 4.2.2).
+        :raises RuntimeError: on setting it after the handshake.
+        """
+        return self._subprotocol
+
+    @subprotocol.setter
+    def subprotocol(self, name: str | None) -> None:
+        if self._driver is not None:
+            raise RuntimeError("the subprotocol is chosen before the 101: in on_handshake()")
+        if name is not None and name not in self._offered:
+            offers = ", ".join(self._offered) or "none"
+            raise ValueError(f"the client doesn't offer the subprotocol {name!r}, but {offers}")
+        self._subprotocol = name
+
+    @property
+    def offered_subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, in its order of preference."""
+        return self._offered
+
+    def _send_reply(self, handler: Handler, answer: Any, ref: Any) -> Any:
+        """Send what a handler has returned for the message with this *ref*."""
+        payload = self._protocol.dump_reply(handler, answer, ref, validate=self._validates())
+        return self.send_json(payload)
+
+    def _validates(self) -> bool:
+        return self._opened().connection.settings.validate_outgoing
+
+    def _loaded(self, message: Message) -> Any:
+        return self._protocol.take(message, self.app.json.loads).data
+
+    def _receive_async(
+        self, driver: AsyncDriver, timeout: float | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Receive on an event loop; what counts messages may have to wait in a thread."""
+        if self._receives_as_is:
+            return driver.receive_async(timeout)
+        steps = self._receive_checked(driver.receive_async, timeout)
+        meter = self._meter
+        if meter is None or not meter.waits:
+            return run_steps_async(steps)
+        return run_steps_async(
+            steps,
+            lambda step: driver.call_aside(step) if step == meter.count else step(),
+        )
+
+    @property
+    def _receives_as_is(self) -> bool:
+        """Whether nobody looks at a message before it is handed on."""
+        return not (
+            self._loads_messages or self._meter is not None or self._watchers or self._text_as_bytes
+        )
+
+    def _given(self, message: Any) -> Any:
+        """What a handler gets of a message."""
+        return message.encode() if self._text_as_bytes and isinstance(message, str) else message
+
+    def _close_for_rate(self) -> None:
+        assert self._meter is not None
+        self._opened().close(POLICY_VIOLATION, self._meter.reason)
+
+    def _receive_checked(
+        self, receive: Callable[[float | None], Any], timeout: float | None
+    ) -> Generator[Step, Any, Any]:
+        deadline = None if timeout is None else monotonic() + timeout
+        left, has_looked = timeout, False
+        while True:
+            message = yield partial(receive, left)
+            if message is None:
+                return None
+            if self._meter is not None and not (yield self._meter.count):
+                self._close_for_rate()
+                continue
+            if self._watchers:
+                self._tell_received(message)
+            if not self._loads_messages:
+                return self._given(message)
+            try:
+                return self._given(self._loaded(message))
+            except InvalidMessage as error:
+                yield partial(self.send_error, error)
+            if deadline is not None:
+                left = max(0.0, deadline - monotonic())
+                if not left and not self._opened().connection.has_news:
+                    # One look at the socket, and no more: nobody gets longer by sending messages
+                    # that can't be used.
+                    if has_looked:
+                        raise TimeoutError(f"no message within {timeout:g} s")
+                    has_looked = True
+
+    def _tell_received(self, message: Message) -> None:
+        tell(self._watchers, lambda watcher: watcher.received(self, message))
+
+    def _tell_sent(self, message: Sendable) -> None:
+        tell(self._watchers, lambda watcher: watcher.sent(self, message))
+
+    def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
+        # Once it is closed that is what send() tells, whatever the message.
+        if not self.connected:
+            return message
+        if binary is None:
+            return _as_text_if_possible(message)
+        return _as_bytes(message) if binary else _as_text(message)
+
+    def _opened(self) -> Driver:
+        if self._driver is None:
+            raise RuntimeError("the WebSocket isn't open yet: talk to the client from on_connect()")
+        return self._driver
+
+    def _closed_by_itself(self, error: ConnectionClosed) -> bool:
+        """Whether *error* tells of the end of this connection and not of another one."""
+        driver = self._driver
+        return driver is not None and driver.connection.state is not State.OPEN
+
+
+class GeventWebSocketClient(WebSocketClient):
+    """The client of :class:`~flask_wsviews.GeventWebSocket`: waiting lets other greenlets run."""
+
+
+class AsyncioWebSocketClient(WebSocketClient):
+    """The client of :class:`~flask_wsviews.AsyncioWebSocket` for handlers that are ``async def``.
+
+    ``send()`` and ``close()`` do their work when they are called; awaiting what they return waits
+    while the client is slow.
+    """
+
+    def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
+        """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
+        driver = self._opened_async()
+        if self._receives_as_is:
+            return driver.receive_async(timeout)
+        return self._receive_async(driver, timeout)
+
+    def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
+        """The same as :meth:`receive`."""
+        return self.receive(timeout)
+
+    def a_recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
+        """The same as :meth:`receive`."""
+        return self.receive(timeout)
+
+    def recv_nb(self) -> Any:
+        """The next message without waiting for it, as :meth:`WebSocketClient.recv_nb`.
+
+        :raises RuntimeError: if messages are counted where counting takes a while: in Redis.
+        """
+        if self._meter is not None and self._meter.waits:
+            raise RuntimeError(
+                "recv_nb() would block the event loop, as messages are counted in "
+                "WSVIEWS_RATE_LIMIT_STORAGE: await receive(timeout)"
+            )
+        return super().recv_nb()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """The messages up to the end of the connection."""
+        driver = self._opened_async()
+        receive = driver.receive_async if self._receives_as_is else self.receive
+        while (message := await receive()) is not None:
+            yield message
+
+    async def __anext__(self) -> Any:
+        """The next message."""
+        message = await self._receive_async(self._opened_async())
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    def send(self, message: Sendable, binary: bool | None = None) -> Drained:  # type: ignore[override]
+        """Send a message, as :meth:`WebSocketClient.send` does.
+
+        Who never awaits it loses a client that has more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to
+        catch up: it is closed with 1008.
+
+        :returns: what may be awaited, to wait while the client is slow.
+        """
+        driver = self._opened_async()
+        if binary is not None or self._text_as_bytes:
+            message = self._converted(message, binary)
+        drained = driver.send_async(message)
+        if self._watchers:
+            self._tell_sent(message)
+        return drained
+
+    def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
+        """The same as :meth:`send`."""
+        return self.send(message, binary)
+
+    def send_nb(self, message: Sendable) -> None:
+        """Send without waiting; a client that lags behind by too much is closed with 1008.
+
+        :raises ConnectionClosed: if the connection is closed.
+        """
+        driver = self._opened_async()
+        if driver.connection.state is not State.OPEN:
+            raise driver.connection.closed_error()
+        if self._text_as_bytes:
+            message = self._converted(message, None)
+        driver._send_from_outside(message)
+        if self._watchers:
+            self._tell_sent(message)
+
+    def send_binary(self, message: Sendable) -> Drained:  # type: ignore[override]
+        """Send a binary message; ``str`` is encoded as UTF-8."""
+        return self.send(message, binary=True)
+
+    def send_json(self, value: Any) -> Drained:  # type: ignore[override]
+        """Send *value* as text, written by the application's JSON provider."""
+        return self.send(dump_text(self.app.json.dumps, value))
+
+    def send_message(self, type: str, obj: Any) -> Drained:  # type: ignore[override]
+        """Send a typed message, as :meth:`WebSocketClient.send_message` does."""
+        return self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
+
+    def send_error(self, error: InvalidMessage) -> Drained:  # type: ignore[override]
+        """Send the application's error frame, as :meth:`WebSocketClient.send_error` does."""
+        return self.send_json(self._protocol.dump_error(self._error_schema, error))
+
+    def join(  # type: ignore[override]
+        self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
+    ) -> Outcome[Joined]:
+        """Join a group, as :meth:`WebSocketClient.join` does.
+
+        :returns: what may be awaited, until messages arrive. If it isn't awaited and fails, that
+            is logged and the connection closed: with 1013 if the broker can't be reached.
+        """
+        return self._the_membership().join_async(group, since, meta)
+
+    def leave(self, group: str) -> Outcome[None]:  # type: ignore[override]
+        """Leave a group, as :meth:`WebSocketClient.leave` does.
+
+        :returns: what may be awaited; it is done when it is called.
+        """
+        super().leave(group)
+        return Outcome()
+
+    def close(self, code: int = 1000, reason: str = "") -> Drained:  # type: ignore[override]
+        """Close the connection, as :meth:`WebSocketClient.close` does.
+
+        :returns: what may be awaited, until the close frame is out.
+        """
+        check_close(code, reason)
+        return self._opened_async().close_async(code, reason)
+
+    def _opened_async(self) -> AsyncioDriver:
+        return self._driver or self._opened()  # type: ignore[return-value]
+
+
+def _as_bytes(message: Sendable) -> Sendable:
+    return message.encode() if isinstance(message, str) else message
+
+
+def _as_text_if_possible(message: Sendable) -> Sendable:
+    try:
+        return _as_text(message)
+    except UnicodeDecodeError:
+        return message
+
+
+def _as_text(message: Sendable) -> str:
+    return message if isinstance(message, str) else str(bytes(message), "utf-8")
+
+
+def _read_sharedarea(area: int, position: int, length: int) -> bytes:
+    try:
+        import uwsgi
+    except ImportError:
+        raise RuntimeError("sharedareas exist under uWSGI only, with --sharedarea") from None
+    if length:
+        data: bytes = uwsgi.sharedarea_read(area, position, length)
+    else:
+        # The length may be left out, whatever uWSGI's stubs say.
+        data = uwsgi.sharedarea_read(area, position)  # pyright: ignore[reportCallIssue]
+    return data

@@ -1,0 +1,1 @@
+"""What is checked, and derived, when a view is registered."""

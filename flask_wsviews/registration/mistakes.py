@@ -1,0 +1,377 @@
+"""Mistakes in views that can be seen when they are registered, each reported with its fix."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
+from functools import partial, partialmethod
+from types import FunctionType
+from typing import Any
+
+from werkzeug.routing import Rule
+
+from ..common.steps import is_coroutine_function
+from ..exceptions import RegistrationError
+from ..messages.declared import has_mark
+
+#: What a hook gets after ``ws``; the others get the variables of the URL.
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "authorize_group": ("group",),
+    "resume_from": ("group",),
+    "member_meta": ("group",),
+    "on_joined": ("joined",),
+    "on_message": ("message",),
+    "on_invalid": ("error",),
+    "on_close": ("code", "reason"),
+    "on_error": ("error",),
+}
+
+#: Hooks that get the variables of the URL.
+URL_HOOKS = ("on_handshake", "rate_limit_key", "on_connect")
+
+# A variable in a rule, and its converter.
+_VARIABLE = re.compile(r"<(?:([^<>]*):)?[^<>:]*>")
+
+# RFC 9110 5.6.2
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# What other libraries call our hooks.
+_ALIASES = {
+    "on_open": "on_connect",
+    "on_opened": "on_connect",
+    "on_disconnect": "on_close",
+    "on_receive": "on_message",
+    "on_data": "on_message",
+}
+
+# How near a name has to be to a hook's to be taken for it.
+_SURELY_MEANT = 0.87
+
+# What a decorator calls if it runs a coroutine itself.
+_RUNNERS = frozenset(
+    {
+        "async_to_sync",
+        "call_soon_threadsafe",
+        "create_task",
+        "ensure_future",
+        "ensure_sync",
+        "result",
+        "run",
+        "run_coroutine_threadsafe",
+        "run_sync",
+        "run_until_complete",
+        "send",
+        "spawn",
+        "submit",
+        "wait_for",
+    }
+)
+
+
+# What Flask's rules take; a subclass may take more.
+_RULE_OPTIONS = inspect.signature(Rule).parameters.keys()
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def check_names(view_class: type[Any], base: type[Any], hooks: Collection[str]) -> None:
+    """Check that no method looks like a hook without being one.
+
+    Any ``on_…`` method of a view that isn't a hook or a ``@message`` handler is refused; of its
+    mixins, and of other names, only those that are surely a misspelt hook.
+
+    :param base: the class that all views derive from.
+    :param hooks: the names of its hooks.
+    :raises RegistrationError: naming the method and the hook that it resembles.
+    """
+    own = set(overridden(view_class, base, hooks))
+    missing = [name for name in hooks if name not in own]
+    called = {*hooks, *(handler.name for handler in view_class.protocol.handlers.values())}
+    for one in view_class.__mro__:
+        if one in base.__mro__:
+            continue
+        for name, value in vars(one).items():
+            if name in called or not _is_method(name, value):
+                continue
+            meant = _nearest(name, missing, _SURELY_MEANT)
+            if meant is None and name.startswith("on_") and issubclass(one, base):
+                meant = _nearest(name, hooks, 0.6)
+            elif meant is None:
+                continue
+            raise RegistrationError(_not_a_hook(one, name, meant, hooks))
+
+
+def overridden(view_class: type[Any], base: type[Any], names: Iterable[str]) -> list[str]:
+    """Return those of *names* that a class has otherwise than *base*."""
+    static = inspect.getattr_static
+    return [name for name in names if static(view_class, name) is not static(base, name)]
+
+
+def _is_method(name: str, value: Any) -> bool:
+    is_method = inspect.isroutine(value) or isinstance(
+        value, (staticmethod, classmethod, partialmethod)
+    )
+    return is_method and not name.startswith("_") and not has_mark(value)
+
+
+def _nearest(name: str, hooks: Collection[str], cutoff: float) -> str | None:
+    alias = _ALIASES.get(name)
+    if alias is not None and alias in hooks:
+        return alias
+    return next(iter(get_close_matches(name.lower(), hooks, 1, cutoff)), None)
+
+
+def _not_a_hook(owner: type[Any], name: str, meant: str | None, hooks: Iterable[str]) -> str:
+    hint = f"did you mean {meant}?" if meant else f"hooks are {', '.join(hooks)}."
+    return (
+        f"{owner.__name__}.{name} isn't a hook, so nothing would call it; {hint} If you call it "
+        "yourself, give it another name, such as one with a leading underscore"
+    )
+
+
+# -- what is called -------------------------------------------------------------------------------
+
+
+def check_callable(label: str, function: Any) -> None:
+    """Check that calling a function does what it says, rather than make an object that says it.
+
+    :param label: what it is called, for the error.
+    :raises RegistrationError: for what can't be called, for a generator, and for a coroutine that
+        nothing would await.
+    """
+    if not callable(function):
+        raise RegistrationError(
+            f"{label} is {function!r}, which can't be called: make it a method, or give the "
+            "attribute another name"
+        )
+    called = _called(function)
+    if is_coroutine_function(function):
+        return
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise RegistrationError(
+            f"{label} is a generator, which nothing would iterate: call ws.send() where it yields"
+        )
+    if _hides_coroutine(called):
+        raise RegistrationError(
+            f"{label} is async def behind a decorator that isn't, so nothing would await it: make "
+            "the decorator's inner function async def and await there. If it runs the coroutine "
+            "itself, delete its __wrapped__"
+        )
+
+
+def _called(function: Any) -> Any:
+    """The function that runs when something is called."""
+    while isinstance(function, partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004
+
+
+def _hides_coroutine(function: Any) -> bool:
+    if not isinstance(function, FunctionType) or not hasattr(function, "__wrapped__"):
+        return False
+    return is_coroutine_function(inspect.unwrap(function)) and _RUNNERS.isdisjoint(
+        (*function.__code__.co_names, *function.__code__.co_freevars)
+    )
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def check_arguments(label: str, name: str, function: Any, arguments: tuple[str, ...]) -> None:
+    """Check that a hook or a handler takes what it is called with, after ``ws``.
+
+    :param label: what it is called, for the error.
+    :param function: bound, so that it takes no ``self``.
+    :raises RegistrationError: naming the signature to write.
+    """
+    problem = _problem(function, ("ws", *arguments), ())
+    if problem is not None:
+        raise RegistrationError(
+            f"{label} can't be called with {', '.join(('ws', *arguments))}: {problem}. Define it "
+            f"as {name}(self, {', '.join(('ws', *arguments))})"
+        )
+
+
+def check_presence_handler(handler: Any) -> None:
+    """Check that a handler of ``on_join()`` or ``on_leave()`` can be called, and runs then.
+
+    :raises RegistrationError: naming the signature to write.
+    """
+    name = getattr(handler, "__name__", repr(handler))
+    if not callable(handler):
+        raise RegistrationError(f"on_join() and on_leave() need a function, not {handler!r}")
+    check_callable(f"{name}()", handler)
+    problem = _problem(handler, ("group", "member"), ())
+    if problem is not None:
+        raise RegistrationError(
+            f"{name}() can't be called with group, member: {problem}. Define it with (group, "
+            "member)"
+        )
+
+
+def check_variables(
+    label: str, rule: str, function: Any, variables: Collection[str], *, has_self: bool
+) -> None:
+    """Check that a function takes the variables of a rule.
+
+    :param label: what it is called, for the error.
+    :param function: bound, so that it takes no ``self``.
+    :param has_self: whether its definition has one.
+    :raises RegistrationError: naming the signature to write.
+    """
+    problem = _problem(function, ("ws",), variables)
+    if problem is not None:
+        parameters = ", ".join((*(["self"] if has_self else []), "ws", *sorted(variables)))
+        raise RegistrationError(
+            f"{label} can't be called for the rule {rule!r}: {problem}. Define it with "
+            f"({parameters}), or with **view_args; a url_value_preprocessor that changes the "
+            "variables has to be registered first"
+        )
+
+
+def _problem(function: Any, positional: tuple[str, ...], named: Iterable[str]) -> str | None:
+    """Say why a function can't be called so; ``None`` if it can, or nobody knows."""
+    try:
+        # That of the wrapper: it may pass other arguments on.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*positional, **dict.fromkeys(named))
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def check_instances(view_class: type[Any]) -> None:
+    """Check that a class can be instantiated for each connection.
+
+    :raises RegistrationError: if it takes arguments.
+    """
+    problem = _problem(view_class, (), ())
+    if problem is not None:
+        name = view_class.__name__
+        raise RegistrationError(
+            f"{name}() can't be called without arguments: {problem}. Register "
+            f'{name}.as_view("{name.lower()}", …) with them'
+        )
+
+
+def bound_methods(view_class: type[Any], names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield methods by name as an instance has them, as far as they can be had without one."""
+    try:
+        instance = object.__new__(view_class)
+    except TypeError:
+        return
+    for name in names:
+        try:
+            yield name, getattr(instance, name)
+        except Exception:  # noqa: S112  a property that needs what __init__ would set
+            continue
+
+
+# -- rules ----------------------------------------------------------------------------------------
+
+
+def check_options(where: str, options: dict[str, Any], known: Collection[str]) -> None:
+    """Check the options of a rule: their names, and which requests they match.
+
+    :param known: options besides those of rules.
+    :raises RegistrationError: for a misspelt one, and if no handshake is among these requests.
+    """
+    check_methods(where, options.get("methods"))
+    for name in options.keys() - _RULE_OPTIONS:
+        meant = next(iter(get_close_matches(name, known, 1, 0.8)), None)
+        if meant is not None and meant != name:
+            raise RegistrationError(f"{where} has no option {name}: did you mean {meant}?")
+    if options.get("websocket") is False:
+        raise RegistrationError(f"{where} has websocket=False: leave that out, or use app.route()")
+
+
+def check_methods(where: str, methods: Any) -> None:
+    """Check that a rule's methods are that of a handshake (RFC 6455 4.1).
+
+    :raises RegistrationError: if there are others.
+    """
+    if methods is None:
+        return
+    given = {methods} if isinstance(methods, str) else set(methods)
+    if not {"GET"} <= {str(method).upper() for method in given} <= {"GET", "HEAD", "OPTIONS"}:
+        names = ", ".join(sorted(map(str, given))) or "none"
+        raise RegistrationError(
+            f"{where} has the methods {names}, but a WebSocket handshake is a GET request: leave "
+            "methods out, and register pages with app.route()"
+        )
+
+
+def check_subprotocols(where: str, value: Any) -> None:
+    """Check that clients can offer the subprotocols of a view (RFC 6455 4.1).
+
+    :raises RegistrationError: if it isn't a list of tokens.
+    """
+    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    names = list(value) if is_list else [value]
+    if not is_list or not all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in names):
+        raise RegistrationError(
+            f'{where} must be a list such as ["chat.v1"], of names without spaces, not {value!r}'
+        )
+
+
+class Paths:
+    """The paths of an application's WebSocket rules, and whose they are."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[tuple[str | None, str | None, str], str] = {}
+
+    def add(self, rule: Rule) -> None:
+        """Note a rule.
+
+        :param rule: bound to the map of its application.
+        :raises RegistrationError: if another view is reached by the same path.
+        """
+        if rule.build_only or rule.redirect_to or not rule.websocket:
+            return
+        converters = rule.map.converters
+        plain = {"", "default"}
+        if converters.get("string") is converters["default"]:
+            plain.add("string")
+
+        def without_name(found: re.Match[str]) -> str:
+            converter = found[1] or ""
+            return f"<{'' if converter in plain else converter}>"
+
+        path = (rule.host, rule.subdomain, _VARIABLE.sub(without_name, rule.rule))
+        endpoint = self._endpoints.setdefault(path, rule.endpoint)
+        if endpoint != rule.endpoint:
+            raise RegistrationError(
+                f"{rule.rule!r} is already the WebSocket rule of {endpoint!r}, so "
+                f"{rule.endpoint!r} would never be reached: give one of them another rule"
+            )
+
+
+def check_rule_text(rule: Any) -> None:
+    """Check that a decorator was given a rule, and not what it should decorate.
+
+    :raises RegistrationError: if it wasn't called.
+    """
+    if not isinstance(rule, str):
+        raise RegistrationError(
+            f'a WebSocket rule is text such as "/chat", not {rule!r}: write the decorator with a '
+            "rule in parentheses"
+        )
+
+
+def check_call_of_as_view(target: Any) -> None:
+    """Check that *target* isn't an ``as_view`` that nobody has called.
+
+    :raises RegistrationError: if it is.
+    """
+    if inspect.ismethod(target) and target.__name__ == "as_view":
+        name = getattr(target.__self__, "__name__", "View")
+        raise RegistrationError(f'call as_view(): {name}.as_view("{name.lower()}")')

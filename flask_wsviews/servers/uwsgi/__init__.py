@@ -1,0 +1,1 @@
+"""Everything that is about uWSGI: its sockets, its loops, its command line."""
