@@ -5,7 +5,7 @@ HOST ?= localhost
 PORT ?= 5000
 ARGS ?=
 JOBS ?= 4
-TESTS_COMPILED ?= tests/pure tests/test_clients.py
+TESTS_COMPILED ?= tests/unit tests/contract/test_clients.py
 SECONDS ?= 60
 
 VENV := .venv
@@ -65,11 +65,11 @@ $(COMPILED)/.made: setup.py setup.cfg $(shell find flask_wsviews -name "*.py" -o
 	@echo "Compiling takes a minute."
 	@rm -rf $(COMPILED) build
 	@FLASK_WSVIEWS_COMPILE=1 $(PIP) install --no-cache-dir --no-deps --target $(COMPILED) .
-	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/python tests/check_compiled.py
+	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/python tests/support/check_compiled.py
 	@touch $@
 
 pure: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest tests/pure $(ARGS)
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check

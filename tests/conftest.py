@@ -9,57 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import asyncapi_documents
-import browser
-import children
 import pytest
-import servers
-import side_by_side
 import uvloop
-import uwsgi_asyncio
 from conformance import autobahn
 from flask.globals import _cv_app, _cv_request
-from servers import Server, poll
+from support import asyncapi_documents, browser, children, servers, side_by_side, uwsgi_asyncio
+from support.engines import MODES, UWSGI_MODES
+from support.servers import Server, poll
 
 # Now, because its pipe stays open.
 children.begin()
-
-APP = "contract:app"
-GEVENT = {"ENGINE": "GeventWebSocket"}
-BLOCKING = {"ENGINE": "WebSocket"}
-ASYNCIO = {"ENGINE": "AsyncioWebSocket"}
-UVLOOP = {**ASYNCIO, "LOOP": "uvloop"}
-AREA = ("--sharedarea", "1")
-
-#: Every engine on every server that can run it.
-MODES: dict[str, tuple[Callable[[int], list[str]], dict[str, str]]] = {
-    "uwsgi-gevent": (servers.uwsgi(APP, "--gevent", "10", *AREA), GEVENT),
-    "uwsgi-gevent-router": (servers.uwsgi(APP, "--gevent", "10", *AREA, router=True), GEVENT),
-    "uwsgi-threads": (servers.uwsgi(APP, "--threads", "4", *AREA), BLOCKING),
-    "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "4", *AREA, router=True), BLOCKING),
-    "uwsgi-asyncio": (servers.uwsgi(APP, *AREA), ASYNCIO),
-    "uwsgi-asyncio-router": (servers.uwsgi(APP, *AREA, router=True), UVLOOP),
-    "gunicorn-gthread-asyncio": (
-        servers.gunicorn(APP, "-k", "gthread", "--threads", "20"),
-        ASYNCIO,
-    ),
-    "werkzeug-asyncio": (servers.flask_run(APP), UVLOOP),
-    "gunicorn-gthread": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), BLOCKING),
-    "gunicorn-gevent": (servers.gunicorn(APP, "-k", "gevent"), GEVENT),
-    "gunicorn-gthread-gevent": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), GEVENT),
-    "gunicorn-gevent-blocking": (servers.gunicorn(APP, "-k", "gevent"), BLOCKING),
-    "werkzeug": (servers.flask_run(APP), BLOCKING),
-    "werkzeug-gevent": (servers.flask_run(APP), GEVENT),
-}
-# uWSGI's own event loop, of a build that has one.
-OWN_ASYNCIO = []
-if uwsgi_asyncio.why_not() is None:
-    OWN_ASYNCIO = ["uwsgi-own-asyncio"]
-    MODES["uwsgi-own-asyncio"] = (
-        servers.uwsgi(APP, *uwsgi_asyncio.OPTIONS, *AREA, binary=uwsgi_asyncio.binary),
-        ASYNCIO,
-    )
-UWSGI_MODES = [mode for mode in MODES if mode.startswith("uwsgi")]
 
 
 def pytest_report_header() -> list[str]:

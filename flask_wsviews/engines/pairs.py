@@ -1,6 +1,6 @@
 """Which engine runs where: one table for the start, for handshakes and for ``flask ws doctor``.
 
-Each cell is tested: ``tests/test_pairs.py`` runs what works, and sees the rest refused.
+Each cell is tested: ``tests/deployment/test_pairs.py`` runs what works, and sees the rest refused.
 """
 
 from __future__ import annotations

@@ -28,9 +28,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import servers  # noqa: E402
-import uwsgi_asyncio  # noqa: E402
-from kept import alone  # noqa: E402
+from support import servers, uwsgi_asyncio  # noqa: E402
+from support.kept import alone  # noqa: E402
 
 REQUIREMENTS = HERE / "autobahn-requirements.txt"
 SUITE = Path(sys.prefix) / "autobahn"

@@ -28,11 +28,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import test_groups_faults as faults  # noqa: E402
 from redis import Redis  # noqa: E402
 from redis.exceptions import RedisError  # noqa: E402
-from redis_server import RedisServer, redis_server  # noqa: E402
-from servers import Server  # noqa: E402
+from support.group_talk import instance, workers_of  # noqa: E402
+from support.readers import Reader, publish_number, request  # noqa: E402
+from support.redis_server import RedisServer, redis_server  # noqa: E402
+from support.servers import Server  # noqa: E402
 from websockets.asyncio.client import ClientConnection, connect  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidHandshake  # noqa: E402
 
@@ -62,7 +63,7 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
 
-class Endless(faults.Reader):
+class Endless(Reader):
     """A member of a group with a history that comes back from where it was, until it is told."""
 
     def __init__(self, server: Server) -> None:
@@ -97,7 +98,7 @@ async def come_and_go(server: Server, tally: Tally, over: asyncio.Event) -> None
         with contextlib.suppress(*GONE):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             try:
-                writer.write(faults.request("/fanout/busy", server.port))
+                writer.write(request("/fanout/busy", server.port))
                 await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
                 tally.connections += 1
                 await asyncio.sleep(random.uniform(0, 3.0))
@@ -120,7 +121,7 @@ async def publish(redis: RedisServer, pause: float, over: asyncio.Event) -> int:
                 await asyncio.to_thread(publisher.broadcast, "busy", "x" * 1000)
             while True:
                 try:
-                    await asyncio.to_thread(faults.publish_number, publisher, number)
+                    await asyncio.to_thread(publish_number, publisher, number)
                 except BrokerUnavailable:
                     await asyncio.sleep(0.1)
                     # The connection may have broken before the answer came.
@@ -171,7 +172,7 @@ async def disturb(servers: list[Server], redis: RedisServer, over: asyncio.Event
 def sample(server: Server) -> tuple[int, int]:
     """The memory, in bytes, and the descriptors of its largest worker."""
     found = []
-    for pid in faults.workers_of(server):
+    for pid in workers_of(server):
         with contextlib.suppress(OSError, IndexError):
             status = Path(f"/proc/{pid}/status").read_text()
             memory = int(status.partition("VmRSS:")[2].split()[0]) * 1024
@@ -269,8 +270,7 @@ def main() -> int:
         persistent = ("--appendonly", "yes", "--appendfsync", "always")
         redis = stack.enter_context(redis_server(path, *persistent))
         servers = [
-            stack.enter_context(faults.instance(engine, redis.url, path / engine))
-            for engine in ENGINES
+            stack.enter_context(instance(engine, redis.url, path / engine)) for engine in ENGINES
         ]
         good, lines = asyncio.run(run(servers, redis, options))
         for server in servers:

@@ -1,0 +1,80 @@
+"""The engines, and the servers that each runs on: the one table that all tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support import servers, uwsgi_asyncio
+
+Command = Callable[[int], list[str]]
+Env = dict[str, str]
+
+BLOCKING: Env = {"ENGINE": "WebSocket"}
+GEVENT: Env = {"ENGINE": "GeventWebSocket"}
+ASYNCIO: Env = {"ENGINE": "AsyncioWebSocket"}
+#: With hooks that are ``async def``.
+COROUTINES: Env = {**ASYNCIO, "HOOKS": "async"}
+UVLOOP: Env = {**ASYNCIO, "LOOP": "uvloop"}
+
+#: Each engine by uWSGI's options, on uWSGI's own HTTP socket.
+ON_UWSGI: dict[str, tuple[tuple[str, ...], Env]] = {
+    "gevent": (("--gevent", "50"), GEVENT),
+    "threads": (("--threads", "40"), BLOCKING),
+    "asyncio": (("--threads", "4"), ASYNCIO),
+    "coroutines": (("--threads", "4"), COROUTINES),
+}
+
+#: The extension's classes, which the applications of tests are told by ``ENGINE``.
+EXTENSIONS = ["WebSocket", "GeventWebSocket", "AsyncioWebSocket"]
+
+#: Those, and once more the last one, with hooks that are ``async def``.
+EXTENSIONS_AND_COROUTINES = [*EXTENSIONS, "coroutines"]
+
+APP = "contract:app"
+AREA = ("--sharedarea", "1")
+
+#: Every engine on every server that can run it, with the application of the contract.
+MODES: dict[str, tuple[Command, Env]] = {
+    "uwsgi-gevent": (servers.uwsgi(APP, "--gevent", "10", *AREA), GEVENT),
+    "uwsgi-gevent-router": (servers.uwsgi(APP, "--gevent", "10", *AREA, router=True), GEVENT),
+    "uwsgi-threads": (servers.uwsgi(APP, "--threads", "4", *AREA), BLOCKING),
+    "uwsgi-threads-router": (servers.uwsgi(APP, "--threads", "4", *AREA, router=True), BLOCKING),
+    "uwsgi-asyncio": (servers.uwsgi(APP, *AREA), ASYNCIO),
+    "uwsgi-asyncio-router": (servers.uwsgi(APP, *AREA, router=True), UVLOOP),
+    "gunicorn-gthread-asyncio": (
+        servers.gunicorn(APP, "-k", "gthread", "--threads", "20"),
+        ASYNCIO,
+    ),
+    "werkzeug-asyncio": (servers.flask_run(APP), UVLOOP),
+    "gunicorn-gthread": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), BLOCKING),
+    "gunicorn-gevent": (servers.gunicorn(APP, "-k", "gevent"), GEVENT),
+    "gunicorn-gthread-gevent": (servers.gunicorn(APP, "-k", "gthread", "--threads", "20"), GEVENT),
+    "gunicorn-gevent-blocking": (servers.gunicorn(APP, "-k", "gevent"), BLOCKING),
+    "werkzeug": (servers.flask_run(APP), BLOCKING),
+    "werkzeug-gevent": (servers.flask_run(APP), GEVENT),
+}
+# uWSGI's own event loop, of a build that has one.
+OWN_ASYNCIO = []
+if uwsgi_asyncio.why_not() is None:
+    OWN_ASYNCIO = ["uwsgi-own-asyncio"]
+    MODES["uwsgi-own-asyncio"] = (
+        servers.uwsgi(APP, *uwsgi_asyncio.OPTIONS, *AREA, binary=uwsgi_asyncio.binary),
+        ASYNCIO,
+    )
+UWSGI_MODES = [mode for mode in MODES if mode.startswith("uwsgi")]
+
+
+def small_modes(app: str) -> dict[str, tuple[Command, Env]]:
+    """Each engine, and each server, once: for applications that a module starts for itself."""
+    modes = {
+        "gevent": (servers.uwsgi(app, "--gevent", "20"), GEVENT),
+        "threads": (servers.uwsgi(app, "--threads", "20"), BLOCKING),
+        "asyncio": (servers.uwsgi(app, "--threads", "4"), ASYNCIO),
+        "coroutines": (servers.uwsgi(app, "--threads", "4"), COROUTINES),
+        "gunicorn-gthread": (servers.gunicorn(app, "-k", "gthread", "--threads", "20"), BLOCKING),
+        "werkzeug": (servers.flask_run(app), BLOCKING),
+    }
+    if uwsgi_asyncio.why_not() is None:
+        command = servers.uwsgi(app, *uwsgi_asyncio.OPTIONS, binary=uwsgi_asyncio.binary)
+        modes["own-asyncio"] = (command, COROUTINES)
+    return modes

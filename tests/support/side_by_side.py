@@ -1,0 +1,64 @@
+"""Which tests share a process, and in which order, when pytest-xdist runs several side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+
+import pytest
+
+ENGINE = re.compile(r"(.*?)(blocking|threads|gevent|asyncio|coroutines)\b")
+
+
+def scope_of(nodeid: str, shared: Collection[str]) -> str:
+    """The scope of a test: tests of one scope run in one process, one after the other.
+
+    Tests on a server that many files share have that server's mode as their scope, so that it
+    starts once. Elsewhere a file is a scope, or each engine in it.
+
+    :param nodeid: the test's id.
+    :param shared: the modes of the shared servers.
+    """
+    path, _, name = nodeid.partition("::")
+    if is_unit_test(nodeid):
+        return path
+    parameters = name.partition("[")[2].removesuffix("]")
+    modes = [mode for mode in shared if re.match(rf"{re.escape(mode)}(-|$)", parameters)]
+    if modes:
+        return max(modes, key=len)
+    engine = ENGINE.match(parameters)
+    return f"{path}[{engine[0]}]" if engine else path
+
+
+def is_unit_test(nodeid: str) -> bool:
+    """Whether a test starts no server."""
+    return nodeid.startswith("tests/unit/")
+
+
+def sort(items: list[pytest.Item], shared: Collection[str]) -> None:
+    """Put what takes longest first and the small pieces last, so that all processes end together.
+
+    :param items: the tests; sorted in place.
+    :param shared: the modes of the shared servers.
+    """
+
+    def place(item: pytest.Item) -> int:
+        if is_unit_test(item.nodeid):
+            return 2
+        return int(scope_of(item.nodeid, shared) in shared)
+
+    items.sort(key=place)
+
+
+def make_scheduler(
+    config: pytest.Config, log: Callable[..., None], shared: Collection[str]
+) -> object:
+    """A scheduler that hands out scopes in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid, shared)
+
+    config.option.loadscopereorder = False
+    return ByServer(config, log)

@@ -1,0 +1,141 @@
+"""The blocking engine's driver, where a server can't bring about what happens to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+from flask import Flask
+from support.servers import poll
+
+from flask_wsviews import WebSocket
+from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.config import Settings
+from flask_wsviews.engines.blocking import KEEPER_INTERVAL, BlockingDriver, Keeper
+from flask_wsviews.engines.sockets import WAIT_SIZE
+from flask_wsviews.protocol.connection import Connection
+from flask_wsviews.servers.test import Transport
+from flask_wsviews.testing import websocket_connect
+
+
+@pytest.fixture
+def clients() -> list[WebSocketClient]:
+    """Those that have connected."""
+    return []
+
+
+@pytest.fixture
+def app(clients: list[WebSocketClient]) -> Iterator[Flask]:
+    app = Flask("site")
+    websocket = WebSocket(app)
+
+    @websocket.route("/echo")
+    def echo(ws: WebSocketClient) -> None:
+        clients.append(ws)
+        for message in ws:
+            ws.send(message)
+
+    yield app
+    websocket.stop()
+
+
+def test_a_socket_that_somebody_else_makes_non_blocking(
+    app: Flask, clients: list[WebSocketClient]
+) -> None:
+    with app.test_client() as client, websocket_connect(client, "/echo") as ws:
+        ws.send("one")
+        assert ws.receive() == "one"
+        driver = clients[0]._driver
+        assert driver._blocks  # type: ignore[union-attr]
+        driver._sock.setblocking(False)  # type: ignore[union-attr]
+        for message in ("two", "three", "four"):
+            ws.send(message)
+            assert ws.receive() == message
+        # It waits by poll() from now on, and doesn't try again and again.
+        assert poll(lambda: not driver._blocks)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", [WAIT_SIZE - 9, WAIT_SIZE - 8, WAIT_SIZE - 7, 300_000])
+def test_a_read_that_waits_may_bring_a_part_of_a_message(app: Flask, size: int) -> None:
+    # The head of a frame of a few thousand bytes, with its mask, has eight.
+    with app.test_client() as client, websocket_connect(client, "/echo") as ws:
+        for message in ("x" * size, b"\xff" * size):
+            ws.send(message)
+            assert ws.receive() == message
+
+
+def test_what_is_read_after_the_end_is_not_another_connection_s(
+    app: Flask, clients: list[WebSocketClient]
+) -> None:
+    with app.test_client() as client:
+        with websocket_connect(client, "/echo") as ended:
+            ended.send("one")
+            assert ended.receive() == "one"
+        old = clients[0]._driver
+        assert old is not None
+        assert poll(lambda: old._released)
+        with websocket_connect(client, "/echo") as ws:
+            ws.send("two")
+            assert ws.receive() == "two"
+            new = clients[1]._driver
+            assert new is not None
+            # The number is used again, as it would be in a server.
+            assert new._fd == old._fd
+            old._read()
+            old._write()
+            ws.send("three")
+            assert ws.receive() == "three"
+
+
+class LateSocket(socket.socket):
+    """Sends when a thread may have ended meanwhile."""
+
+    thread: threading.Thread
+
+    def send(self, *arguments: Any) -> int:
+        self.thread.join(3 * KEEPER_INTERVAL)
+        return super().send(*arguments)
+
+
+@contextmanager
+def kept_by(keeper: Keeper) -> Iterator[BlockingDriver]:
+    """A connection that a keeper looks after."""
+    ours, peers = socket.socketpair()
+    with ours, peers:
+        yield BlockingDriver(Transport(ours), Connection(Settings(), monotonic()), keeper)
+
+
+def test_a_keeper_that_ends_before_it_is_woken() -> None:
+    keeper = Keeper()
+    # While there is a connection it looks around by itself.
+    with kept_by(keeper), LateSocket(fileno=keeper._wake_in.detach()) as late:
+        late.thread = keeper._runner
+        keeper._wake_in = late
+        keeper.stop()
+    assert not keeper._runner.is_alive()
+
+
+def test_a_keeper_that_has_ended_keeps_nobody() -> None:
+    keeper = Keeper()
+    keeper.stop()
+    with kept_by(keeper) as driver:
+        keeper.watch(driver)
+        keeper.remove(driver)
+
+
+def test_a_keeper_without_a_thread_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="no thread"):
+            Keeper()
+    assert len(os.listdir("/proc/self/fd")) == before
