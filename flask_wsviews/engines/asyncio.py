@@ -463,6 +463,11 @@ class AsyncioDriver(LoopDriver):
 
         self._wait_for(send())
 
+    def _drop_quietly(self) -> bool:
+        # A plain hook of a view with coroutines sends from its thread: it has to learn that its own
+        # connection has ended.
+        return get_ident() != self._hook_thread and super()._drop_quietly()
+
     def _check_alone(self) -> None:
         if self._receiver is not None or self._is_parked:
             raise RuntimeError("another task is already in receive() of this connection")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -81,12 +82,13 @@ def module_names() -> dict[str, Path]:
 MODULES = module_names()
 
 
-def imports_of(module: str) -> list[Import]:
+@cache
+def imports_of(module: str) -> tuple[Import, ...]:
     path = MODULES[module]
     package = f"{PACKAGE}.{module}".rstrip(".").split(".")
     if path.name != "__init__.py":
         package.pop()
-    return list(_imports(ast.parse(path.read_text()), package, frozenset()))
+    return tuple(_imports(ast.parse(path.read_text()), package, frozenset()))
 
 
 def _imports(node: ast.AST, package: list[str], inside: frozenset[str]) -> Iterator[Import]:
