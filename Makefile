@@ -69,7 +69,7 @@ $(COMPILED)/.made: setup.py setup.cfg $(shell find flask_wsviews -name "*.py" -o
 	@touch $@
 
 pure: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) tests/unit $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check
