@@ -332,7 +332,7 @@ def test_a_guard() -> None:
 
 
 def test_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "flask_wsviews.asyncapi.output")
+    monkeypatch.delitem(sys.modules, "flask_wsviews.asyncapi.output", raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
     result = run(make_app())
     assert result.exit_code == 1
