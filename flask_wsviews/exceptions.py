@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .close_codes import ABNORMAL_CLOSURE, INTERNAL_ERROR, NORMAL_CLOSURE, POLICY_VIOLATION
+
 #: A close frame's 125 bytes, without those of the code.
 MAX_REASON = 123
 
@@ -93,7 +95,7 @@ class GroupError(WSViewsError, ValueError):
     :param code: the close code, 1008 or 1011.
     """
 
-    def __init__(self, message: str = "", *, code: int = 1011) -> None:
+    def __init__(self, message: str = "", *, code: int = INTERNAL_ERROR) -> None:
         super().__init__(message)
         self.code = code
 
@@ -112,7 +114,7 @@ class ConnectionClosed(WSViewsError, ConnectionError):
     :param reason: the reason that came with it, often empty.
     """
 
-    def __init__(self, code: int = 1006, reason: str = "") -> None:
+    def __init__(self, code: int = ABNORMAL_CLOSURE, reason: str = "") -> None:
         super().__init__()
         # OSError would take two arguments for an errno and its text.
         self.args = (code, reason)
@@ -132,7 +134,7 @@ class CloseConnection(WSViewsError):
     :raises ValueError: if the code or the reason can't go into a close frame.
     """
 
-    def __init__(self, code: int = 1000, reason: str = "") -> None:
+    def __init__(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         check_close(code, reason)
         super().__init__(code, reason)
         self.code = code
@@ -148,7 +150,7 @@ class GroupRefused(CloseConnection):
     """
 
     def __init__(self, group: str) -> None:
-        super().__init__(1008, "may not join this group")
+        super().__init__(POLICY_VIOLATION, "may not join this group")
         # What pickle and copy make another one of.
         self.args = (group,)
         self.group = group

@@ -17,6 +17,7 @@ from werkzeug.routing.exceptions import WebsocketMismatch
 
 from .app_state import SETTINGS, AppSettings
 from .blueprints import EXTENSION, Blueprint, registering, rule_options, rule_variables
+from .close_codes import POLICY_VIOLATION
 from .commands import cli
 from .common.json_text import dump_text
 from .common.steps import is_coroutine_function
@@ -565,7 +566,7 @@ class WebSocket:
         *,
         group: str | None = None,
         connection: Any = None,
-        code: int = 1008,
+        code: int = POLICY_VIOLATION,
         reason: str = "",
     ) -> None:
         """Close all members of a group, or one connection, in all workers.
@@ -806,7 +807,7 @@ class AsyncioWebSocket(WebSocket):
         *,
         group: str | None = None,
         connection: Any = None,
-        code: int = 1008,
+        code: int = POLICY_VIOLATION,
         reason: str = "",
     ) -> Outcome[None]:
         """Close the members of a group or one connection, as :meth:`WebSocket.disconnect` does.

@@ -11,6 +11,7 @@ from flask import request
 from flask.typing import ResponseReturnValue
 from flask.views import View
 
+from .close_codes import POLICY_VIOLATION
 from .common.steps import Step, does_nothing, hook_of, is_coroutine_function, never_waits
 from .config import names, origins, policy
 from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
@@ -31,8 +32,6 @@ from .typing import Message
 if TYPE_CHECKING:
     from .clients.base import WebSocketClient
     from .groups import Joined
-
-POLICY_VIOLATION = 1008
 
 #: Where the middleware leaves what turns a view's answer into a WebSocket.
 UPGRADER = "flask_wsviews.upgrader"

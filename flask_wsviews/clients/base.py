@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import Schema
 from werkzeug.datastructures import Headers
 
+from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
 from ..common.json_text import dump_text
 from ..common.steps import Step, run_steps, run_steps_async
 from ..exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
@@ -29,8 +30,6 @@ from ..messages.declared import ErrorMessage, Handler, Protocol
 from ..observers import Observer, Traffic, tell
 from ..protocol.connection import State
 from ..typing import AsyncDriver, Environ, Message, Sendable
-
-POLICY_VIOLATION = 1008
 
 # For the first who asks for an id: few do, and it takes the kernel's random numbers.
 _id_lock = threading.Lock()
@@ -312,7 +311,7 @@ class WebSocketClient:
 
     # -- closing --------------------------------------------------------------------------------
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection. Nothing that arrives from now on is handled.
 
         :param code: close code for the client: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
@@ -604,7 +603,7 @@ class AsyncioWebSocketClient(WebSocketClient):
         super().leave(group)
         return Outcome()
 
-    def close(self, code: int = 1000, reason: str = "") -> Drained:  # type: ignore[override]
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> Drained:  # type: ignore[override]
         """Close the connection, as :meth:`WebSocketClient.close` does.
 
         :returns: what may be awaited, until the close frame is out.

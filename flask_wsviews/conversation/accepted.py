@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from ..close_codes import ABNORMAL_CLOSURE
 from ..observers import Observer, Summary, tell
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
 
 #: How a connection ended of which nothing is known (RFC 6455 7.1.5).
-ABNORMAL = 1006
 
 
 class Accepted:
@@ -88,7 +88,7 @@ class Accepted:
             path=self._request.path,
             remote_addr=self._request.remote_addr,
             duration=monotonic() - client._opened().connection.opened_at,
-            close_code=client.close_code or ABNORMAL,
+            close_code=client.close_code or ABNORMAL_CLOSURE,
             close_reason=client.close_reason or "",
             traffic=client.traffic,
         )

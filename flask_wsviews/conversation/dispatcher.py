@@ -11,6 +11,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.http import HTTP_STATUS_CODES
 
+from ..close_codes import ABNORMAL_CLOSURE, INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from ..common.steps import (
     Step,
     Steps,
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     from ..typing import AsyncDriver, Message, RunHook, WaitingDriver
     from ..views import WebSocketView
     from .context import HookContext
-
-INTERNAL_ERROR = 1011
-POLICY_VIOLATION = 1008
-TRY_AGAIN_LATER = 1013
 
 
 class Dispatcher:
@@ -215,7 +212,7 @@ class Dispatcher:
         view, client = self._view, self._client
         client._leave_groups()
         if self._owes_on_close and self._matters(hook_of(view, "on_close")):
-            code, reason = client.close_code or 1006, client.close_reason or ""
+            code, reason = client.close_code or ABNORMAL_CLOSURE, client.close_reason or ""
             yield partial(run, hook_of(view, "on_close"), client, code, reason)
 
     def run(self, hook: Any, *args: Any, **kwargs: Any) -> bool:

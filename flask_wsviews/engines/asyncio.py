@@ -20,6 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
+from ..close_codes import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from ..common.process import in_uwsgi_loop
 from ..common.steps import throwable
 from ..common.threads import Threads, start_thread
@@ -28,7 +29,7 @@ from ..exceptions import CloseConnection
 from ..protocol.connection import OPEN, Connection
 from ..servers.uwsgi.loop_on_demand import make_loop_on_demand
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import INTERNAL_ERROR, TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
+from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import PAUSE, LoopDriver, Sweeper
 from .sockets import check_descriptors
 from .thread_future import ThreadFuture
@@ -36,8 +37,6 @@ from .thread_future import ThreadFuture
 T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
-
-TRY_AGAIN_LATER = 1013
 
 # More than an event loop opens: uvloop 9, asyncio's own 3.
 LOOP_DESCRIPTORS = 16
@@ -353,7 +352,7 @@ class AsyncioDriver(LoopDriver):
             return
         self._unawaited += queued
         if waiting and self._unawaited > connection.settings.max_send_buffer:
-            self.close(1008, TOO_SLOW)
+            self.close(POLICY_VIOLATION, TOO_SLOW)
 
     def _make_drained(self) -> Drained:
         self._drained = Drained(self)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
+from ..close_codes import INTERNAL_ERROR, POLICY_VIOLATION
 from ..common.threads import ENDING_SIGNALS
 from ..config import Settings
 from ..exceptions import EngineError, check_close
@@ -41,9 +42,6 @@ LINGER = 2.0
 # The share of a shutdown's time in which peers may answer the close frame. The rest is for the
 # on_close hooks of those that haven't.
 ANSWER_SHARE = 0.8
-
-# The close code of a conversation that ended by an error that no handler was asked about.
-INTERNAL_ERROR = 1011
 
 # Why a client is closed that doesn't take what is sent to it.
 TOO_SLOW = "the client is too slow"
@@ -522,4 +520,4 @@ class Driver(ABC):
         connection.send(message)
         limit = connection.settings.max_send_buffer
         if backlog and connection.send_backlog > limit:
-            connection.close(1008, TOO_SLOW, monotonic())
+            connection.close(POLICY_VIOLATION, TOO_SLOW, monotonic())

@@ -26,6 +26,7 @@ from time import monotonic
 from types import BuiltinFunctionType
 from typing import Final
 
+from ..close_codes import NORMAL_CLOSURE
 from ..common.threads import Threads, start_thread
 from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
@@ -259,7 +260,7 @@ class BlockingDriver(Driver):
         """Wait until the closing handshake is over, one way or the other."""
         with self.lock:
             self._told = True
-            self.connection.close(1000, "", monotonic())
+            self.connection.close(NORMAL_CLOSURE, "", monotonic())
         # Not the one of receive(): another thread may be there, and poll() is for one at a time.
         poller = _Poller(self._fd)
         while not self._is_written():

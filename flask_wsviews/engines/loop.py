@@ -12,6 +12,7 @@ from time import monotonic
 
 from mypy_extensions import mypyc_attr
 
+from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
 from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import LINGER, TOO_SLOW, Driver, Engine
@@ -76,7 +77,7 @@ class LoopDriver(Driver):
     def finish(self) -> None:
         """See :meth:`Driver.finish`. The rest of the end is left to the loop."""
         self._told = True
-        self.connection.close(1000, "", monotonic())
+        self.connection.close(NORMAL_CLOSURE, "", monotonic())
         self._settle()
         if not self._released:
             self._finish_by = monotonic() + self.connection.settings.close_timeout + LINGER
@@ -343,7 +344,7 @@ class LoopDriver(Driver):
             if fits:
                 self._handed_over += size
         if not fits:
-            self.close(1008, TOO_SLOW)
+            self.close(POLICY_VIOLATION, TOO_SLOW)
             return
         self._call_in_loop(self._send_if_open, message, size)
         if waiting > limit // 2:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from ..close_codes import POLICY_VIOLATION
 from ..common.json_text import dump_text
 from ..common.urls import shown_url
 from ..config import Settings
@@ -104,7 +105,7 @@ class Publisher:
         *,
         group: str | None = None,
         connection: str | None = None,
-        code: int = 1008,
+        code: int = POLICY_VIOLATION,
         reason: str = "",
     ) -> None:
         """Close all members of a group or one connection, as :meth:`WebSocket.disconnect` does.

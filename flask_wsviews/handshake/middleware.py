@@ -19,6 +19,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..app_state import SETTINGS, AppSettings
 from ..clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
+from ..close_codes import GOING_AWAY, SERVICE_RESTART
 from ..common.steps import check_result, hook_of
 from ..config import Settings, origins
 from ..conversation.accepted import Accepted
@@ -73,7 +74,7 @@ FOUND = (302, 303)
 # Whoever has more middlewares than that wraps an application in itself.
 _MOST_LAYERS = 100
 
-GOODBYES = {1001: "the server stops", 1012: "the server restarts"}
+GOODBYES = {GOING_AWAY: "the server stops", SERVICE_RESTART: "the server restarts"}
 
 
 class Upgrade(Response):

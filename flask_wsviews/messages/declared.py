@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from marshmallow import Schema, ValidationError, fields, missing
 
+from ..close_codes import UNSUPPORTED_DATA
 from ..common.json_text import load_text
 from ..exceptions import CloseConnection, InvalidMessage, OutgoingMessageError, RegistrationError
 from ..typing import Message
@@ -21,7 +22,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: A schema wherever one is declared: a class of marshmallow's, or an instance with options.
 SchemaLike: TypeAlias = Schema | type[Schema]
 
-UNSUPPORTED_DATA = 1003
 
 #: The type of the frame that answers a message which can't be used.
 ERROR_TYPE = "error"

@@ -21,6 +21,17 @@ from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions import Extension
 from websockets.frames import Close, Frame, Opcode
 
+from ..close_codes import (
+    ABNORMAL_CLOSURE,
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    INVALID_DATA,
+    MESSAGE_TOO_BIG,
+    NO_STATUS,
+    POLICY_VIOLATION,
+    PROTOCOL_ERROR,
+    SERVICE_RESTART,
+)
 from ..config import Settings
 from ..exceptions import ConnectionClosed, check_close, fit_reason
 from ..typing import Message, Sendable
@@ -34,11 +45,6 @@ from .framing import (
     read_one,
     read_plain,
 )
-
-NO_STATUS = 1005
-ABNORMAL = 1006
-
-GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART = 1001, 1008, 1012
 
 # Why a client is closed that keeps us busy with frames which carry no message.
 CONTROL_FRAMES = "too many control frames"
@@ -233,11 +239,11 @@ class Connection:
             if not self._awaited:
                 self._parse(now)
         except ProtocolError as error:
-            self._end(_Ending(Close(1002, fit_reason(str(error))), now))
+            self._end(_Ending(Close(PROTOCOL_ERROR, fit_reason(str(error))), now))
         except (PayloadTooBig, _LimitExceeded):
-            self._end(_Ending(Close(1009, self._too_big()), now))
+            self._end(_Ending(Close(MESSAGE_TOO_BIG, self._too_big()), now))
         except UnicodeDecodeError:
-            self._end(_Ending(Close(1007, "the text is not UTF-8"), now))
+            self._end(_Ending(Close(INVALID_DATA, "the text is not UTF-8"), now))
         except _TooMany as error:
             self._end(_Ending(Close(POLICY_VIOLATION, str(error)), now))
 
@@ -336,7 +342,7 @@ class Connection:
         if excess > 0 and self.send_backlog:
             if policy == "close":
                 self.messages_dropped += 1
-                self.close(1008, "the client is too slow", now)
+                self.close(POLICY_VIOLATION, "the client is too slow", now)
                 return 1
             if prepared.is_notice:
                 # The same notice twice says no more, so what waits stays bounded.
@@ -491,7 +497,7 @@ class Connection:
             self._pinged = now
         else:
             if self._head is None:
-                self._send_close(Close(1011, "no answer to a Ping"))
+                self._send_close(Close(INTERNAL_ERROR, "no answer to a Ping"))
             self._give_up()
 
     def _keepalive_deadline(self) -> float | None:
@@ -515,7 +521,7 @@ class Connection:
             return None
         if self._received_close is not None:
             return int(self._received_close.code)
-        return ABNORMAL if self._failure is None else int(self._failure.code)
+        return ABNORMAL_CLOSURE if self._failure is None else int(self._failure.code)
 
     @property
     def close_reason(self) -> str | None:
@@ -528,8 +534,8 @@ class Connection:
     def closed_error(self) -> ConnectionClosed:
         """What a ``send()`` raises now."""
         if self.state is CLOSED:
-            return ConnectionClosed(self.close_code or ABNORMAL, self.close_reason or "")
-        return ConnectionClosed(ABNORMAL, "close() was called")
+            return ConnectionClosed(self.close_code or ABNORMAL_CLOSURE, self.close_reason or "")
+        return ConnectionClosed(ABNORMAL_CLOSURE, "close() was called")
 
     def _end(self, ending: _Ending) -> None:
         """The peer's stream is over; what came before it is delivered first."""

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flask_wsviews")
 
-# Close codes for a process that ends (RFC 6455 7.4.1, and IANA's registry for the second).
-GOING_AWAY = 1001
-SERVICE_RESTART = 1012
-
 # Objects that point into the server, which reuses or closes them when the request ends.
 _SERVER_OBJECTS = (
     "gunicorn.socket",

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ..close_codes import GOING_AWAY, SERVICE_RESTART
 from ..common.process import Gunicorn, find_gunicorn, find_gunicorn_worker
 from ..common.threads import start_thread
 from ..typing import Environ
-from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport, say_all
+from .base import HeldTransport, say_all
 
 # How often to look whether the worker is to end, in seconds.
 INTERVAL = 0.1

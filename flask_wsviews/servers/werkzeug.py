@@ -6,9 +6,10 @@ import atexit
 import os
 from collections.abc import Callable
 
+from ..close_codes import GOING_AWAY, SERVICE_RESTART
 from ..common.process import note_fork_per_request
 from ..typing import Environ
-from .base import GOING_AWAY, SERVICE_RESTART, HeldTransport
+from .base import HeldTransport
 
 _farewells: list[Callable[[int], None]] = []
 

@@ -19,6 +19,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from ..blueprints import EXTENSION
+from ..close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..common.json_text import dump_text
 from ..exceptions import ConnectionClosed
 from ..servers.test import TRANSPORT, Transport
@@ -102,7 +103,7 @@ class WebSocketTestClient:
         close = self._protocol.close_rcvd
         if close is not None:
             return int(close.code)
-        return 1006 if self._is_over else None
+        return ABNORMAL_CLOSURE if self._is_over else None
 
     @property
     def close_reason(self) -> str | None:
@@ -183,7 +184,7 @@ class WebSocketTestClient:
 
     # -- closing ----------------------------------------------------------------------------------
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection, and wait for the server's close frame."""
         if self._protocol.state is State.OPEN and not self._is_over:
             self._protocol.send_close(code, reason)
@@ -225,7 +226,7 @@ class WebSocketTestClient:
         return self._protocol.close_rcvd is not None
 
     def _closed(self) -> ConnectionClosed:
-        return ConnectionClosed(self.close_code or 1006, self.close_reason or "")
+        return ConnectionClosed(self.close_code or ABNORMAL_CLOSURE, self.close_reason or "")
 
     def _write(self) -> None:
         for data in self._protocol.data_to_send():

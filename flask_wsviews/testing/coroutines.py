@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..close_codes import NORMAL_CLOSURE
 from ..typing import Message, Sendable
 from .client import TIMEOUT, WebSocketTestClient, websocket_connect
 
@@ -54,7 +55,7 @@ class AsyncWebSocketTestClient:
         """See :meth:`WebSocketTestClient.receive_json`."""
         return await asyncio.to_thread(self.ws.receive_json, timeout)
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
+    async def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """See :meth:`WebSocketTestClient.close`."""
         await asyncio.to_thread(self.ws.close, code, reason)
 

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from ...close_codes import GOING_AWAY, SERVICE_RESTART
 from ...exceptions import ServerError
 from ...protocol.opening import STATUS, serialize_response
 from ...typing import Environ
-from ..base import GOING_AWAY, SERVICE_RESTART, duplicate, say_all
+from ..base import duplicate, say_all
 from .fronts import Front, doubtful_routers, unusable, usable
 from .loop_signals import LoopSignals
 
