@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
         r"(StartResponse|WSGIApplication|AbstractContextManager|CollectorRegistry|TracerProvider)",
     ),
     (r"py:.*", r"(flask_wsviews\..*\.[TF]|dict\[str)"),
-    (r"py:.*", r"flask_wsviews\.(groups\.service\.Groups|connection\.PreparedMessage)"),
+    (r"py:.*", r"flask_wsviews\.(groups\.groups\.Groups|protocol\.connection\.PreparedMessage)"),
     (r"py:.*", r"(Driver|Handshake|flask_wsviews\.engines\.asyncio\.AsyncioDriver)"),
 ]
 
