@@ -12,7 +12,8 @@ from setuptools import Extension, setup
 COMPILED = [
     "flask_wsviews/protocol/connection.py",
     "flask_wsviews/conversation/context.py",
-    "flask_wsviews/conversation/dispatcher.py",
+    "flask_wsviews/conversation/conversation.py",
+    "flask_wsviews/conversation/hooks.py",
     "flask_wsviews/engines/asyncio.py",
     "flask_wsviews/engines/base.py",
     "flask_wsviews/engines/blocking.py",

@@ -3,7 +3,7 @@
 from .asyncapi import AsyncAPI
 from .blueprints import Blueprint
 from .clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
-from .conversation.dispatcher import Dispatcher
+from .conversation.conversation import Conversation as Dispatcher
 from .engines import Engine
 from .exceptions import (
     BrokerUnavailable,

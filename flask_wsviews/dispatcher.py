@@ -1,6 +1,6 @@
-"""Import path of the dispatcher: its code is in conversation/."""
+"""Import path of the dispatcher's old name: its code is in conversation/."""
 
-from .conversation.dispatcher import Dispatcher
+from .conversation.conversation import Conversation as Dispatcher
 
 __all__ = [
     "Dispatcher",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,15 +11,12 @@ from flask import request
 from flask.typing import ResponseReturnValue
 from flask.views import View
 
-from .close_codes import POLICY_VIOLATION
-from .common.steps import Step, does_nothing, hook_of, is_coroutine_function, never_waits
+from .common.steps import does_nothing, hook_of, is_coroutine_function, never_waits
 from .config import names, origins, policy
-from .exceptions import CloseConnection, GroupError, InvalidMessage, RegistrationError
+from .exceptions import InvalidMessage, RegistrationError
 from .groups.declared import Group, GroupOptions, declared_pattern, history_of
-from .groups.membership import messages_lost
 from .groups.names import Pattern
 from .messages.declared import (
-    Loaded,
     Protocol,
     SchemaLike,
     as_schema,
@@ -27,10 +24,8 @@ from .messages.declared import (
     protocol_of_class,
 )
 from .registration import mistakes
-from .typing import Message
 
 if TYPE_CHECKING:
-    from .clients.base import WebSocketClient
     from .groups import Joined
 
 #: Where the middleware leaves what turns a view's answer into a WebSocket.
@@ -319,71 +314,6 @@ class WebSocketView(View):
             return _has_coroutines_of_class(view_class)
         return any(is_coroutine_function(hook_of(self, name)) for name in _hooks_of(view_class))
 
-    def _wsviews_opening_hook(self) -> Callable[..., Any]:
-        """What is called first, once the connection is open."""
-        hook: Callable[..., Any] = hook_of(self, "on_connect")
-        return hook
-
-    def _wsviews_take(self, ws: WebSocketClient, message: Message) -> Generator[Step, Any, None]:
-        """Load a message, hand it to whom it is for, and send the reply: in one context."""
-        loaded: Loaded | None = None
-        try:
-            loaded = type(self).protocol.take(message, ws.app.json.loads)
-            handler = loaded.handler
-            if handler is None:
-                yield partial(hook_of(self, "on_message"), ws, loaded.data)
-                return
-            answer = yield partial(hook_of(self, handler.name), ws, loaded.data)
-            if answer is not None:
-                yield partial(ws._send_reply, handler, answer, loaded.ref)
-        except InvalidMessage as error:
-            if error.ref is None and loaded is not None:
-                error.ref = loaded.ref
-            on_invalid = hook_of(self, "on_invalid")
-            # What only sends needs no thread on asyncio.
-            is_default = getattr(on_invalid, "__func__", None) is WebSocketView.on_invalid
-            yield partial(ws.send_error if is_default else partial(on_invalid, ws), error)
-
-    def _wsviews_join_groups(
-        self, ws: WebSocketClient, view_args: dict[str, Any]
-    ) -> Generator[Step, Any, None]:
-        view_class = type(self)
-        declared = view_class._wsviews_declared(self)
-        for declared_group in declared.groups:
-            group = view_class._wsviews_name_of(self, declared_group, ws, view_args)
-            since = meta = None
-            options = ws._group_options(group)
-            if options.history is not None:
-                since = yield partial(hook_of(self, "resume_from"), ws, group)
-            if options.presence:
-                meta = yield partial(hook_of(self, "member_meta"), ws, group)
-            joined = yield partial(ws.join, group, since, meta)
-            if joined.lost and declared.protocol.is_declared:
-                yield partial(ws.send_error, messages_lost(group))
-            yield partial(hook_of(self, "on_joined"), ws, joined)
-
-    def _wsviews_name_of(
-        self, group: str | Group, ws: WebSocketClient, view_args: dict[str, Any]
-    ) -> str:
-        """The name that one of :attr:`groups` has for this connection."""
-        pattern = declared_pattern(group)
-        if not pattern.variables <= view_args.keys():
-            # A url_value_preprocessor has taken some of the rule's variables.
-            adapter = ws.app.create_url_adapter(request)
-            view_args = {**(adapter.match()[1] if adapter else {}), **view_args}
-        try:
-            name = pattern.fill(view_args)
-            ws._check_owner(pattern, name)
-        except GroupError as error:
-            if error.code != POLICY_VIOLATION:
-                raise
-            # The client's URL made it.
-            ws.app.logger.warning("WebSocket %r is closed with 1008: %s", request.path, error)
-            raise CloseConnection(POLICY_VIOLATION, "there is no such group") from None
-        if len(type(self)._wsviews_declared(self).groups) == 1:
-            ws._group = name
-        return name
-
 
 # What Flask calls, and what has to be known in the handshake at once.
 _NO_HOOKS = ("dispatch_request", "rate_limit_key")
@@ -421,10 +351,6 @@ class FunctionView(WebSocketView):
 
     def _wsviews_is_async(self) -> bool:
         return is_coroutine_function(self.function)
-
-    def _wsviews_opening_hook(self) -> Callable[..., Any]:
-        """The function."""
-        return self.function
 
 
 def websocket_view(

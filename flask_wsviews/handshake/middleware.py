@@ -22,9 +22,8 @@ from ..clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSoc
 from ..close_codes import GOING_AWAY, SERVICE_RESTART
 from ..common.steps import check_result, hook_of
 from ..config import Settings, origins
-from ..conversation.accepted import Accepted
 from ..conversation.context import Handshake
-from ..conversation.dispatcher import Dispatcher
+from ..conversation.conversation import Conversation, conversation_of
 from ..conversation.identity import identity_on
 from ..conversation.rate_limits import RateLimits, windows
 from ..engines.pairs import check_handshake
@@ -282,7 +281,10 @@ class Upgrader:
         groups.listen(client)
         self._kept, self._g = kept, g._get_current_object()
         self._keep_g = (*settings.keep_g, *declared.keep_g)
-        self._dispatcher = Dispatcher(kept, view, view_args, client, self.observers)
+        give_back = None if self._place is None else self._place.release
+        self._conversation = conversation_of(
+            kept, view, view_args, client, self.observers, give_back
+        )
         self._request = request
         self.accepted = True
         return Upgrade(headers=client._response_headers)
@@ -384,8 +386,8 @@ class Upgrader:
         try:
             detach_environ(environ)
             connection = self._connection(transport.preface(fields))
-            accepted = self._accepted(environ)
-            is_announced = engine.announce(accepted)
+            conversation = self._accepted(environ)
+            is_announced = engine.announce(conversation)
         except BaseException:
             transport.release()
             raise
@@ -395,9 +397,9 @@ class Upgrader:
         # The end of the connection gives it back.
         self._place = None
         try:
-            engine.serve(transport, connection, accepted)
+            engine.serve(transport, connection, conversation)
         except BaseException as error:
-            is_given_up = engine.give_up(transport, accepted)
+            is_given_up = engine.give_up(transport, conversation)
             if is_given_up and isinstance(error, (OSError, RuntimeError)):
                 logger.error(NOT_READY, error)
                 return _refuse(start_response, UNAVAILABLE, NO_ROOM)
@@ -418,17 +420,15 @@ class Upgrader:
             rates=self._rates,
         )
 
-    def _accepted(self, environ: Environ) -> Accepted:
-        """The conversation, with what it keeps of the request."""
+    def _accepted(self, environ: Environ) -> Conversation:
+        """Return the conversation, and drop what only the handshake needed of the request."""
         environ.pop(UPGRADER, None)
-        # Werkzeug keeps what it has made. The stream is the server's, the host seldom asked for.
+        # Werkzeug caches these. The stream is the server's, the host seldom asked for.
         self._request.__dict__.pop("stream", None)
         self._request.__dict__.pop("host", None)
-        client = self._client
-        if client._response_headers is not None:
-            client._response_headers = None
-        give_back = None if self._place is None else self._place.release
-        return Accepted(client, self._dispatcher, self._request, self.observers, give_back)
+        if self._client._response_headers is not None:
+            self._client._response_headers = None
+        return self._conversation
 
 
 class _NoBody:

@@ -217,7 +217,7 @@ def test_what_fails_once_the_socket_is_taken(
 
     monkeypatch.setattr(Transport, "release", note)
     for error in (ValueError("x"), KeyboardInterrupt()):
-        for what in ("detach_environ", "Connection", "Accepted", "announce", "serve"):
+        for what in ("detach_environ", "Connection", "announce", "serve"):
             released.clear()
             with faulty(websocket, what, error), pytest.raises(type(error)):
                 status(websocket)

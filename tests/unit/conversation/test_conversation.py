@@ -15,7 +15,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, N
 from flask_wsviews.blueprints import Blueprint
 from flask_wsviews.clients.base import WebSocketClient
 from flask_wsviews.conversation.context import Handshake
-from flask_wsviews.conversation.dispatcher import Dispatcher
+from flask_wsviews.conversation.conversation import Conversation, conversation_of
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed
 from flask_wsviews.observers import Observer
 from flask_wsviews.views import FunctionView, WebSocketView
@@ -46,22 +46,22 @@ class Site:
         self.signalled: list[BaseException] = []
         self.handled: list[tuple[str, BaseException]] = []
         self.observers: tuple[Observer, ...] = ()
-        self._dispatcher: Dispatcher | None = None
+        self._conversation: Conversation | None = None
 
     @property
-    def dispatcher(self) -> Dispatcher:
+    def conversation(self) -> Conversation:
         """Made when first asked for, so that a test can set the application up before."""
-        if self._dispatcher is None:
+        if self._conversation is None:
             self.app.register_blueprint(self.blueprint)
             with self.app.test_request_context("/chat/lobby", headers=UPGRADE_HEADERS):
                 handshake = Handshake.current()
-            self._dispatcher = Dispatcher(
+            self._conversation = conversation_of(
                 handshake, self.view, {"room": "lobby"}, self.client, self.observers
             )
-        return self._dispatcher
+        return self._conversation
 
     def run_raising(self, error: BaseException) -> bool:
-        return self.dispatcher.run(raise_, error)
+        return self.conversation._hooks.run(raise_, error)
 
     def handle(self, kind: Any, name: str = "app", on: Any = None) -> None:
         """Register an error handler that notes what it gets."""
@@ -117,8 +117,8 @@ def test_a_hook_runs_in_a_context_of_its_own(site: Site) -> None:
         seen.append((args, kwargs))
         return "nobody cares"
 
-    assert site.dispatcher.run(hook, 1, 2, name="x") is True
-    assert site.dispatcher.run(hook) is True
+    assert site.conversation._hooks.run(hook, 1, 2, name="x") is True
+    assert site.conversation._hooks.run(hook) is True
     assert seen == [((1, 2), {"name": "x"}), ((), {})]
     assert not flask.has_app_context()
     assert site.peer.sent() == []
@@ -145,7 +145,7 @@ def converse(site: Site, view: WebSocketView) -> bool:
     """Go on with the conversation of *view*; returns whether it is over."""
     site.view = view  # type: ignore[assignment]
     driver: Any = site.client._driver
-    return site.dispatcher.converse(driver)
+    return site.conversation.converse(driver)
 
 
 def test_a_conversation(site: Site) -> None:
@@ -225,13 +225,13 @@ def test_a_view_whose_beginning_and_end_need_no_turn(site: Site) -> None:
     driver: Any = site.client._driver
     driver.parks = True
     site.view = Quiet()  # type: ignore[assignment]
-    assert not site.dispatcher.needs_turn
-    assert not site.dispatcher.skip_turn()
+    assert not site.conversation.needs_turn
+    assert not site.conversation.skip_turn(driver)
     site.peer.feed(text("one"))
     assert not converse(site, site.view)
     assert site.peer.sent() == [sent_text("one")]
-    assert not site.dispatcher.needs_turn
-    assert site.dispatcher.skip_turn()
+    assert not site.conversation.needs_turn
+    assert site.conversation.skip_turn(driver)
 
 
 class Member(Quiet):
@@ -241,7 +241,7 @@ class Member(Quiet):
 @pytest.mark.parametrize("view", [Journal(), Member(), FunctionView(lambda ws, room: None)])
 def test_a_view_whose_beginning_needs_a_turn(site: Site, view: WebSocketView) -> None:
     site.view = view  # type: ignore[assignment]
-    assert site.dispatcher.needs_turn
+    assert site.conversation.needs_turn
 
 
 def test_a_view_whose_end_needs_a_turn(site: Site) -> None:
@@ -250,9 +250,9 @@ def test_a_view_whose_end_needs_a_turn(site: Site) -> None:
             pass
 
     site.view = Ending()  # type: ignore[assignment]
-    assert not site.dispatcher.needs_turn
-    assert not site.dispatcher.skip_turn()
-    assert site.dispatcher.needs_turn
+    assert not site.conversation.needs_turn
+    assert not site.conversation.skip_turn(site.client._driver)
+    assert site.conversation.needs_turn
 
 
 def test_who_watches_hooks_needs_a_turn_for_those_that_nobody_wrote(site: Site) -> None:
@@ -261,7 +261,7 @@ def test_who_watches_hooks_needs_a_turn_for_those_that_nobody_wrote(site: Site) 
 
     site.view = Quiet()  # type: ignore[assignment]
     site.observers = (Watching(),)
-    assert site.dispatcher.needs_turn
+    assert site.conversation.needs_turn
 
 
 def test_no_message_is_handled_after_a_failed_on_connect(site: Site) -> None:
@@ -323,7 +323,7 @@ def test_the_end_of_its_own_connection(site: Site, caplog: pytest.LogCaptureFixt
         assert site.client.receive() is None
         site.client.send("too late")
 
-    assert site.dispatcher.run(hook) is False
+    assert site.conversation._hooks.run(hook) is False
     assert site.peer.sent() == [sent_close(1001)]
     assert site.client.close_code == 1001
     assert site.view.errors == site.signalled == site.handled == logged(caplog) == []
@@ -334,7 +334,7 @@ def test_send_after_its_own_close(site: Site, caplog: pytest.LogCaptureFixture) 
         site.client.close(4002)
         site.client.send("too late")
 
-    assert site.dispatcher.run(hook) is False
+    assert site.conversation._hooks.run(hook) is False
     assert site.peer.sent() == [sent_close(4002)]
     assert logged(caplog) == []
 
@@ -425,7 +425,7 @@ def test_one_connection_does_not_end_another(site: Site) -> None:
     other = Peer()
     site.run_raising(ValueError())
     assert other.connection.next_message() is None
-    assert site.dispatcher.run(lambda: None) is True
+    assert site.conversation._hooks.run(lambda: None) is True
 
 
 # -- on_error -----------------------------------------------------------------------------------
@@ -592,7 +592,7 @@ def test_teardown_functions_are_told(error: Exception | None, handled: bool, sit
     seen: list[BaseException | None] = []
     site.view.answer = lambda error: handled
     site.app.teardown_appcontext(seen.append)
-    run = site.dispatcher.run
+    run = site.conversation._hooks.run
     seen.clear()
     assert run(lambda: None if error is None else raise_(error)) is (error is None or handled)
     assert seen == [None if handled else error]
@@ -607,7 +607,7 @@ def test_a_teardown_function_may_fail(site: Site, caplog: pytest.LogCaptureFixtu
         if failing:
             raise failure
 
-    run = site.dispatcher.run
+    run = site.conversation._hooks.run
     failing = True
     assert run(lambda: None) is False
     assert logged(caplog) == site.signalled == [failure]
@@ -641,7 +641,7 @@ def test_what_ends_the_worker_goes_through(
     site.handle(Exception)
     seen: list[BaseException | None] = []
     site.app.teardown_request(seen.append)
-    run = site.dispatcher.run
+    run = site.conversation._hooks.run
     seen.clear()
     error = kind()
     with pytest.raises(kind):
