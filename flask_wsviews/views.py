@@ -269,6 +269,15 @@ class WebSocketView(View):
         :func:`~flask_wsviews.message` handlers gets its binary messages here, if any.
         """
 
+    @does_nothing
+    def on_pong(self, ws: Any, payload: bytes) -> Any:
+        """Called for the Pong that answers a ``ws.ping(payload)``, in order with the messages.
+
+        Pongs that nobody asked for, and those of the heartbeat, don't call it.
+
+        :param payload: the Ping's; empty by default.
+        """
+
     def on_invalid(self, ws: Any, error: InvalidMessage) -> Any:
         """Called for a message that can't be used; by default it answers with an error frame.
 

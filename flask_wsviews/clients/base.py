@@ -29,6 +29,7 @@ from ..groups.outcome import Outcome
 from ..messages.declared import ErrorMessage, Handler, Protocol
 from ..observers import Observer, Traffic, tell
 from ..protocol.connection import State
+from ..protocol.pongs import Pong, ping_payload
 from ..typing import AsyncDriver, Environ, Message, Sendable
 
 # For the first who asks for an id: few do, and it takes the kernel's random numbers.
@@ -73,6 +74,7 @@ class WebSocketClient:
     _error_schema: Schema = _ERROR_SCHEMA
     _loads_messages: bool = False  # in receive(), for a function route
     _text_as_bytes: bool = False  # as WSVIEWS_TEXT_AS_BYTES has it
+    _reports_pongs: bool = False  # to the view's on_pong
     _watchers: Sequence[Observer] = ()  # of its messages
     _meter: Meter | None = None
     _offered: tuple[str, ...] = ()
@@ -146,6 +148,8 @@ class WebSocketClient:
         """
         driver = self._opened()
         message = driver.receive_nowait()
+        while self._reports_pongs and isinstance(message, Pong):
+            message = driver.receive_nowait()
         if message is None:
             return None if driver.connection.state is State.CLOSED else ""
         if self._meter is not None and not self._meter.count():
@@ -230,6 +234,21 @@ class WebSocketClient:
     def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
         """Send bytes out of a uWSGI sharedarea; see :meth:`send_from_sharedarea`."""
         self.send(_read_sharedarea(id, pos, len), binary=True)
+
+    # -- heartbeats -----------------------------------------------------------------------------
+
+    def ping(self, payload: str | bytes = b"") -> None:
+        """Send a Ping (RFC 6455 5.5.2); any thread or greenlet of the worker may, and never waits.
+
+        The view's ``on_pong`` gets the payload of the Pong that answers it. It isn't needed to keep
+        connections alive: ``WSVIEWS_PING_INTERVAL`` does that.
+
+        :param payload: at most 125 bytes; text is encoded as UTF-8.
+        :raises ConnectionClosed: if the connection is closed.
+        :raises TypeError: if *payload* is neither text nor bytes.
+        :raises ValueError: if it is too long.
+        """
+        self._opened().ping(ping_payload(payload))
 
     # -- groups ---------------------------------------------------------------------------------
 
@@ -399,13 +418,22 @@ class WebSocketClient:
     def _loaded(self, message: Message) -> Any:
         return self._protocol.take(message, self.app.json.loads).data
 
+    def _report_pongs(self) -> None:
+        """Let Pongs come to the view, between its messages."""
+        self._reports_pongs = True
+        self._opened().connection.report_pongs()
+
+    def _receive_event(self) -> Any:
+        """The next message, or :class:`Pong`, for the view's own conversation."""
+        return run_steps(self._receive_checked(self._opened().receive, None, pongs=True))
+
     def _receive_async(
-        self, driver: AsyncDriver, timeout: float | None = None
+        self, driver: AsyncDriver, timeout: float | None = None, *, pongs: bool = False
     ) -> Coroutine[Any, Any, Any]:
         """Receive on an event loop; what counts messages may have to wait in a thread."""
         if self._receives_as_is:
             return driver.receive_async(timeout)
-        steps = self._receive_checked(driver.receive_async, timeout)
+        steps = self._receive_checked(driver.receive_async, timeout, pongs=pongs)
         meter = self._meter
         if meter is None or not meter.waits:
             return run_steps_async(steps)
@@ -418,7 +446,11 @@ class WebSocketClient:
     def _receives_as_is(self) -> bool:
         """Whether nobody looks at a message before it is handed on."""
         return not (
-            self._loads_messages or self._meter is not None or self._watchers or self._text_as_bytes
+            self._loads_messages
+            or self._meter is not None
+            or self._watchers
+            or self._text_as_bytes
+            or self._reports_pongs
         )
 
     def _given(self, message: Any) -> Any:
@@ -430,7 +462,11 @@ class WebSocketClient:
         self._opened().close(POLICY_VIOLATION, self._meter.reason)
 
     def _receive_checked(
-        self, receive: Callable[[float | None], Any], timeout: float | None
+        self,
+        receive: Callable[[float | None], Any],
+        timeout: float | None,
+        *,
+        pongs: bool = False,
     ) -> Generator[Step, Any, Any]:
         deadline = None if timeout is None else monotonic() + timeout
         left, has_looked = timeout, False
@@ -438,6 +474,12 @@ class WebSocketClient:
             message = yield partial(receive, left)
             if message is None:
                 return None
+            if self._reports_pongs and isinstance(message, Pong):
+                if pongs:
+                    return message
+                # The handler that calls receive() waits for a message.
+                left = None if deadline is None else max(0.0, deadline - monotonic())
+                continue
             if self._meter is not None and not (yield self._meter.count):
                 self._close_for_rate()
                 continue
@@ -602,6 +644,13 @@ class AsyncioWebSocketClient(WebSocketClient):
         """
         super().leave(group)
         return Outcome()
+
+    def ping(self, payload: str | bytes = b"") -> Drained:  # type: ignore[override]
+        """Send a Ping, as :meth:`WebSocketClient.ping` does.
+
+        :returns: what may be awaited, to wait while the client is slow.
+        """
+        return self._opened_async().ping_async(ping_payload(payload))
 
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> Drained:  # type: ignore[override]
         """Close the connection, as :meth:`WebSocketClient.close` does.

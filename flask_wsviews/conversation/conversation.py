@@ -25,6 +25,7 @@ from ..common.steps import (
     run_steps_async,
 )
 from ..observers import Observer, Summary, tell
+from ..protocol.pongs import Pong
 from .context import Handshake
 from .hooks import HookRunner
 from .joining import join_groups
@@ -69,6 +70,8 @@ class Conversation(ABC):
         self._has_groups = bool(declared.groups)
         #: Whether messages are checked or routed before a hook gets them.
         self._is_routed = declared.protocol.is_typed or not declared.protocol.binary
+        #: Whether the view has an ``on_pong``.
+        self._takes_pongs = not self.is_function and not is_needless(hook_of(view, "on_pong"))
         self._is_connected = False
         self._has_begun = False
         self._listens = False
@@ -90,6 +93,7 @@ class Conversation(ABC):
         view, client, hooks = self._view, self._client, self._hooks
         if not self._is_connected:
             self._connect(driver)
+        receive = client._receive_event if self._takes_pongs else client.receive
         try:
             if not self._has_begun:
                 if self.needs_turn:
@@ -99,9 +103,11 @@ class Conversation(ABC):
             while self._listens:
                 if not driver.wait_for_news():
                     return False
-                message = client.receive()
+                message = receive()
                 if message is None:
                     self._listens = False
+                elif self._takes_pongs and isinstance(message, Pong):
+                    hooks.run(hook_of(view, "on_pong"), client, bytes(message))
                 elif self._is_routed:
                     hooks.run(take(view, client, message))
                 else:
@@ -129,9 +135,14 @@ class Conversation(ABC):
                 if parks and not driver.has_news and not await driver.wait_for_news():
                     return False
                 # A plain client would wait in a thread for the next message.
-                message = driver.take() if receives_as_is else await client._receive_async(driver)
+                if receives_as_is:
+                    message = driver.take()
+                else:
+                    message = await client._receive_async(driver, pongs=True)
                 if message is None:
                     self._listens = False
+                elif self._takes_pongs and isinstance(message, Pong):
+                    await run(hook_of(view, "on_pong"), client, bytes(message))
                 elif self._is_routed:
                     await run(take(view, client, message))
                 else:
@@ -169,6 +180,8 @@ class Conversation(ABC):
     def _connect(self, driver: Any) -> None:
         self._is_connected = True
         self._client._driver = driver
+        if self._takes_pongs:
+            self._client._report_pongs()
         tell(self._hooks.observers, lambda observer: observer.connected(self._client))
 
     def _begin(self, run: RunHook) -> Generator[Step, Any, None]:

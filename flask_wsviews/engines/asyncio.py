@@ -363,6 +363,11 @@ class AsyncioDriver(LoopDriver):
         self.close(code, reason)
         return self._drained or self._make_drained()
 
+    def ping_async(self, payload: bytes) -> Drained:
+        """Send a Ping; await what is returned to wait while the client is slow."""
+        self.ping(payload)
+        return self._drained or self._make_drained()
+
     def call_in_thread(self, function: Callable[[], T], *, keep: bool = False) -> Awaitable[T]:
         """Call *function* in a thread, in the connection's own context, which the task has left.
 

@@ -335,6 +335,14 @@ class Driver(ABC):
         """Start the closing handshake; doesn't wait for its end."""
 
     @abstractmethod
+    def ping(self, payload: bytes) -> None:
+        """Send a Ping of the application; any thread may, and never waits.
+
+        :param payload: at most 125 bytes.
+        :raises ConnectionClosed: if the connection has ended.
+        """
+
+    @abstractmethod
     def abandon(self) -> None:
         """Wait no longer for what the peer may still say or take. The handler goes on."""
 
@@ -510,6 +518,14 @@ class Driver(ABC):
         if self._ended_at is None:
             self._ended_at = now
         return now < self._ended_at + TOLD_AFTER
+
+    def _queue_ping(self, payload: bytes) -> None:
+        """Queue a Ping, unless the client is too slow to take it: then close the connection."""
+        connection = self.connection
+        backlog = connection.send_backlog
+        connection.ping(payload)
+        if backlog and connection.send_backlog > connection.settings.max_send_buffer:
+            connection.close(POLICY_VIOLATION, TOO_SLOW, monotonic())
 
     def _queue_from_outside(self, message: Sendable) -> None:
         """Queue for a client that isn't the sender's own: never wait, close it if it is slow."""

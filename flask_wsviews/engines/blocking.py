@@ -238,6 +238,14 @@ class BlockingDriver(Driver):
         if has_rest:
             self._keeper.watch(self)
 
+    def ping(self, payload: bytes) -> None:
+        """See :meth:`Driver.ping`."""
+        with self.lock:
+            self._queue_ping(payload)
+            has_rest = self._write()
+        if has_rest:
+            self._keeper.watch(self)
+
     def abandon(self) -> None:
         """See :meth:`Driver.abandon`."""
         with self.lock:

@@ -66,6 +66,22 @@ class LoopDriver(Driver):
         self._swept_at: int | None = None
         self._finish_by: float | None = None  # set once the owner is through with it
 
+    def ping(self, payload: bytes) -> None:
+        """See :meth:`Driver.ping`."""
+        connection = self.connection
+        if self._in_loop():
+            self._queue_ping(payload)
+            self._settle()
+        elif connection.state is not OPEN or connection.asked_to_close:
+            raise connection.closed_error()
+        else:
+            self._call_in_loop(self._ping_if_open, payload)
+
+    def _ping_if_open(self, payload: bytes) -> None:
+        if self.connection.state is OPEN:
+            self._queue_ping(payload)
+            self._settle()
+
     def abandon(self) -> None:
         """See :meth:`Driver.abandon`."""
         if self._in_loop():

@@ -45,6 +45,7 @@ from .framing import (
     read_one,
     read_plain,
 )
+from .pongs import AwaitedPongs
 
 # Why a client is closed that keeps us busy with frames which carry no message.
 CONTROL_FRAMES = "too many control frames"
@@ -92,6 +93,7 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_awaited",
+        "_awaited_pongs",
         "_buffer",
         "_checked",
         "_close_deadline",
@@ -198,6 +200,7 @@ class Connection:
         # How much comes, and how long it lasts.
         self._rates = tuple(_Window(*rate) for rate in rates)
         self._control_frames: _Window | None = None
+        self._awaited_pongs: AwaitedPongs | None = None
         self._spoken = now
         self._idle_timeout = inf if settings.idle_timeout is None else settings.idle_timeout
         self._last_moment = inf if settings.max_lifetime is None else now + settings.max_lifetime
@@ -382,6 +385,22 @@ class Connection:
             else:
                 index += 1
         return dropped, excess
+
+    def report_pongs(self) -> None:
+        """Let :meth:`next_message` return the :class:`Pong` for each :meth:`ping` from now on."""
+        self._awaited_pongs = AwaitedPongs()
+
+    def ping(self, payload: bytes) -> None:
+        """Queue a Ping of the application (RFC 6455 5.5.2).
+
+        :param payload: at most 125 bytes.
+        :raises ConnectionClosed: if nothing can be sent any more.
+        """
+        if self.state is not OPEN:
+            raise self.closed_error()
+        self._queue(Frame(Opcode.PING, payload).serialize(mask=False))
+        if self._awaited_pongs is not None:
+            self._awaited_pongs.add(payload)
 
     def close(self, code: int, reason: str, now: float) -> None:
         """Start the closing handshake (RFC 6455 7.1.2). Messages not yet taken are dropped.
@@ -657,6 +676,9 @@ class Connection:
         for window in self._rates:
             window.count(self._heard)
         self.messages_received += 1
+        self._put_in_inbox(message)
+
+    def _put_in_inbox(self, message: Message) -> None:
         self._inbox_size += message.__sizeof__()
         if self._first is None:
             self._first = message
@@ -721,6 +743,10 @@ class Connection:
             self._end(_Ending(Close.parse(frame.data), now, peer_closed=True))
         elif frame.opcode is not Opcode.PONG:
             self._take_data(frame)
+        elif self._awaited_pongs is not None and self.state is OPEN:
+            pong = self._awaited_pongs.take(bytes(frame.data))
+            if pong is not None:
+                self._put_in_inbox(pong)
 
     def _take_data(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CONT:

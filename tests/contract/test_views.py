@@ -46,6 +46,21 @@ def test_hooks_run_in_order_and_close_once(server, key):
     ]
 
 
+def test_pongs_come_to_on_pong(server):
+    with connect(server.ws("/pings")) as ws:
+        assert ws.recv(timeout=10) == "/pings hello"
+        for text in ("one", "x" * 125):
+            ws.pong("nobody asked for it")
+            ws.send(text)
+            assert ws.recv(timeout=10) == "pinged"
+            assert ws.recv(timeout=10) == f"/pings {text}"
+        # A payload that is too long is an error of the hook.
+        ws.send("x" * 126)
+        with pytest.raises(ConnectionClosedError) as caught:
+            ws.recv(timeout=10)
+        assert caught.value.rcvd.code == 1011
+
+
 def test_a_close_without_a_code_is_1005(server, key):
     with RawClient(server).open(f"/views/all/bob?key={key}") as client:
         client.recv()

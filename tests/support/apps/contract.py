@@ -232,6 +232,21 @@ class MessagesOnly(WebSocketView):
         ws.send(message)
 
 
+@websocket.route("/pings")
+class Pings(WebSocketView):
+    """Pings its client, and says what the Pongs are."""
+
+    def on_connect(self, ws):
+        ws.ping("hello")
+
+    def on_message(self, ws, message):
+        ws.ping(message)
+        ws.send("pinged")
+
+    def on_pong(self, ws, payload):
+        ws.send(f"{request.path} {payload.decode()}")
+
+
 @websocket.route("/old-echo")
 def old_echo(ws):
     while True:

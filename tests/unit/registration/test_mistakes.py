@@ -396,7 +396,7 @@ class Awaiting:
 
 EVERY_HOOK = [
     *("on_handshake", "authorize_group", "resume_from", "member_meta", "on_joined", "on_connect"),
-    *("on_message", "on_invalid", "on_close", "on_error", "rate_limit_key"),
+    *("on_message", "on_invalid", "on_close", "on_error", "on_pong", "rate_limit_key"),
 ]
 
 

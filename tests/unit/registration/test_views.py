@@ -238,7 +238,7 @@ def test_each_hook_is_looked_at() -> None:
 
     named = [
         *("on_handshake", "authorize_group", "resume_from", "member_meta", "on_joined"),
-        *("on_connect", "on_message", "on_invalid", "on_close", "on_error"),
+        *("on_connect", "on_message", "on_invalid", "on_pong", "on_close", "on_error"),
     ]
     assert sorted(HOOKS) == sorted(named)
     for name in HOOKS:
