@@ -13,12 +13,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
 from time import monotonic
-from typing import Any, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from ..close_codes import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from ..common.process import in_uwsgi_loop
@@ -31,6 +31,7 @@ from ..servers.uwsgi.loop_on_demand import make_loop_on_demand
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import TOO_SLOW, WOULD_END, Engine, deadline_after, timed_out
 from .loop import PAUSE, LoopDriver, Sweeper
+from .places import NO_HUB, Place
 from .sockets import check_descriptors
 from .thread_future import ThreadFuture
 
@@ -57,11 +58,28 @@ _NOBODY: Final = object()
 _NOTHING: Final = cast("Generator[Any, None, None]", iter(()))
 
 
+_BLOCKS_HUB: Final = (
+    "AsyncioWebSocket would stop this process at its first WebSocket, because gevent has patched "
+    "the standard library: use GeventWebSocket, or run without gevent (gunicorn: -k gthread)"
+)
+
+
 class AsyncioEngine(Engine):
     """One event loop per worker, with a task for each connection that is at work."""
 
     name = "asyncio"
     runs_coroutines = True
+    refused: ClassVar[Mapping[Place, str]] = {
+        Place(patched="gevent"): _BLOCKS_HUB,
+        Place("gunicorn", "gevent"): _BLOCKS_HUB,
+        Place("uwsgi", "no threads"): "AsyncioWebSocket runs its event loop and plain handlers in "
+        "threads, but this uWSGI runs without Python threads: add --enable-threads",
+        Place("uwsgi", "gevent"): "AsyncioWebSocket can't run in uWSGI's gevent loop: leave "
+        "--gevent out, or use GeventWebSocket",
+        Place("uwsgi", "asyncio without greenlet"): "uWSGI's asyncio loop needs a greenlet for "
+        "each request: add --greenlet",
+        Place("uwsgi", patched="gevent"): NO_HUB,
+    }
 
     def __init__(self) -> None:
         super().__init__()

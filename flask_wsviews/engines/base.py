@@ -23,7 +23,7 @@ from ..config import Settings
 from ..exceptions import EngineError, check_close
 from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
-from .pairs import check_start
+from .places import Place, check_start
 from .sockets import READ_SIZE, receive, send
 
 logger = logging.getLogger("flask_wsviews")
@@ -80,6 +80,9 @@ class Engine(ABC):
     #: The options of uWSGI that serve pages and handshakes beside the engine, with their defaults.
     uwsgi_options: ClassVar[Mapping[str, int]] = {"threads": 8}
 
+    #: The places where the engine can't run, and what to change there.
+    refused: ClassVar[Mapping[Place, str]] = {}
+
     #: How many connections a worker takes unless configured; ``None`` for as many as there come.
     max_connections: ClassVar[int | None] = None
 
@@ -95,7 +98,7 @@ class Engine(ABC):
 
         :raises EngineError: naming what to change.
         """
-        check_start(self.name)
+        check_start(self.refused)
 
     def prepare(self, settings: Settings) -> None:  # noqa: B027
         """Set the process up before the application handles anything.

@@ -20,17 +20,18 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from time import monotonic
 from types import BuiltinFunctionType
-from typing import Final
+from typing import ClassVar, Final
 
 from ..close_codes import NORMAL_CLOSURE
 from ..common.threads import Threads, start_thread
 from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import LINGER, Driver, Engine, deadline_after, timed_out
+from .places import NO_HUB, Place
 from .sockets import WAIT_SIZE, wait_and_receive
 
 logger = logging.getLogger("flask_wsviews")
@@ -54,10 +55,24 @@ KEEPER_INTERVAL = 0.25
 SPARE_THREADS = 32
 
 
+_BLOCKS_LOOP: Final = (
+    "WebSocket would block uWSGI's asyncio loop: use AsyncioWebSocket, or leave --asyncio out"
+)
+
+
 class BlockingEngine(Engine):
     """One thread per connection: our own under uWSGI, else gunicorn's or Werkzeug's."""
 
     name = "blocking"
+    refused: ClassVar[Mapping[Place, str]] = {
+        Place("uwsgi", "no threads"): "WebSocket runs a thread for each connection, but this uWSGI "
+        "runs without Python threads: add --enable-threads (or --threads N)",
+        Place("uwsgi", "gevent"): "WebSocket would block uWSGI's gevent loop: use GeventWebSocket, "
+        "or leave --gevent out",
+        Place("uwsgi", "asyncio"): _BLOCKS_LOOP,
+        Place("uwsgi", "asyncio without greenlet"): _BLOCKS_LOOP,
+        Place("uwsgi", patched="gevent"): NO_HUB,
+    }
     max_connections = 1000
 
     def __init__(self) -> None:

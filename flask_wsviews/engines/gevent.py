@@ -25,6 +25,7 @@ from ..typing import Conversation, Message, Sendable, Transport
 from .base import Engine, deadline_after, timed_out
 from .blocking import BlockingEngine
 from .loop import PAUSE, Lock, LoopDriver, Sweeper
+from .places import Place
 
 READ, WRITE = 1, 2
 
@@ -46,6 +47,16 @@ class GeventEngine(Engine):
     """
 
     name = "gevent"
+    refused: ClassVar[Mapping[Place, str]] = dict.fromkeys(
+        (
+            Place("uwsgi", "threads"),
+            Place("uwsgi", "no threads"),
+            Place("uwsgi", "asyncio"),
+            Place("uwsgi", "asyncio without greenlet"),
+            Place("uwsgi", patched="gevent"),
+        ),
+        "GeventWebSocket needs uWSGI's gevent loop: add --gevent 100, or use WebSocket",
+    )
     uwsgi_options: ClassVar[Mapping[str, int]] = {"gevent": 100}
 
     def __init__(self) -> None:

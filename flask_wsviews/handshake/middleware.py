@@ -26,7 +26,7 @@ from ..conversation.context import Handshake
 from ..conversation.conversation import Conversation, conversation_of
 from ..conversation.identity import identity_on
 from ..conversation.rate_limits import RateLimits, windows
-from ..engines.pairs import check_handshake
+from ..engines.places import check_handshake
 from ..groups import Groups
 from ..observers import Observer, tell
 from ..protocol import opening as handshake
@@ -243,7 +243,8 @@ class Upgrader:
         if "HTTP_ORIGIN" in request.environ:
             self._check_origin(kept, declared, settings)
         check_server(request.environ)
-        check_handshake(self._middleware.engine.name)
+        engine = self._middleware.engine
+        check_handshake(engine.name, engine.refused)
         self._make_ready(kept.app)
         self._extensions, self._extensions_header = handshake.negotiate_extensions(
             offer, settings, declared.compression

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..exceptions import ServerError
 from ..typing import Environ, Transport
@@ -10,7 +11,9 @@ from . import gunicorn, test, werkzeug
 from .base import detach_environ
 from .uwsgi import adapter as uwsgi
 
-ADAPTERS = (uwsgi, werkzeug, gunicorn, test)
+#: Asked in this order whether a request is theirs. An adapter is a module, or any object, with the
+#: functions of ``gunicorn.py``: serves, check, take_socket, before_exit and when_worker_starts.
+ADAPTERS: list[Any] = [uwsgi, werkzeug, gunicorn, test]
 
 __all__ = [
     "before_exit",
@@ -27,7 +30,8 @@ def check_start() -> None:
 
     :raises ServerError: if no WebSocket could be served, naming what to change.
     """
-    uwsgi.check_start()
+    for adapter in ADAPTERS:
+        adapter.check_start()
 
 
 def check_server(environ: Environ) -> None:
@@ -66,8 +70,8 @@ def when_worker_starts(function: Callable[[], object]) -> None:
 
     :param function: must not raise anything.
     """
-    uwsgi.when_worker_starts(function)
-    gunicorn.when_worker_starts(function)
+    for adapter in ADAPTERS:
+        adapter.when_worker_starts(function)
 
 
 def take_socket(environ: Environ) -> Transport:

@@ -118,3 +118,7 @@ class _Watch:
 
 
 _watch = _Watch()
+
+
+def check_start() -> None:
+    """Nothing is known before the first request."""

@@ -68,3 +68,11 @@ def take_socket(environ: Environ) -> Transport:
 
 def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
     """Tests end their connections by themselves."""
+
+
+def check_start() -> None:
+    """Nothing is known before the first request."""
+
+
+def when_worker_starts(function: Callable[[], object]) -> None:
+    """There are no workers."""

@@ -37,3 +37,11 @@ def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int
         # The reloader marks the process that it starts again and again.
         is_replaced = os.environ.get("WERKZEUG_RUN_MAIN") == "true"
         atexit.register(farewell, SERVICE_RESTART if is_replaced else GOING_AWAY)
+
+
+def check_start() -> None:
+    """Nothing is known before the first request."""
+
+
+def when_worker_starts(function: Callable[[], object]) -> None:
+    """There are no workers."""

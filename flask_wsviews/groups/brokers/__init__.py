@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from ...common.registry import Registry
 from ...common.urls import shown_url
 from ...config import Settings
 from ...exceptions import ConfigError
 from .base import Broker
 
-#: Schemes, and the module and class behind each; imported when first used, for each may need a
-#: library that isn't installed. The class is called with the :class:`Settings`.
 _REDIS = ("flask_wsviews.groups.brokers.redis.broker", "RedisBroker")
-REGISTRY = {
-    "memory": ("flask_wsviews.groups.brokers.memory", "MemoryBroker"),
-    "redis": _REDIS,
-    "rediss": _REDIS,
-    "unix": _REDIS,
-    "redis+sentinel": _REDIS,
-    "rediss+sentinel": _REDIS,
-    "redis+cluster": _REDIS,
-    "rediss+cluster": _REDIS,
-}
+
+#: The brokers by the scheme of their URL. A class is called with the :class:`Settings`.
+REGISTRY = Registry(
+    {
+        "memory": ("flask_wsviews.groups.brokers.memory", "MemoryBroker"),
+        "redis": _REDIS,
+        "rediss": _REDIS,
+        "unix": _REDIS,
+        "redis+sentinel": _REDIS,
+        "rediss+sentinel": _REDIS,
+        "redis+cluster": _REDIS,
+        "rediss+cluster": _REDIS,
+    }
+)
 
 
 def make_broker(settings: Settings) -> Broker:
@@ -37,13 +38,11 @@ def make_broker(settings: Settings) -> Broker:
             f"WSVIEWS_BROKER_URL: there is no broker for {shown!r}; "
             f"known are {', '.join(f'{known}://' for known in REGISTRY)}"
         )
-    module, name = REGISTRY[scheme]
     try:
-        broker = getattr(import_module(module), name)
+        made: Broker = REGISTRY.load(scheme)(settings)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"WSVIEWS_BROKER_URL: {scheme}:// needs {error.name}: "
             f"pip install 'flask-wsviews[{error.name}]'"
         ) from error
-    made: Broker = broker(settings)
     return made

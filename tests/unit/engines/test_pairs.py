@@ -11,8 +11,8 @@ from flask import Flask
 
 from flask_wsviews import AsyncioWebSocket, EngineError, WebSocket, WebSocketView
 from flask_wsviews.common.process import Gunicorn, choose_engine, patched_by
-from flask_wsviews.engines import pairs
-from flask_wsviews.engines.pairs import PAIRS, Place, here, problem
+from flask_wsviews.engines import make_engine, places
+from flask_wsviews.engines.places import PLACES, REFUSED, Place, here, problem
 from flask_wsviews.servers.uwsgi.fronts import doubtful_routers, local_address, unusable, usable
 from flask_wsviews.testing import websocket_connect
 
@@ -22,22 +22,25 @@ ENGINES = ("blocking", "gevent", "asyncio")
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No engine has been checked in this process."""
-    monkeypatch.setattr(pairs, "_checked", {})
-    monkeypatch.setattr(pairs, "_warned", [])
+    monkeypatch.setattr(places, "_checked", {})
+    monkeypatch.setattr(places, "_warned", [])
 
 
 def test_every_refusal_says_what_to_change() -> None:
-    for row in PAIRS.values():
-        for refusal in filter(None, row):
+    for refused in (REFUSED, *(make_engine(name).refused for name in ENGINES)):
+        assert refused.keys() <= set(PLACES)
+        for refusal in refused.values():
             assert any(word in refusal for word in (": add ", ": use ", ": leave ")), refusal
 
 
 def test_places_that_are_not_in_the_table_are_as_those_without_their_worker() -> None:
-    for engine in ENGINES:
-        assert problem(engine, Place("gunicorn", "of its own")) == ""
-        assert problem(engine, Place("uwsgi", "threads", "eventlet")).startswith("eventlet has")
-    assert problem("asyncio", Place("gunicorn", "sync", "gevent"))
-    assert "no gevent loop" in problem("asyncio", Place("uwsgi", "asyncio", "gevent"))
+    for engine in map(make_engine, ENGINES):
+        assert problem(engine.refused, Place("gunicorn", "of its own")) == ""
+        found = problem(engine.refused, Place("uwsgi", "threads", "eventlet"))
+        assert found.startswith("eventlet has")
+    asyncio = make_engine("asyncio").refused
+    assert problem(asyncio, Place("gunicorn", "sync", "gevent"))
+    assert "no gevent loop" in problem(asyncio, Place("uwsgi", "asyncio", "gevent"))
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_gunicorn_workers_are_known_by_what_they_inherit(
 ) -> None:
     found = Gunicorn(SimpleNamespace(timeout=30), worker)
     monkeypatch.setattr("flask_wsviews.common.process.find_gunicorn", lambda: found)
-    monkeypatch.setattr("flask_wsviews.engines.pairs.find_gunicorn", lambda: found)
+    monkeypatch.setattr("flask_wsviews.engines.places.find_gunicorn", lambda: found)
     assert here() == Place("gunicorn", kind)
     assert choose_engine() == chosen
     if kind:
@@ -102,7 +105,7 @@ def test_a_sync_worker_is_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, timeout: int, said: str
 ) -> None:
     found = Gunicorn(SimpleNamespace(timeout=timeout), SyncWorker)
-    monkeypatch.setattr("flask_wsviews.engines.pairs.find_gunicorn", lambda: found)
+    monkeypatch.setattr("flask_wsviews.engines.places.find_gunicorn", lambda: found)
     WebSocket(Flask("site"))
     WebSocket(Flask("other"))
     [record] = caplog.records
