@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import FunctionType
@@ -30,30 +31,6 @@ if TYPE_CHECKING:
 
 #: Where the middleware leaves what turns a view's answer into a WebSocket.
 UPGRADER = "flask_wsviews.upgrader"
-
-#: Options of a function's rule that go to its view; a class has them as attributes.
-VIEW_OPTIONS = (
-    "allowed_origins",
-    "binary",
-    "compression",
-    "decorators",
-    "emits",
-    "groups",
-    "headers_schema",
-    "history",
-    "history_seconds",
-    "idle_timeout",
-    "keep_g",
-    "max_lifetime",
-    "message_schema",
-    "presence",
-    "query_schema",
-    "rate_limit",
-    "rate_limit_key",
-    "security",
-    "slow_clients",
-    "subprotocols",
-)
 
 #: Times of a connection that a view may have in place of the settings of the same names.
 TIME_LIMITS = ("idle_timeout", "max_lifetime")
@@ -324,15 +301,45 @@ class WebSocketView(View):
         return any(is_coroutine_function(hook_of(self, name)) for name in _hooks_of(view_class))
 
 
-# What Flask calls, and what has to be known in the handshake at once.
-_NO_HOOKS = ("dispatch_request", "rate_limit_key")
+# Options that only make sense for a class.
+_CLASS_OPTIONS = ("discriminator", "protocol")
 
-#: The methods that are called for a connection, and may be ``async def``.
-HOOKS = tuple(
-    name
-    for name, value in vars(WebSocketView).items()
-    if isinstance(value, FunctionType) and not name.startswith("_") and name not in _NO_HOOKS
+#: The options of a view, which the rule of a function takes as arguments.
+VIEW_OPTIONS = (
+    "decorators",
+    "rate_limit_key",
+    *(
+        name
+        for name, annotation in WebSocketView.__annotations__.items()
+        if str(annotation).startswith("ClassVar")
+        and not name.startswith("_")
+        and name not in _CLASS_OPTIONS
+    ),
 )
+
+_ALL_HOOKS = {
+    name: inspect.signature(value)
+    for name, value in vars(WebSocketView).items()
+    if isinstance(value, FunctionType) and not name.startswith("_") and name != "dispatch_request"
+}
+
+#: Hooks that get the variables of the URL.
+URL_HOOKS = tuple(
+    name
+    for name, signature in _ALL_HOOKS.items()
+    if any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+)
+
+#: The arguments that the other hooks get after ``ws``.
+HOOK_ARGUMENTS = {
+    name: tuple(signature.parameters)[2:]
+    for name, signature in _ALL_HOOKS.items()
+    if name not in URL_HOOKS
+}
+
+#: The methods that are called for a connection, and may be ``async def``. The handshake needs the
+#: answer of ``rate_limit_key`` at once.
+HOOKS = tuple(name for name in _ALL_HOOKS if name != "rate_limit_key")
 
 
 class FunctionView(WebSocketView):
@@ -441,7 +448,7 @@ def check_class(view_class: type[WebSocketView]) -> None:
     name_of = view_class.__name__
     mistakes.check_methods(f"{name_of}.methods", view_class.methods)
     mistakes.check_subprotocols(f"{name_of}.subprotocols", view_class.subprotocols)
-    hooks = (*HOOKS, "rate_limit_key")
+    hooks = tuple(_ALL_HOOKS)
     mistakes.check_names(view_class, WebSocketView, hooks)
     handlers = [handler.name for handler in view_class.protocol.handlers.values()]
     own = mistakes.overridden(view_class, WebSocketView, hooks)
@@ -449,8 +456,8 @@ def check_class(view_class: type[WebSocketView]) -> None:
         mistakes.check_callable(f"{name_of}.{name}", method)
         if name in handlers:
             mistakes.check_arguments(f"{name_of}.{name}", name, method, ("data",))
-        elif name in mistakes.ARGUMENTS:
-            mistakes.check_arguments(f"{name_of}.{name}", name, method, mistakes.ARGUMENTS[name])
+        elif name in HOOK_ARGUMENTS:
+            mistakes.check_arguments(f"{name_of}.{name}", name, method, HOOK_ARGUMENTS[name])
 
 
 def check_variables(view: Callable[..., Any], rule: str, variables: Collection[str]) -> None:
@@ -471,7 +478,7 @@ def check_variables(view: Callable[..., Any], rule: str, variables: Collection[s
         function = view.websocket_target  # type: ignore[attr-defined]
         mistakes.check_variables(label, rule, function, variables, has_self=False)
         return
-    own = mistakes.overridden(view_class, WebSocketView, mistakes.URL_HOOKS)
+    own = mistakes.overridden(view_class, WebSocketView, URL_HOOKS)
     for name, method in mistakes.bound_methods(view_class, own):
         label = f"{view_class.__name__}.{name}"
         mistakes.check_variables(label, rule, method, variables, has_self=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
@@ -130,7 +131,9 @@ class Declarations:
             return
         self._options[pattern.shape] = pattern, options
         self._by_prefix.setdefault(pattern.prefix, []).append(pattern)
-        self._prefix_lengths = sorted({len(prefix) for prefix in self._by_prefix})
+        length = len(pattern.prefix)
+        if length not in self._prefix_lengths:
+            insort(self._prefix_lengths, length)
         self._remembered.clear()
 
     def options_of(self, group: str) -> GroupOptions:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 from functools import partial, partialmethod
+from itertools import takewhile
 from types import FunctionType
 from typing import Any
 
@@ -15,21 +16,6 @@ from werkzeug.routing import Rule
 from ..common.steps import is_coroutine_function
 from ..exceptions import RegistrationError
 from ..messages.declared import has_mark
-
-#: What a hook gets after ``ws``; the others get the variables of the URL.
-ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "authorize_group": ("group",),
-    "resume_from": ("group",),
-    "member_meta": ("group",),
-    "on_joined": ("joined",),
-    "on_message": ("message",),
-    "on_invalid": ("error",),
-    "on_close": ("code", "reason"),
-    "on_error": ("error",),
-}
-
-#: Hooks that get the variables of the URL.
-URL_HOOKS = ("on_handshake", "rate_limit_key", "on_connect")
 
 # A variable in a rule, and its converter.
 _VARIABLE = re.compile(r"<(?:([^<>]*):)?[^<>:]*>")
@@ -105,9 +91,16 @@ def check_names(view_class: type[Any], base: type[Any], hooks: Collection[str]) 
 
 
 def overridden(view_class: type[Any], base: type[Any], names: Iterable[str]) -> list[str]:
-    """Return those of *names* that a class has otherwise than *base*."""
+    """Return those of *names* that a class overrides.
+
+    :param base: the class that has them all.
+    """
+    before_base = takewhile(lambda one: one is not base, view_class.__mro__)
+    own: set[str] = set().union(*(vars(one) for one in before_base))
     static = inspect.getattr_static
-    return [name for name in names if static(view_class, name) is not static(base, name)]
+    return [
+        name for name in names if name in own and static(view_class, name) is not static(base, name)
+    ]
 
 
 def _is_method(name: str, value: Any) -> bool:
@@ -254,6 +247,10 @@ def check_instances(view_class: type[Any]) -> None:
 
     :raises RegistrationError: if it takes arguments.
     """
+    makers = ("__init__", "__new__")
+    if all(getattr(view_class, name) is getattr(object, name) for name in makers):
+        # Most classes have neither, and reading a signature takes 70 us.
+        return
     problem = _problem(view_class, (), ())
     if problem is not None:
         name = view_class.__name__

@@ -17,7 +17,7 @@ MARK = "TESTS_OF_FLASK_WSVIEWS"
 # Reads numbers of process groups until the tests have ended, and kills what is left of them. With a
 # minus, a group has ended already.
 REAPER = """
-import glob, os, signal, sys
+import glob, os, signal, sys, time
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(signum, signal.SIG_IGN)
 groups = set()
@@ -30,15 +30,32 @@ for group in groups:
     except OSError:
         pass
 mark = sys.argv[1].encode()
-for environ in glob.glob("/proc/[0-9]*/environ"):
-    pid = int(environ.split("/")[2])
-    try:
-        with open(environ, "rb") as file:
-            is_left = mark in file.read().split(b"\\0")
-        if is_left and pid != os.getpid():
-            os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
+
+def is_left(pid):
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        environ = file.read()
+    # One that is about to become another program has none for a moment, and threads of the kernel,
+    # which have no program, have none at all.
+    if not environ and os.readlink(f"/proc/{pid}/exe"):
+        return None
+    return mark in environ.split(b"\\0")
+
+deadline = time.monotonic() + 5
+todo = [int(path.split("/")[2]) for path in glob.glob("/proc/[0-9]*")]
+while todo and time.monotonic() < deadline:
+    later = []
+    for pid in todo:
+        try:
+            found = is_left(pid)
+            if found is None:
+                later.append(pid)
+            elif found and pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+    if later:
+        time.sleep(0.01)
+    todo = later
 """
 
 
