@@ -22,6 +22,7 @@ from werkzeug.datastructures import Headers
 
 from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
 from ..common.json_text import dump_text
+from ..common.process import find_uwsgi
 from ..common.steps import Step, run_steps, run_steps_async
 from ..exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
 from ..groups.membership import Membership
@@ -680,13 +681,9 @@ def _as_text(message: Sendable) -> str:
 
 
 def _read_sharedarea(area: int, position: int, length: int) -> bytes:
-    try:
-        import uwsgi
-    except ImportError:
-        raise RuntimeError("sharedareas exist under uWSGI only, with --sharedarea") from None
-    if length:
-        data: bytes = uwsgi.sharedarea_read(area, position, length)
-    else:
-        # The length may be left out, whatever uWSGI's stubs say.
-        data = uwsgi.sharedarea_read(area, position)  # pyright: ignore[reportCallIssue]
+    uwsgi = find_uwsgi()
+    if uwsgi is None:
+        raise RuntimeError("sharedareas exist under uWSGI only, with --sharedarea")
+    # Without a length uWSGI reads up to the end of the area.
+    data: bytes = uwsgi.sharedarea_read(area, position, *([length] if length else []))
     return data

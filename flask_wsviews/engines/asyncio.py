@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 from ..close_codes import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
-from ..common.process import in_uwsgi_loop
+from ..common.process import find_uwsgi, in_uwsgi_loop
 from ..common.steps import throwable
 from ..common.threads import Threads, start_thread
 from ..config import Settings
@@ -744,14 +744,13 @@ def _suspend_request(future: Future[Any]) -> None:
 
     uWSGI handles the request in a greenlet of that thread, which goes on where it was suspended.
     """
-    import uwsgi
     from greenlet import getcurrent
 
     resume = getcurrent().switch
     loop = asyncio.get_running_loop()
     # The task can't have ended yet: it begins when the loop has its thread back.
     future.add_done_callback(lambda _: loop.call_soon(resume))
-    uwsgi.suspend()
+    find_uwsgi().suspend()
 
 
 def _keep_thread_state() -> None:

@@ -1,21 +1,18 @@
-"""The WSGI servers that can hand over a client's socket. A new one is a module and a line here."""
+"""The WSGI servers that give access to the client's socket."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
+from ..common.registry import Registry
 from ..exceptions import ServerError
 from ..typing import Environ, Transport
-from . import gunicorn, test, werkzeug
-from .base import detach_environ
-from .uwsgi import adapter as uwsgi
-
-#: Asked in this order whether a request is theirs. An adapter is a module, or any object, with the
-#: functions of ``gunicorn.py``: serves, check, take_socket, before_exit and when_worker_starts.
-ADAPTERS: list[Any] = [uwsgi, werkzeug, gunicorn, test]
+from . import environ as environs
+from .base import Adapter
 
 __all__ = [
+    "REGISTRY",
+    "Adapter",
     "before_exit",
     "check_server",
     "check_start",
@@ -24,25 +21,35 @@ __all__ = [
     "when_worker_starts",
 ]
 
+#: The adapters by name. The first one whose :meth:`Adapter.serves` accepts a request handles it.
+REGISTRY = Registry(
+    {
+        "uwsgi": ("flask_wsviews.servers.uwsgi.adapter", "UWSGIAdapter"),
+        "werkzeug": ("flask_wsviews.servers.werkzeug", "WerkzeugAdapter"),
+        "gunicorn": ("flask_wsviews.servers.gunicorn", "GunicornAdapter"),
+        "testing": ("flask_wsviews.servers.testing", "TestingAdapter"),
+    }
+)
 
-def check_start() -> None:
-    """Check, while an application is being set up, what is known of the server by then.
+_made: dict[str, Adapter] = {}
 
-    :raises ServerError: if no WebSocket could be served, naming what to change.
+
+def adapters() -> Iterator[Adapter]:
+    """Yield this process's adapters, in the registry's order."""
+    for name in REGISTRY:
+        if name not in _made:
+            _made[name] = REGISTRY.load(name)()
+        yield _made[name]
+
+
+def adapter_of(environ: Environ) -> Adapter:
+    """Return the adapter of the server behind a request.
+
+    :raises ServerError: if there is none. The message lists the servers that work.
     """
-    for adapter in ADAPTERS:
-        adapter.check_start()
-
-
-def check_server(environ: Environ) -> None:
-    """Check that the server behind a request can give us its socket.
-
-    :raises ServerError: naming the server and those that work.
-    """
-    for adapter in ADAPTERS:
+    for adapter in adapters():
         if adapter.serves(environ):
-            adapter.check(environ)
-            return
+            return adapter
     name = environ.get("SERVER_SOFTWARE") or "This WSGI server"
     raise ServerError(
         f"{name} gives no access to the client's socket, so it can't serve WebSockets. "
@@ -51,34 +58,53 @@ def check_server(environ: Environ) -> None:
     )
 
 
-def before_exit(
-    environ: Environ, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
-) -> None:
-    """Have *farewell* called when the server behind a request ends this process.
+def check_start() -> None:
+    """Check, while an application is set up, that its server can serve WebSockets.
 
-    To ask for the same *farewell* again changes nothing.
+    Most servers show themselves with the first request only: see :func:`check_server`.
 
-    :param ending_signal: asked, then, for the signal that ends it.
-    :param farewell: called with the close code: 1012 if the process will be replaced, else 1001.
+    :raises ServerError: if the server can't. The message names the option to change.
     """
-    adapter = next(adapter for adapter in ADAPTERS if adapter.serves(environ))
-    adapter.before_exit(ending_signal, farewell)
+    for adapter in adapters():
+        adapter.check_start()
 
 
 def when_worker_starts(function: Callable[[], object]) -> None:
-    """Have *function* called in each worker that the server is about to fork, where it says so.
+    """Call *function* in each worker that the server forks later, if it has a hook for that.
 
-    :param function: must not raise anything.
+    :param function: doesn't raise.
     """
-    for adapter in ADAPTERS:
+    for adapter in adapters():
         adapter.when_worker_starts(function)
 
 
+def check_server(environ: Environ) -> None:
+    """Check that the socket behind a request can be taken.
+
+    :raises ServerError: if it can't. The message names the server, or the option to change.
+    """
+    adapter_of(environ).check(environ)
+
+
+def before_exit(
+    environ: Environ, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
+) -> None:
+    """Call *farewell* once when the server behind a request ends this process.
+
+    See :meth:`Adapter.before_exit`.
+    """
+    adapter_of(environ).before_exit(ending_signal, farewell)
+
+
 def take_socket(environ: Environ) -> Transport:
-    """The client's socket; call :func:`check_server` first.
+    """Return the client's socket. Call :func:`check_server` first.
 
     :raises OSError: if no descriptor is left.
     """
-    adapter = next(adapter for adapter in ADAPTERS if adapter.serves(environ))
-    transport: Transport = adapter.take_socket(environ)
-    return transport
+    return adapter_of(environ).take_socket(environ)
+
+
+def detach_environ(environ: Environ) -> None:
+    """Detach *environ*, in place, from the server, so that it can be kept after the request."""
+    keys = [key for adapter in adapters() for key in adapter.environ_keys]
+    environs.detach(environ, keys)

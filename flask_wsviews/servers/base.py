@@ -1,153 +1,68 @@
-"""What the server adapters share: sockets, and an environ that outlives its request."""
+"""What a server adapter is: it takes a client's socket away from one kind of WSGI server."""
 
 from __future__ import annotations
 
-import _socket
-import contextlib
-import io
-import logging
-import os
-import socket
-import ssl
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
 
-from ..protocol.opening import STATUS, serialize_response
-from ..typing import Environ
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
-
-logger = logging.getLogger("flask_wsviews")
-
-# Objects that point into the server, which reuses or closes them when the request ends.
-_SERVER_OBJECTS = (
-    "gunicorn.socket",
-    "werkzeug.debug.preserve_context",
-    "werkzeug.request",
-    "werkzeug.socket",
-    "wsgi.early_hints",
-    "wsgi.file_wrapper",
-    "x-wsgiorg.fdevent.readable",
-    "x-wsgiorg.fdevent.timeout",
-)
+from ..typing import Environ, Transport
 
 
-# What many handshakes have in common: what is kept of them is kept once.
-_COMMON_FIELDS = (
-    "HTTP_ACCEPT_ENCODING",
-    "HTTP_ACCEPT_LANGUAGE",
-    "HTTP_CACHE_CONTROL",
-    "HTTP_CONNECTION",
-    "HTTP_HOST",
-    "HTTP_ORIGIN",
-    "HTTP_PRAGMA",
-    "HTTP_SEC_WEBSOCKET_EXTENSIONS",
-    "HTTP_SEC_WEBSOCKET_PROTOCOL",
-    "HTTP_SEC_WEBSOCKET_VERSION",
-    "HTTP_USER_AGENT",
-    "REQUEST_METHOD",
-    "SERVER_PORT",
-    "SERVER_PROTOCOL",
-)
-_MOST_COMMON = 1000
-_LONGEST_COMMON = 300
-_common: dict[str, str] = {}
+class Adapter(ABC):
+    """Everything that depends on the WSGI server.
 
-
-class _NoInput(io.BytesIO):
-    """The body of every handshake."""
-
-    def close(self) -> None:
-        """Nothing, for it is the others', too."""
-
-
-_no_input = _NoInput()
-
-
-def detach_environ(environ: Environ) -> None:
-    """Cut *environ*, in place, off from the server, so that it can be kept after the request."""
-    for key in _SERVER_OBJECTS:
-        environ.pop(key, None)
-    environ["wsgi.input"] = _no_input
-    path = environ.get("PATH_INFO")
-    if path is not None and environ.get("REQUEST_URI") == path:
-        environ["REQUEST_URI"] = path
-    if len(_common) > _MOST_COMMON:
-        _common.clear()
-    for key in _COMMON_FIELDS:
-        value = environ.get(key)
-        if value is not None and len(value) <= _LONGEST_COMMON:
-            environ[key] = _common.setdefault(value, value)
-
-
-def say_all(farewells: Iterable[Callable[[int], None]], code: int) -> None:
-    """Call each farewell; what goes wrong with one keeps none of the others from being said."""
-    for farewell in list(farewells):
-        try:
-            farewell(code)
-        except Exception:
-            logger.exception("a goodbye failed")
-
-
-def duplicate(fd: int) -> socket.socket:
-    """A socket of our own on the same stream as *fd*. Whether it blocks is up to the engine.
-
-    :raises OSError: if no descriptor is left.
-    """
-    own = os.dup(fd)
-    try:
-        # The plain class even where gevent has replaced socket.socket: engines do the waiting.
-        sock = _socket.socket(-1, socket.SOCK_STREAM, 0, own)
-    except OSError:
-        os.close(own)
-        raise
-    return cast(socket.socket, sock)
-
-
-class HeldTransport:
-    """The socket of a server whose request has to stay until the connection has ended.
-
-    :param original: the server's own socket object.
+    A process has one object of each adapter in the registry. It holds no connection: that is the
+    job of the transport, which :meth:`take_socket` returns. Only the first two methods are
+    required. The others do nothing by default, which is right for a server that has nothing to
+    check and no hook to call.
     """
 
-    can_detach = False
+    #: Keys of ``environ`` whose values the server closes or reuses when the request ends.
+    environ_keys: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, original: socket.socket) -> None:
-        self._original = original
-        self._tls = isinstance(original, ssl.SSLSocket)
-        if self._tls:
-            # The TLS state is in the object, so a duplicate of the descriptor is of no use.
-            self._timeout = original.gettimeout()
-            original.setblocking(False)
-            self.sock = original
-        else:
-            self.sock = duplicate(original.fileno())
+    @abstractmethod
+    def serves(self, environ: Environ) -> bool:
+        """Return whether this server made *environ*."""
 
-    def preface(self, fields: list[tuple[str, str]]) -> bytes:
-        """The 101: the server itself would add headers, or wait for a body."""
-        return serialize_response(fields)
+    @abstractmethod
+    def take_socket(self, environ: Environ) -> Transport:
+        """Return the client's socket. Called once per handshake, after :meth:`check`.
 
-    def detach(self) -> None:
-        """Nothing to do: the server leaves the socket alone while the request runs."""
-
-    def release(self) -> None:
-        """Close our duplicate; a TLS socket is left to :meth:`finish` and the server."""
-        if self._tls:
-            with contextlib.suppress(OSError):
-                self._original.settimeout(self._timeout)
-        else:
-            self.sock.close()
-
-    def finish(
-        self, start_response: StartResponse, fields: list[tuple[str, str]]
-    ) -> Iterable[bytes]:
-        """A response that gets logged but reaches nobody.
-
-        The server insists on writing one. It takes the error that a socket raises after its
-        shutdown for a client that went away, and says nothing.
+        :raises OSError: if no descriptor is left.
         """
-        with contextlib.suppress(OSError):
-            self._original.shutdown(socket.SHUT_RDWR)
-        start_response(STATUS, [])
-        return []
+
+    def check_start(self) -> None:  # noqa: B027
+        """Check, while an application is set up, that this server can serve WebSockets.
+
+        Called on every adapter, so return at once if the process belongs to another server.
+
+        :raises ServerError: if it can't. The message names the option to change.
+        """
+
+    def check(self, environ: Environ) -> None:  # noqa: B027
+        """Check that the socket behind a request can be taken.
+
+        :raises ServerError: if it can't. The message names the option to change.
+        """
+
+    def before_exit(  # noqa: B027
+        self, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
+    ) -> None:
+        """Call *farewell* when the server ends this process.
+
+        Called at every handshake: the same *farewell* must be called once only.
+
+        :param ending_signal: returns the signal that ends the process; call it at that time.
+        :param farewell: takes the close code: 1012 Service Restart if the server will replace
+            this process, otherwise 1001 Going Away.
+        :raises RuntimeError: if a thread is needed and can't be started.
+        """
+
+    def when_worker_starts(self, function: Callable[[], object]) -> None:  # noqa: B027
+        """Call *function* in each worker that the server forks after this call.
+
+        Called on every adapter, so return at once if the process belongs to another server.
+
+        :param function: doesn't raise.
+        """

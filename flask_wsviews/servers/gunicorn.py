@@ -1,4 +1,4 @@
-"""gunicorn with gthread or gevent workers; a request holds its thread or greenlet."""
+"""gunicorn with gthread or gevent workers; a request occupies its thread or greenlet."""
 
 from __future__ import annotations
 
@@ -13,70 +13,106 @@ from ..close_codes import GOING_AWAY, SERVICE_RESTART
 from ..common.process import Gunicorn, find_gunicorn, find_gunicorn_worker
 from ..common.threads import start_thread
 from ..typing import Environ
-from .base import HeldTransport, say_all
+from .base import Adapter
+from .farewells import Farewells
+from .sockets import HeldTransport
 
-# How often to look whether the worker is to end, in seconds.
+# How often to look whether the worker is stopping, in seconds.
 INTERVAL = 0.1
 
-# For how long a worker that is to end may go on listening, in seconds; gunicorn's do for one.
+# How long a worker that is stopping may go on listening, in seconds. gunicorn's do for one.
 LISTENING = 2.0
 
 
-def serves(environ: Environ) -> bool:
-    """Whether gunicorn made *environ*."""
-    return "gunicorn.socket" in environ
+class GunicornAdapter(Adapter):
+    """Takes the socket from ``environ["gunicorn.socket"]``; the request waits meanwhile."""
+
+    environ_keys = ("gunicorn.socket",)
+
+    def __init__(self) -> None:
+        self._watch = ExitWatch()
+
+    def serves(self, environ: Environ) -> bool:
+        """Return whether gunicorn made *environ*."""
+        return "gunicorn.socket" in environ
+
+    def take_socket(self, environ: Environ) -> HeldTransport:
+        """Return the client's socket."""
+        return HeldTransport(environ["gunicorn.socket"])
+
+    def when_worker_starts(self, function: Callable[[], object]) -> None:
+        """Call *function* in each worker once it has loaded the application."""
+        gunicorn = find_gunicorn()
+        if gunicorn is None:
+            return
+        configured_hook = gunicorn.cfg.post_worker_init
+
+        def started(worker: Any) -> None:
+            configured_hook(worker)
+            function()
+
+        gunicorn.cfg.set("post_worker_init", started)
+
+    def before_exit(
+        self, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
+    ) -> None:
+        """Call *farewell* as soon as this worker is asked to stop.
+
+        gunicorn's own exit hooks come too late: it calls them when all requests are over, and
+        every open connection is a request.
+        """
+        worker = find_gunicorn_worker()
+        if worker is not None:
+            self._watch.add(worker, farewell)
 
 
-def check(environ: Environ) -> None:
-    """Nothing can be wrong here."""
+class ExitWatch:
+    """A thread that waits until this process's worker is asked to stop."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._farewells = Farewells()
+        self._pid: int | None = None
 
-def take_socket(environ: Environ) -> HeldTransport:
-    """The client's socket."""
-    return HeldTransport(environ["gunicorn.socket"])
+    def add(self, worker: Any, farewell: Callable[[int], None]) -> None:
+        """Call *farewell* when *worker* is asked to stop.
 
+        :raises RuntimeError: if the thread can't be started; the next call tries again.
+        """
+        with self._lock:
+            self._farewells.add(farewell)
+            if self._pid != os.getpid():
+                # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
+                start_thread(partial(self._run, worker), "wsviews-watch")
+                self._pid = os.getpid()
 
-def when_worker_starts(function: Callable[[], object]) -> None:
-    """Have *function* called in each worker once it has loaded the application."""
-    gunicorn = find_gunicorn()
-    if gunicorn is None:
-        return
-    of_configuration = gunicorn.cfg.post_worker_init
-
-    def started(worker: Any) -> None:
-        of_configuration(worker)
-        function()
-
-    gunicorn.cfg.set("post_worker_init", started)
-
-
-def before_exit(ending_signal: Callable[[], int | None], farewell: Callable[[int], None]) -> None:
-    """Have *farewell* called as soon as this worker is asked to end.
-
-    gunicorn calls its hooks only when the requests are over, which the open connections hold up.
-    """
-    worker = find_gunicorn_worker()
-    if worker is not None:
-        _watch.add(worker, farewell)
+    def _run(self, worker: Any) -> None:
+        while worker.alive:
+            time.sleep(INTERVAL)
+        # A client that is closed now reconnects at once, and this worker would refuse it.
+        deadline = time.monotonic() + min(LISTENING, worker.cfg.graceful_timeout / 2)
+        while is_listening(worker) and time.monotonic() < deadline:
+            time.sleep(INTERVAL)
+        self._farewells.say(close_code(worker))
 
 
 def close_code(worker: Any) -> int:
-    """What to tell the clients of a worker that ends.
+    """Return the close code for the clients of a worker that stops.
 
     One that has served its ``--max-requests`` is replaced. SIGTERM comes on a reload as well as
-    on a stop, and the worker can't tell which it is.
+    on a stop, and the worker can't distinguish them.
     """
     return SERVICE_RESTART if worker.nr >= worker.max_requests else GOING_AWAY
 
 
 def is_listening(worker: Any) -> bool:
-    """Whether a worker that is to end still accepts connections.
+    """Return whether a worker that is stopping still accepts connections.
 
     Both kinds of worker do for up to a second, until their main loop looks.
     """
     kind = Gunicorn(worker.cfg, type(worker)).kind
     if kind == "gthread" and hasattr(worker, "_accepting"):
-        # After SIGQUIT its loop is gone, and only its threads are waited for.
+        # After SIGQUIT its loop has ended, and it only waits for its threads.
         return bool(worker._accepting) and not getattr(worker.tpool, "_shutdown", False)
     return kind in ("gthread", "gevent") and any(_is_open(sock) for sock in worker.sockets)
 
@@ -86,39 +122,3 @@ def _is_open(sock: Any) -> bool:
         return bool(sock.fileno() != -1)
     except AttributeError:  # gunicorn's own socket objects are empty once they are closed
         return False
-
-
-class _Watch:
-    """Waits for the end of this process's worker."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._farewells: list[Callable[[int], None]] = []
-        self._pid: int | None = None
-
-    def add(self, worker: Any, farewell: Callable[[int], None]) -> None:
-        with self._lock:
-            if farewell not in self._farewells:
-                self._farewells.append(farewell)
-            if self._pid == os.getpid():
-                return
-            # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
-            start_thread(partial(self._run, worker), "wsviews-watch")
-            # Not before it has started: the next handshake tries again.
-            self._pid = os.getpid()
-
-    def _run(self, worker: Any) -> None:
-        while worker.alive:
-            time.sleep(INTERVAL)
-        # Clients that are told now would come back at once, and be refused by this same worker.
-        deadline = time.monotonic() + min(LISTENING, worker.cfg.graceful_timeout / 2)
-        while is_listening(worker) and time.monotonic() < deadline:
-            time.sleep(INTERVAL)
-        say_all(self._farewells, close_code(worker))
-
-
-_watch = _Watch()
-
-
-def check_start() -> None:
-    """Nothing is known before the first request."""

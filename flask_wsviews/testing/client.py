@@ -22,7 +22,7 @@ from ..blueprints import EXTENSION
 from ..close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..common.json_text import dump_text
 from ..exceptions import ConnectionClosed
-from ..servers.test import TRANSPORT, Transport
+from ..servers.testing import TRANSPORT, PairTransport
 from ..typing import Message, Sendable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class WebSocketTestClient:
     Leaving its ``with`` block closes it, and waits until its ``on_close`` has run.
     """
 
-    def __init__(self, app: Flask, sock: socket.socket, transport: Transport) -> None:
+    def __init__(self, app: Flask, sock: socket.socket, transport: PairTransport) -> None:
         self._app = app
         self._sock = sock
         self._transport = transport
@@ -344,7 +344,7 @@ def websocket_connect(
     if origin is not None:
         fields["Origin"] = origin
     own, servers = socket.socketpair()
-    transport = Transport(servers)
+    transport = PairTransport(servers)
     ws = WebSocketTestClient(app, own, transport)
     try:
         builder = EnvironBuilder(app, path, headers=fields, **options)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from wsgiref.simple_server import WSGIRequestHandler
 
-from flask_wsviews import servers
 from flask_wsviews.engines import REGISTRY as ENGINES
 from flask_wsviews.engines.blocking import BlockingEngine
 from flask_wsviews.groups.brokers import REGISTRY as BROKERS
 from flask_wsviews.groups.brokers.memory import MemoryBroker
-from flask_wsviews.servers.base import HeldTransport
+from flask_wsviews.servers import REGISTRY as SERVERS
+from flask_wsviews.servers import Adapter
+from flask_wsviews.servers.sockets import HeldTransport
 from flask_wsviews.typing import Environ
 
 
@@ -32,21 +32,15 @@ class ToyRequestHandler(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None: ...
 
 
-class ToyAdapter:
+class ToyAdapter(Adapter):
+    environ_keys = ("toy.socket",)
     farewells: list[Callable[[int], None]] = []
-
-    def check_start(self) -> None: ...
-
-    def when_worker_starts(self, function: Callable[[], object]) -> None: ...
 
     def serves(self, environ: Environ) -> bool:
         return "toy.socket" in environ
 
-    def check(self, environ: Environ) -> None: ...
-
     def take_socket(self, environ: Environ) -> HeldTransport:
-        sock: socket.socket = environ.pop("toy.socket")
-        return HeldTransport(sock)
+        return HeldTransport(environ["toy.socket"])
 
     def before_exit(
         self, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
@@ -57,9 +51,8 @@ class ToyAdapter:
 def register() -> None:
     ENGINES["toy"] = ("support.toys", "ToyEngine")
     BROKERS["toy"] = ("support.toys", "ToyBroker")
-    servers.ADAPTERS.append(ToyAdapter())
+    SERVERS["toy"] = ("support.toys", "ToyAdapter")
 
 
 def unregister() -> None:
-    del ENGINES["toy"], BROKERS["toy"]
-    servers.ADAPTERS.pop()
+    del ENGINES["toy"], BROKERS["toy"], SERVERS["toy"]

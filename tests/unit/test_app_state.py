@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -26,6 +27,7 @@ from flask_wsviews import (
     RegistrationError,
     WebSocket,
     WebSocketView,
+    servers,
 )
 from flask_wsviews.app_state import SETTINGS, AppSettings
 from flask_wsviews.config import Settings, key_of
@@ -380,12 +382,15 @@ class Uwsgi:
     def mule_id(self) -> int:
         return 0
 
+    def worker_id(self) -> int:
+        return 1
+
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "never"])
 def test_groups_may_be_registered_before_the_broker_is_named(
     late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_wsviews.common.process.find_uwsgi", Uwsgi)
+    monkeypatch.setitem(sys.modules, "uwsgi", Uwsgi())
     app = site()
     websocket = WebSocket(app)
     websocket.add_url_rule("/lobby", view_func=Lobby)
@@ -418,8 +423,8 @@ def master(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the adapter sees of uWSGI while the master loads the application."""
     uwsgi = SimpleNamespace(worker=0)
     uwsgi.worker_id = lambda: uwsgi.worker
-    monkeypatch.setattr(uwsgi_adapter, "uwsgi", uwsgi)
-    monkeypatch.setattr(uwsgi_adapter, "_fork_hook", uwsgi_adapter._ForkHook())
+    monkeypatch.setattr(uwsgi_adapter, "find_uwsgi", lambda: uwsgi)
+    monkeypatch.setattr(servers, "_made", {})
     return uwsgi
 
 

@@ -256,7 +256,8 @@ def test_uwsgi_without_what_the_engine_needs(
 
 
 def test_uwsgi_with_what_the_engine_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=1, loop=None))
+    uwsgi = SimpleNamespace(has_threads=1, loop=None, worker_id=lambda: 1)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     app = Flask("site")
     WebSocket(app)
     assert "wsviews" in app.extensions
@@ -462,7 +463,7 @@ def test_a_server_without_sockets_is_named(app: Flask) -> None:
 
 
 def uwsgi_with(loop: bytes | None = None, **options: Any) -> SimpleNamespace:
-    return SimpleNamespace(has_threads=1, loop=loop, opt=options)
+    return SimpleNamespace(has_threads=1, loop=loop, opt=options, worker_id=lambda: 1)
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_who_may_import_websockets(module: str) -> None:
 @every_module
 def test_who_may_import_gevent(module: str) -> None:
     # The last for uWSGI's gevent loop, and only there.
-    allowed = module in ("engines.gevent", "common.process", "servers.uwsgi.adapter")
+    allowed = module in ("engines.gevent", "common.process", "servers.uwsgi.transport")
     assert allowed or "gevent" not in libraries(module)
     for found in imports_of(module):
         # Requests are greenlets under uWSGI's asyncio loop, and only there is it needed.
@@ -271,12 +271,8 @@ def test_the_choice_of_an_engine_does_without_gevent() -> None:
 
 
 @every_module
-def test_uwsgi_is_imported_when_it_is_there_only(module: str) -> None:
-    for found in imports_of(module):
-        if found.library == "uwsgi":
-            assert "function" in found.inside or (
-                module == "servers.uwsgi.adapter" and "try" in found.inside
-            )
+def test_who_may_import_uwsgi(module: str) -> None:
+    assert module == "common.process" or "uwsgi" not in libraries(module)
 
 
 @every_module

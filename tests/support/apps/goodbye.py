@@ -9,7 +9,7 @@ from contract import app, websocket
 from flask import request
 
 from flask_wsviews import WebSocketView
-from flask_wsviews.servers.uwsgi.adapter import Transport
+from flask_wsviews.servers.uwsgi.transport import DetachedTransport
 
 if os.environ.get("ATEXIT"):
     import uwsgi
@@ -18,13 +18,13 @@ if os.environ.get("ATEXIT"):
 
 
 if os.environ.get("SIGNAL_AT_OPENING"):
-    preface_of = Transport.preface
+    preface_of = DetachedTransport.preface
 
     def begin_and_be_told_to_end(self, fields):
         os.kill(os.getpid(), int(os.environ["SIGNAL_AT_OPENING"]))
         return preface_of(self, fields)
 
-    Transport.preface = begin_and_be_told_to_end
+    DetachedTransport.preface = begin_and_be_told_to_end
 
 
 def tell(*words: object) -> None:

@@ -198,7 +198,7 @@ def test_elsewhere_no_signal_is_blocked() -> None:
 
 def test_every_thread_is_started_with_those_signals_blocked() -> None:
     # The second runs as the process ends, in a loop whose handlers are Python's.
-    free = {"common/threads.py", "servers/uwsgi/loop_signals.py"}
+    free = {"common/threads.py", "servers/uwsgi/signals.py"}
     root = Path(flask_wsviews.__file__).parent
     starts = {
         path.relative_to(root).as_posix()
@@ -214,7 +214,7 @@ def test_a_gunicorn_worker_is_watched_once_there_is_a_thread(
     def start(self: threading.Thread) -> None:
         raise RuntimeError("no thread")
 
-    watch = gunicorn._Watch()
+    watch = gunicorn.ExitWatch()
     cfg = SimpleNamespace(graceful_timeout=0)
     worker = SimpleNamespace(alive=False, nr=0, max_requests=1, cfg=cfg, sockets=[])
     codes: SimpleQueue[int] = SimpleQueue()

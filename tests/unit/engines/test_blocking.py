@@ -20,7 +20,7 @@ from flask_wsviews.config import Settings
 from flask_wsviews.engines.blocking import KEEPER_INTERVAL, BlockingDriver, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
 from flask_wsviews.protocol.connection import Connection
-from flask_wsviews.servers.test import Transport
+from flask_wsviews.servers.testing import PairTransport
 from flask_wsviews.testing import websocket_connect
 
 
@@ -108,7 +108,7 @@ def kept_by(keeper: Keeper) -> Iterator[BlockingDriver]:
     """A connection that a keeper looks after."""
     ours, peers = socket.socketpair()
     with ours, peers:
-        yield BlockingDriver(Transport(ours), Connection(Settings(), monotonic()), keeper)
+        yield BlockingDriver(PairTransport(ours), Connection(Settings(), monotonic()), keeper)
 
 
 def test_a_keeper_that_ends_before_it_is_woken() -> None:

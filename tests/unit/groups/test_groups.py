@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import sys
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -582,10 +583,14 @@ def test_how_long_a_history_lasts() -> None:
 
 class Uwsgi:
     numproc = 1
+    loop = None
     mule = 0
 
     def mule_id(self) -> int:
         return self.mule
+
+    def worker_id(self) -> int:
+        return 1
 
 
 @pytest.mark.parametrize(("numproc", "mule", "where"), [(4, 0, "4 workers"), (1, 1, "a mule")])
@@ -593,7 +598,7 @@ def test_memory_is_refused_where_others_would_hear_nothing(
     monkeypatch: pytest.MonkeyPatch, numproc: int, mule: int, where: str
 ) -> None:
     uwsgi = Uwsgi()
-    monkeypatch.setattr("flask_wsviews.common.process.find_uwsgi", lambda: uwsgi)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     Groups(Settings()).publish("team", "x")
     uwsgi.numproc, uwsgi.mule = numproc, mule
     app = Flask("site")

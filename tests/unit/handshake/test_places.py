@@ -22,7 +22,7 @@ from flask_wsviews.engines.asyncio import AsyncioEngine, Worker
 from flask_wsviews.engines.blocking import BlockingEngine, Keeper
 from flask_wsviews.engines.gevent import GeventEngine
 from flask_wsviews.handshake import middleware
-from flask_wsviews.servers.test import Transport
+from flask_wsviews.servers.testing import PairTransport
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.
@@ -209,13 +209,13 @@ def test_what_fails_once_the_socket_is_taken(
     websocket: WebSocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = []
-    release = Transport.release
+    release = PairTransport.release
 
-    def note(transport: Transport) -> None:
+    def note(transport: PairTransport) -> None:
         released.append(transport)
         release(transport)
 
-    monkeypatch.setattr(Transport, "release", note)
+    monkeypatch.setattr(PairTransport, "release", note)
     for error in (ValueError("x"), KeyboardInterrupt()):
         for what in ("detach_environ", "Connection", "announce", "serve"):
             released.clear()
@@ -235,7 +235,7 @@ def test_a_connection_that_no_driver_can_be_made_for(
     assert app is not None
     with monkeypatch.context() as patch, app.test_client() as client:
         # A closed socket can't be watched.
-        patch.setattr(Transport, "detach", lambda transport: transport.sock.close())
+        patch.setattr(PairTransport, "detach", lambda transport: transport.sock.close())
         with websocket_connect(client, "/") as ws:
             ws.assert_closed(1006)
     assert counts(websocket) == (0, 0, 0)

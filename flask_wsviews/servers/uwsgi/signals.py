@@ -1,4 +1,4 @@
-"""A chance to say goodbye before a signal ends a process whose main thread runs an asyncio loop."""
+"""Time to close connections before a signal ends a process whose main thread runs asyncio."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import signal
 import threading
 from collections.abc import Callable
 
-# More than a struct sigaction takes on any platform, in bytes.
+# At least the size of a struct sigaction on any platform, in bytes.
 ACTION_SIZE = 1024
 
 
 class LoopSignals:
-    """Calls a farewell when one of some signals comes, and lets the signal do its work after it.
+    """Calls a function when one of some signals arrives, then lets the signal take effect.
 
-    The handlers of a server in C are kept and put back, as Python itself couldn't.
+    uWSGI has installed its handlers in C, where Python can't restore them, so this saves and
+    restores them with ``sigaction()``.
 
     :param signals: those that end the process.
-    :param farewell: called with the signal, in a thread, so that the loop goes on meanwhile.
+    :param farewell: called with the signal, in a thread, while the loop keeps running.
     """
 
     def __init__(self, signals: tuple[signal.Signals, ...], farewell: Callable[[int], None]):
@@ -27,22 +28,22 @@ class LoopSignals:
         self._farewell = farewell
         self._loop = asyncio.get_running_loop()
         self._actions = {signum: _action_of(signum) for signum in signals}
-        self._saying = False
+        self._has_begun = False
         for signum in signals:
             self._loop.add_signal_handler(signum, self._on_signal, signum)
 
     def _on_signal(self, signum: signal.Signals) -> None:
-        if not self._saying:
-            self._saying = True
-            threading.Thread(target=self._say, args=(signum,), daemon=True).start()
+        if not self._has_begun:
+            self._has_begun = True
+            threading.Thread(target=self._run, args=(signum,), daemon=True).start()
 
-    def _say(self, signum: signal.Signals) -> None:
+    def _run(self, signum: signal.Signals) -> None:
         try:
             self._farewell(signum)
         finally:
-            self._loop.call_soon_threadsafe(self._let_through, signum)
+            self._loop.call_soon_threadsafe(self._end_process, signum)
 
-    def _let_through(self, signum: signal.Signals) -> None:
+    def _end_process(self, signum: signal.Signals) -> None:
         for watched in self._signals:
             self._loop.remove_signal_handler(watched)
             _set_action(watched, self._actions[watched])
