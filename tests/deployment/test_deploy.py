@@ -30,7 +30,7 @@ from support.servers import BIN, Server, free_port, poll
 from websocket import WebSocket, WebSocketBadStatusException
 from websockets.frames import Opcode
 
-from flask_wsviews.servers.uwsgi.command import wheel_interpreter
+from flask_wsviews.servers.uwsgi.binary import wheel_interpreter
 
 HOST = "127.0.0.1"
 TIMEOUT = 20.0

@@ -15,7 +15,7 @@ from support.raw import RawClient
 from support.servers import APPS, BIN, Server, free_port
 from websockets.frames import Opcode
 
-from flask_wsviews.servers.uwsgi.command import wheel_interpreter
+from flask_wsviews.servers.uwsgi.binary import wheel_interpreter
 
 ENGINES = {"blocking": BLOCKING, "gevent": GEVENT, "asyncio": ASYNCIO}
 CORES = {"blocking": ("threads", "4"), "gevent": ("gevent", "10"), "asyncio": ("threads", "1")}

@@ -195,7 +195,7 @@ def test_a_tls_socket_of_uwsgi_itself_is_refused_with_the_way_out(tmp_path):
             connect(f"wss://localhost:{port}/echo", ssl=context),
         ):
             pass
-        assert "--https-socket keeps the TLS state to itself" in server.log
+        assert "--https-socket doesn't share its TLS state" in server.log
         with connect(server.ws("/echo")) as ws:
             ws.send("the other socket works")
             assert ws.recv() == "the other socket works"

@@ -226,10 +226,13 @@ def test_modules_that_need_nothing_of_ours(module: str) -> None:
     assert outside <= {"close_codes", "exceptions"} - {module}
 
 
-# All of these but what starts uWSGI with an application.
+#: These start uWSGI with an application.
+STARTS_UWSGI = {"servers.uwsgi.arguments", "servers.uwsgi.command"}
+
+
 @pytest.mark.parametrize(
     "module",
-    sorted({*modules_in("protocol", "servers", "engines", "groups")} - {"servers.uwsgi.command"}),
+    sorted({*modules_in("protocol", "servers", "engines", "groups")} - STARTS_UWSGI),
 )
 def test_no_flask_below_the_middleware(module: str) -> None:
     for imported in closure(module):

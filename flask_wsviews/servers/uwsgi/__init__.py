@@ -1,1 +1,1 @@
-"""Everything that is about uWSGI: its sockets, its loops, its command line."""
+"""The adapter for uWSGI, and how to start it."""

@@ -1,4 +1,4 @@
-"""UWSGI's sockets and routers by what they do with a WebSocket: for the start and for doctor."""
+"""Which of uWSGI's sockets and routers support WebSockets. Used at startup and by doctor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-_REREADS: Final = "keeps the connection for the next request and takes messages from the WebSocket"
-_WRAPS: Final = "packs what the application writes into FastCGI records, so no handshake completes"
-_TLS: Final = "keeps the TLS state to itself, so the connection can't be taken over"
+_REREADS: Final = "reads the next request from the connection and takes messages from the WebSocket"
+_WRAPS: Final = "wraps the application's bytes in FastCGI records, so no handshake completes"
+_TLS: Final = "doesn't share its TLS state, so the connection can't be taken over"
 
-#: Protocols of sockets that WebSockets can't be taken from, and why. With the others the stream
-#: is ours: http, and with nginx in front uwsgi (``uwsgi_pass``) and scgi (``scgi_pass``).
+#: The socket protocols that can't serve WebSockets, and why. The others give access to the raw
+#: stream: http, and behind nginx uwsgi (``uwsgi_pass``) and scgi (``scgi_pass``).
 UNUSABLE_PROTOCOLS: Final = {
     "http11": _REREADS,
     "puwsgi": _REREADS,
@@ -20,38 +20,38 @@ UNUSABLE_PROTOCOLS: Final = {
     "https": _TLS,
     "suwsgi": _TLS,
     "raw": "carries no HTTP",
-    "mongrel2": "carries no stream of bytes",
+    "mongrel2": "carries messages, not a stream of bytes",
 }
 
-# Options whose names don't begin with their protocol's.
+# Options that aren't called after their protocol.
 _OTHER_NAMES: Final = {
     "ssl-socket": "suwsgi",
     "zeromq-socket": "mongrel2",
     "zmq-socket": "mongrel2",
 }
 
-#: What sets a socket of such a protocol up.
+#: The options for sockets of these protocols.
 UNUSABLE_OPTIONS: Final = {
     **{f"{protocol}-socket": protocol for protocol in UNUSABLE_PROTOCOLS if protocol != "mongrel2"},
     **_OTHER_NAMES,
 }
 
-# Sockets that have the protocol that these set.
+# The sockets without a protocol in their name, and the options that set it.
 _DEFAULT_SOCKETS: Final = ("socket",)
 _DEFAULT_PROTOCOL: Final = ("protocol", "socket-protocol")
 
-# Those whose streams are ours.
+# The sockets that serve WebSockets.
 _USABLE_OPTIONS: Final = ("http-socket", "uwsgi-socket", "scgi-socket", "scgi-nph-socket")
 
 _WAY_OUT: Final = "use --http-socket, or --http with --http-websockets"
 
 
 class Front(NamedTuple):
-    """A socket that WebSockets can't be taken from.
+    """A socket that can't serve WebSockets.
 
-    :param option: what sets it up.
-    :param address: what it is bound to, as configured.
-    :param reason: what it does.
+    :param option: the option that configures it.
+    :param address: the option's value.
+    :param reason: why it can't.
     """
 
     option: str
@@ -63,14 +63,14 @@ class Front(NamedTuple):
 
     @property
     def local(self) -> int | str | None:
-        """See :func:`local_address`."""
+        """The address as :func:`local_address` returns it."""
         return local_address(self.address)
 
 
 def local_address(configured: str) -> int | str | None:
-    """The TCP port or the path of a Unix socket that is configured like this.
+    """Return the TCP port, or the path of the Unix socket, in an option's value.
 
-    :returns: ``None`` if that can't be read off it.
+    :returns: ``None`` if it isn't fixed there.
     """
     address = configured.partition(",")[0]
     if port := re.fullmatch(r"(?:[^/@=]*|\[.*\]):(\d+)", address):
@@ -79,7 +79,7 @@ def local_address(configured: str) -> int | str | None:
 
 
 def usable(options: Mapping[str, Any]) -> set[int | str | None]:
-    """The local addresses of the sockets among uWSGI's *options* that serve WebSockets."""
+    """Return the local addresses of the sockets in uWSGI's *options* that serve WebSockets."""
     protocols = [one for name in _DEFAULT_PROTOCOL for one in _values(options, name)]
     is_default_usable = UNUSABLE_PROTOCOLS.keys().isdisjoint(protocols)
     names = (*_USABLE_OPTIONS, *(_DEFAULT_SOCKETS if is_default_usable else ()))
@@ -87,9 +87,9 @@ def usable(options: Mapping[str, Any]) -> set[int | str | None]:
 
 
 def unusable(options: Mapping[str, Any]) -> list[Front]:
-    """The sockets among uWSGI's *options* that WebSockets can't be taken from.
+    """Return the sockets in uWSGI's *options* that can't serve WebSockets.
 
-    :param options: names without dashes in front, and values: text, bytes, or a list of those.
+    :param options: names without leading dashes, and values: text, bytes, or a list of those.
     """
     found = [
         Front(option, address, UNUSABLE_PROTOCOLS[protocol])
@@ -106,14 +106,14 @@ def unusable(options: Mapping[str, Any]) -> list[Front]:
 
 
 def doubtful_routers(options: Mapping[str, Any]) -> Iterator[str]:
-    """What uWSGI's own routers, as configured, do to WebSockets, and what to change.
+    """Yield a warning for each of uWSGI's routers that breaks WebSockets, with the fix.
 
-    A router may be there for pages only, so nothing is refused for it.
+    Only a warning, since the router may serve nothing but pages.
     """
     routers = [name for name in ("http", "https", "https2") if name in options]
     if routers and not {"http-websockets", "http-raw-body"} & options.keys():
         yield (
-            f"the router (--{routers[0]}) passes handshakes on but no message: "
+            f"the router (--{routers[0]}) forwards handshakes but no messages: "
             "add --http-websockets"
         )
     for name in ("sslrouter", "sslrouter2"):

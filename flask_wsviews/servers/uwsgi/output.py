@@ -1,6 +1,6 @@
-"""A filter between uWSGI and the terminal: drops the lines that every start and stop prints.
+"""A filter for uWSGI's output: it drops the lines that every start, reload and stop prints.
 
-``run()`` starts this file as a program; it must not import anything of the package.
+``run()`` starts this file as a program, so it doesn't import the package.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 import re
 import select
 
-#: Seconds that an unfinished line is held back.
+#: How long to wait for the rest of a line before showing its beginning, in seconds.
 HOLD = 0.2
 
-# Lines of a start, a reload and a stop in which nothing has failed. Everything else is shown.
+# The lines of a start, reload and stop without errors. All other lines are shown.
 _START = (
     r"\*\*\* Starting uWSGI .*",
     r"compiled with version: .*",
@@ -81,16 +81,16 @@ _ROUTINE = re.compile(f"{_DATE}({'|'.join(_START + _END)})\\s*".encode())
 
 
 def is_routine(line: bytes) -> bool:
-    """Return whether *line* is part of an ordinary start, reload or stop of uWSGI."""
+    """Return whether uWSGI prints *line* on every start, reload or stop."""
     return _ROUTINE.fullmatch(line) is not None
 
 
 def copy(source: int, sink: int) -> None:
-    """Copy the lines of one descriptor that aren't routine to another, until it ends."""
+    """Copy lines from one descriptor to another until EOF, without the routine ones."""
     rest = b""
     while True:
         if rest and not select.select([source], [], [], HOLD)[0]:
-            # A prompt, or a line that the application hasn't finished.
+            # It is a prompt, or the application hasn't finished the line.
             _write(sink, rest)
             rest = b""
         data = os.read(source, 65536)
@@ -103,14 +103,14 @@ def copy(source: int, sink: int) -> None:
 
 
 def _write(sink: int, data: bytes) -> None:
-    # A terminal that was closed must not keep uWSGI from writing.
+    # Ignore a closed terminal: uWSGI must be able to go on writing.
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(sink, data) :]
 
 
 def main() -> None:
-    """Copy stdin to stdout in the background, as no child of the process that becomes uWSGI."""
+    """Copy stdin to stdout in a detached process: the caller's process becomes uWSGI."""
     if os.fork():
         os._exit(0)
     os.setsid()

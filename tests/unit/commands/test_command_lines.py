@@ -7,7 +7,7 @@ import re
 import pytest
 from support.paths import ROOT
 
-from flask_wsviews.servers.uwsgi.command import BUFFER_SIZE, HTTP_BUFFER_SIZE
+from flask_wsviews.servers.uwsgi.arguments import BUFFER_SIZE, HTTP_BUFFER_SIZE
 
 PAGES = [
     ROOT / "README.md",

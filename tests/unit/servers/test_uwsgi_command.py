@@ -14,15 +14,13 @@ import pytest
 
 from flask_wsviews.exceptions import CommandError
 from flask_wsviews.servers.uwsgi import command as uwsgi_command
+from flask_wsviews.servers.uwsgi.arguments import uwsgi_arguments
+from flask_wsviews.servers.uwsgi.binary import BINARY_VARIABLE, find_binary, wheel_interpreter
 from flask_wsviews.servers.uwsgi.command import (
-    BINARY_VARIABLE,
     DEBUG_VARIABLE,
     WITHOUT_DEBUGGER,
     command_line,
-    find_uwsgi,
     run_uwsgi,
-    uwsgi_arguments,
-    wheel_interpreter,
 )
 
 Options = dict[str, list[str | bool]]
@@ -428,32 +426,32 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_where_uwsgi_is_looked_for(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_path = program(nowhere / "path")
-    assert find_uwsgi() == on_path
+    assert find_binary() == on_path
     in_prefix = program(nowhere / "prefix" / "bin")
-    assert find_uwsgi() == in_prefix
+    assert find_binary() == in_prefix
     beside = program(nowhere / "beside")
-    assert find_uwsgi() == beside
+    assert find_binary() == beside
     in_variable = program(nowhere / "variable", "my-uwsgi")
     monkeypatch.setenv(BINARY_VARIABLE, in_variable)
-    assert find_uwsgi() == in_variable
+    assert find_binary() == in_variable
     given = program(nowhere / "given", "other-uwsgi")
-    assert find_uwsgi(given) == given
+    assert find_binary(given) == given
 
 
 def test_a_given_name_is_looked_up(nowhere: Path) -> None:
     path = program(nowhere / "path", "uwsgi-special")
-    assert find_uwsgi("uwsgi-special") == path
+    assert find_binary("uwsgi-special") == path
 
 
 def test_an_empty_variable_is_none(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = program(nowhere / "path")
     monkeypatch.setenv(BINARY_VARIABLE, "")
-    assert find_uwsgi() == path
+    assert find_binary() == path
 
 
 def test_no_uwsgi_at_all(nowhere: Path) -> None:
     with pytest.raises(CommandError, match=rf"pip install.*{BINARY_VARIABLE}"):
-        find_uwsgi()
+        find_binary()
 
 
 @pytest.mark.parametrize("executable", [False, True])
@@ -463,14 +461,14 @@ def test_a_given_binary_has_to_be_a_program(nowhere: Path, executable: bool) -> 
     if not executable:
         wrong.write_text("text")
     with pytest.raises(CommandError, match=r"uwsgi_binary is .*wrong"):
-        find_uwsgi(str(wrong))
+        find_binary(str(wrong))
 
 
 def test_a_wrong_variable_is_named(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(nowhere / "path")
     monkeypatch.setenv(BINARY_VARIABLE, "/no/such/uwsgi")
     with pytest.raises(CommandError, match=f"{BINARY_VARIABLE} is '/no/such/uwsgi'"):
-        find_uwsgi()
+        find_binary()
 
 
 # -- the start ----------------------------------------------------------------------------------
