@@ -46,7 +46,8 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r"(flask_wsviews\..*\.[TF]|dict\[str)"),
     (r"py:.*", r"flask_wsviews\.(groups\.groups\.Groups|protocol\.connection\.PreparedMessage)"),
-    (r"py:.*", r"(Driver|Handshake|flask_wsviews\.engines\.asyncio\.AsyncioDriver)"),
+    (r"py:.*", r"(Driver|Extension|Handshake|contextlib\.AbstractContextManager)"),
+    (r"py:.*", r"flask_wsviews\.engines\.(places\.Place|asyncio\.AsyncioDriver)"),
 ]
 
 #: Files of the repository that are pages of the site as well, by the page that stands for them.

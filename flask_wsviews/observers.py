@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .clients.base import WebSocketClient
+from .clients.traffic import Traffic
+from .common.notify import FAILED, tell
 from .typing import Environ
 
-if TYPE_CHECKING:
-    from .clients.base import WebSocketClient
+__all__ = ["Observer", "Summary", "Traffic", "around_hook"]
 
 logger = logging.getLogger("flask_wsviews")
-
-FAILED = "an observer of WebSockets failed: %s"
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What went over a connection so far.
-
-    Bytes are those of the WebSocket, frames and all, without the handshake.
-    """
-
-    messages_received: int = 0
-    bytes_received: int = 0
-    messages_sent: int = 0
-    bytes_sent: int = 0
-    #: Messages of groups that a slow client had to do without.
-    messages_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,12 +95,3 @@ def around_hook(
             stack.close()
         except Exception:
             logger.exception(FAILED, "after a hook")
-
-
-def tell(observers: Iterable[Observer], call: Callable[[Observer], object]) -> None:
-    """Have *call* tell each of the observers."""
-    for observer in observers:
-        try:
-            call(observer)
-        except Exception:
-            logger.exception(FAILED, type(observer).__name__)

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse
 
-    from .engines import Driver
 
 #: What a client sent: text as ``str``, binary as ``bytes``.
 Message: TypeAlias = str | bytes
@@ -82,7 +81,7 @@ class Conversation(Protocol):
     on with, by the same call, once there is news. That answer is for drivers that park only.
     """
 
-    def converse(self, driver: Driver) -> bool:
+    def converse(self, driver: WaitingDriver) -> bool:
         """Begin it or go on with it, in this thread or greenlet."""
         ...
 
@@ -95,7 +94,7 @@ class Conversation(Protocol):
         """Whether its beginning or, once it has begun, its end runs code of the application."""
         ...
 
-    def skip_turn(self, driver: Driver) -> bool:
+    def skip_turn(self, driver: WaitingDriver) -> bool:
         """Begin it or end it, in place of the above, where that needs no turn."""
         ...
 

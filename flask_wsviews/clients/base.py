@@ -15,41 +15,53 @@ from collections.abc import (
 )
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from marshmallow import Schema
 from werkzeug.datastructures import Headers
 
 from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
 from ..common.json_text import dump_text
+from ..common.notify import tell
 from ..common.process import find_uwsgi
 from ..common.steps import Step, run_steps, run_steps_async
 from ..exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
-from ..groups.membership import Membership
 from ..groups.outcome import Outcome
-from ..messages.declared import ErrorMessage, Handler, Protocol
-from ..observers import Observer, Traffic, tell
+from ..messages import declared
+from ..messages.declared import ErrorMessage, Handler
 from ..protocol.connection import State
 from ..protocol.pongs import Pong, ping_payload
 from ..typing import AsyncDriver, Environ, Message, Sendable
+from .membership import Membership, messages_lost
+from .traffic import Traffic
 
 # For the first who asks for an id: few do, and it takes the kernel's random numbers.
 _id_lock = threading.Lock()
 
 # Made once: a schema copies its fields.
 _ERROR_SCHEMA: Schema = ErrorMessage()
-_ANY_MESSAGES = Protocol()
+_ANY_MESSAGES = declared.Protocol()
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..conversation.rate_limits import Meter
     from ..engines import Driver
     from ..engines.asyncio import AsyncioDriver, Drained
     from ..groups import Groups, Joined
     from ..groups.declared import GroupOptions
     from ..groups.names import Pattern
     from ..views import WebSocketView
+    from .rate_limits import Meter
+
+
+class MessageWatcher(Protocol):
+    """An observer of messages."""
+
+    def received(self, ws: WebSocketClient, message: Any) -> None:
+        """Called for each message of the client, before a schema loads it."""
+
+    def sent(self, ws: WebSocketClient, message: Any) -> None:
+        """Called for each message that a method of *ws* sends."""
 
 
 class WebSocketClient:
@@ -71,12 +83,12 @@ class WebSocketClient:
     query: Any = None
     #: What the view's ``headers_schema`` has loaded of the handshake's header fields.
     headers: Any = None
-    _protocol: Protocol = _ANY_MESSAGES
+    _protocol: declared.Protocol = _ANY_MESSAGES
     _error_schema: Schema = _ERROR_SCHEMA
     _loads_messages: bool = False  # in receive(), for a function route
     _text_as_bytes: bool = False  # as WSVIEWS_TEXT_AS_BYTES has it
     _reports_pongs: bool = False  # to the view's on_pong
-    _watchers: Sequence[Observer] = ()  # of its messages
+    _watchers: Sequence[MessageWatcher] = ()
     _meter: Meter | None = None
     _offered: tuple[str, ...] = ()
     _subprotocol: str | None = None
@@ -305,11 +317,17 @@ class WebSocketClient:
 
     def _the_membership(self) -> Membership:
         if self._membership is None:
-            connection = self._opened().connection
+            driver = self._opened()
             if self._groups is None or self._view is None:
-                raise connection.closed_error()
-            self._membership = Membership(self._groups, self, self._view)
+                raise driver.connection.closed_error()
+            self._membership = Membership(
+                self._groups, self, driver, self._view, self._messages_lost
+            )
         return self._membership
+
+    def _messages_lost(self, group: str) -> str:
+        frame = self._protocol.dump_error(self._error_schema, messages_lost(group))
+        return dump_text(self.app.json.dumps, frame)
 
     def _group_options(self, group: str) -> GroupOptions:
         assert self._groups is not None

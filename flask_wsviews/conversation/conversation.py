@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..close_codes import ABNORMAL_CLOSURE
+from ..common.notify import tell
 from ..common.steps import (
     Step,
     Steps,
@@ -24,7 +25,7 @@ from ..common.steps import (
     run_steps,
     run_steps_async,
 )
-from ..observers import Observer, Summary, tell
+from ..observers import Observer, Summary
 from ..protocol.pongs import Pong
 from .context import Handshake
 from .hooks import HookRunner

@@ -11,6 +11,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from ..close_codes import INTERNAL_ERROR
+from ..common.notify import tell
 from ..common.steps import (
     Step,
     Steps,
@@ -23,7 +24,7 @@ from ..common.steps import (
     throwable,
 )
 from ..exceptions import CloseConnection, ConnectionClosed
-from ..observers import Observer, around_hook, tell
+from ..observers import Observer, around_hook
 from .context import Handshake, HookContext, enter, leave
 from .endings import ending_of, is_clients_fault, is_quiet
 

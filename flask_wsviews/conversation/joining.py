@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from flask import request
 
+from ..clients.membership import messages_lost
 from ..close_codes import POLICY_VIOLATION
 from ..common.steps import Step, hook_of
 from ..exceptions import CloseConnection, GroupError
 from ..groups.declared import Group, declared_pattern
-from ..groups.membership import messages_lost
 
 if TYPE_CHECKING:
     from ..clients.base import WebSocketClient

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
 from flask import Flask, Response, current_app, g
@@ -19,30 +19,31 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..app_state import SETTINGS, AppSettings
 from ..clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
+from ..clients.rate_limits import RateLimits, windows
 from ..close_codes import GOING_AWAY, SERVICE_RESTART
+from ..common.notify import tell
 from ..common.steps import check_result, hook_of
 from ..config import Settings, origins
 from ..conversation.context import Handshake
 from ..conversation.conversation import Conversation, conversation_of
 from ..conversation.identity import identity_on
-from ..conversation.rate_limits import RateLimits, windows
 from ..engines.places import check_handshake
 from ..groups import Groups
-from ..observers import Observer, tell
+from ..observers import Observer
 from ..protocol import opening as handshake
 from ..protocol.connection import Connection
 from ..servers import before_exit, check_server, detach_environ, take_socket
 from ..typing import Environ
 from ..views import TIME_LIMITS, UPGRADER, WebSocketView, is_async_view
-from .admission import Place
+from .admission import Admission, Place
 from .declared_fields import load_headers, load_query
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
     from flask import Request
+    from marshmallow import Schema
 
     from ..engines import Engine
-    from ..extension import WebSocket
 
 
 logger = logging.getLogger("flask_wsviews")
@@ -99,6 +100,27 @@ class Upgrade(Response):
         return _NoBody(self.close)
 
 
+class Extension(Protocol):
+    """What a handshake needs of the extension, :class:`~flask_wsviews.WebSocket`."""
+
+    #: The observers of all its applications.
+    observers: list[Observer]
+
+    #: Shapes error frames.
+    error_schema: Schema
+
+    #: Counts the connections of this worker.
+    admission: Admission
+
+    @property
+    def engine(self) -> Engine:
+        """What drives the connections."""
+        ...
+
+    def adopt(self, middleware: WebSocketMiddleware) -> None:
+        """Prepare a middleware that wraps an application."""
+
+
 class WebSocketMiddleware:
     """Wraps ``app.wsgi_app``: lets pages through untouched, takes accepted handshakes over.
 
@@ -115,7 +137,7 @@ class WebSocketMiddleware:
     #: The class of the object that handlers get.
     client: ClassVar[type[WebSocketClient]] = WebSocketClient
 
-    def __init__(self, wsgi_app: WSGIApplication, websocket: WebSocket) -> None:
+    def __init__(self, wsgi_app: WSGIApplication, websocket: Extension) -> None:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
         self._state: AppSettings | None = None

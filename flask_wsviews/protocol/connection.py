@@ -387,7 +387,7 @@ class Connection:
         return dropped, excess
 
     def report_pongs(self) -> None:
-        """Let :meth:`next_message` return the :class:`Pong` for each :meth:`ping` from now on."""
+        """Let :meth:`next_message` return the ``Pong`` for each :meth:`ping` from now on."""
         self._awaited_pongs = AwaitedPongs()
 
     def ping(self, payload: bytes) -> None:

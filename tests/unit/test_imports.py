@@ -18,8 +18,8 @@ import flask_wsviews
 PACKAGE = "flask_wsviews"
 ROOT = Path(flask_wsviews.__file__).parent
 
-#: The layers, from the bottom to the top. A module may import those below its own, and its own.
-#: A layer is a folder, or modules of the top level; every module has to be in one.
+#: The layers, from the bottom to the top. A module may import those below its own, and its own,
+#: for type checkers as well. A layer is a folder, or modules of the top level.
 LAYERS = (
     ("close_codes",),
     ("exceptions",),
@@ -30,25 +30,26 @@ LAYERS = (
     ("servers",),
     ("engines",),
     ("messages",),
-    ("observers", "logs", "signals", "tracing"),
     ("groups",),
-    ("clients", "client"),
     ("registration",),
     ("views",),
     ("blueprints",),
+    ("clients", "client"),
+    ("observers",),
+    ("logs", "signals"),
     ("app_state",),
     ("conversation", "dispatcher"),
     ("handshake", "middleware"),
-    ("commands",),
     ("extension",),
-    ("asyncapi", "metrics", "testing"),
+    ("commands",),
+    ("asyncapi", "metrics", "testing", "tracing"),
     ("",),
 )
 
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 #: Imported by what a command or the extension does, and by nothing at start.
-LATE = {("commands.cli", "asyncapi.extension")}
+LATE = {("commands.cli", "asyncapi.extension"), ("extension", "commands.cli")}
 
 
 @dataclass(frozen=True)
@@ -206,18 +207,37 @@ def test_what_a_module_imports_exists(module: str) -> None:
 
 
 def test_there_are_no_circles() -> None:
-    graph = {module: own(module) for module in MODULES if module}
+    graph = {
+        module: {name for name in with_types(module) if (module, name) not in LATE}
+        for module in MODULES
+        if module
+    }
     order = list(TopologicalSorter(graph).static_order())
     assert (
         order.index("protocol.connection") < order.index("engines.base") < order.index("extension")
     )
 
 
+def with_types(module: str) -> set[str]:
+    """The package's modules that a module imports, for type checkers only or not."""
+    names = {found.name for found in imports_of(module) if found.library == PACKAGE}
+    return {name.removeprefix(PACKAGE).lstrip(".") for name in names} - {""}
+
+
 @every_module
 def test_imports_go_down(module: str) -> None:
     level = LEVELS[room_of(module)]
-    upward = {name for name in own(module) if LEVELS[room_of(name)] > level}
+    upward = {name for name in with_types(module) if LEVELS[room_of(name)] > level}
     assert {name for name in upward if (module, name) not in LATE} == set()
+
+
+def test_there_are_no_circles_of_folders_and_modules_of_the_top_level() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        late = {name for here, name in LATE if here == module}
+        rooms = {room_of(name) for name in with_types(module) - late}
+        graph.setdefault(room_of(module), set()).update(rooms - {room_of(module)})
+    assert set(TopologicalSorter(graph).static_order()) == set(LEVELS)
 
 
 @pytest.mark.parametrize("module", ["exceptions", "typing", *modules_in("common")])

@@ -14,18 +14,15 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from redis.exceptions import RedisClusterException, RedisError
 
 from ....common.threads import start_thread
 from ....exceptions import BrokerUnavailable
-from ..base import Delivery, History
+from ..base import Delivery, History, Replay
 from ..health import BrokerRefused, Health, delay_after
 from ..wire import decode
-
-if TYPE_CHECKING:
-    from .broker import RedisBroker
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -35,6 +32,56 @@ PING_INTERVAL = 5.0
 # Messages that are taken before others have their turn: where the thread is a greenlet, nothing
 # else would run for as long as more arrive than are handed out.
 BATCH = 64
+
+
+class Servers(Protocol):
+    """What a listener needs of the broker that it belongs to."""
+
+    @property
+    def subscribe_commands(self) -> tuple[str, str]:
+        """The commands that subscribe to a channel and unsubscribe from it."""
+        ...
+
+    @property
+    def takes_many_channels(self) -> bool:
+        """Whether one command can subscribe to several channels."""
+        ...
+
+    def node_of(self, group: str) -> str:
+        """Return the name of the server that has a group's channel."""
+        ...
+
+    def connect(self, node: str) -> Any:
+        """Open a connection of redis-py to one of the servers."""
+        ...
+
+    def look_again(self) -> None:
+        """Find the servers again, after one has failed."""
+
+    def channel(self, group: str) -> str:
+        """Return the channel of a group."""
+        ...
+
+    def group_of(self, channel: bytes) -> str:
+        """Return the group of a channel."""
+        ...
+
+    def replay(self, group: str, since: str | None, history: History) -> Replay:
+        """Return the messages of a history after an id."""
+        ...
+
+    def catch_up(self, group: str, since: str | None, history: History) -> Replay:
+        """Return them ahead of all other requests."""
+        ...
+
+    def subscribed(self) -> None:
+        """Called when a subscription begins."""
+
+    def unsubscribed(self, group: str) -> None:
+        """Called when a subscription has ended."""
+
+    def listener_ended(self, listener: Listener) -> None:
+        """Called when the listener's thread has ended."""
 
 
 class Wanted:
@@ -115,7 +162,7 @@ class Link:
 class Listener:
     """Subscribes to groups, and again whenever the network has failed.
 
-    :param broker: knows the servers.
+    :param broker: the broker, which knows the servers.
     :param deliver: takes what is heard.
     :param health: is told how it goes.
     :param timeout: seconds that an answer may take.
@@ -123,7 +170,7 @@ class Listener:
 
     def __init__(
         self,
-        broker: RedisBroker,
+        broker: Servers,
         deliver: Callable[[Delivery], None],
         health: Health,
         timeout: float,

@@ -9,12 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ...presence.store import GroupMember, PresenceStore
-
-if TYPE_CHECKING:
-    from .broker import RedisBroker
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -99,13 +96,28 @@ return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
 """
 
 
+class Scripts(Protocol):
+    """Runs scripts in Redis; the broker does."""
+
+    def run(
+        self,
+        script: str,
+        group: str,
+        names: tuple[str, ...],
+        arguments: tuple[str, ...],
+        *,
+        keeps: bool,
+    ) -> Any:
+        """Run a script on the keys of a group that end in *names*."""
+
+
 class RedisPresence(PresenceStore):
     """Members of all workers, on all machines.
 
-    :param broker: whose connections it uses.
+    :param broker: runs the scripts.
     """
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: Scripts) -> None:
         self._broker = broker
 
     def enter(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..common.json_text import dump_text
+from ..close_codes import INTERNAL_ERROR, TRY_AGAIN_LATER
 from ..common.steps import Step, hook_of, is_coroutine_function, run_steps, run_steps_async
 from ..exceptions import (
     BrokerUnavailable,
@@ -15,34 +15,57 @@ from ..exceptions import (
     GroupRefused,
     InvalidMessage,
 )
-from .groups import Groups, Joined
-from .mailbox import Member
-from .names import check_group
-from .outcome import Outcome, in_event_loop
+from ..groups.groups import Groups, Joined
+from ..groups.mailbox import Member
+from ..groups.names import check_group
+from ..groups.outcome import Outcome, in_event_loop
 
 if TYPE_CHECKING:
-    from ..clients.base import WebSocketClient
+    from ..engines import Driver
     from ..views import WebSocketView
 
-TRY_AGAIN_LATER = 1013
+
+class Connected(Protocol):
+    """What a membership needs of the client object that has it."""
+
+    @property
+    def id(self) -> str:
+        """A unique name of the connection."""
+        ...
+
+    def send(self, message: str | bytes) -> Any:
+        """Send a message."""
+
+    def close(self, code: int, reason: str = "") -> Any:
+        """Close the connection."""
 
 
 class Membership:
     """The groups that a connection is in.
 
     :param groups: the application's.
-    :param client: the connection.
-    :param view: who says what it may join.
+    :param client: the connection's.
+    :param driver: sends it the messages of groups.
+    :param view: says what it may join.
+    :param lost_frame: makes the text that tells the client that messages of a group are lost, for
+        views that declare their messages.
     """
 
-    def __init__(self, groups: Groups, client: WebSocketClient, view: WebSocketView) -> None:
+    def __init__(
+        self,
+        groups: Groups,
+        client: Connected,
+        driver: Driver,
+        view: WebSocketView,
+        lost_frame: Callable[[str], str],
+    ) -> None:
         self._groups = groups
         self._client = client
         self._view = view
         declared = type(view)._wsviews_declared(view)
         policy = declared.slow_clients or groups.settings.slow_clients
-        tell_lost = self._lost_frame if declared.protocol.is_declared else None
-        self._member = Member(client.id, client._opened(), policy, tell_lost)
+        tell_lost = lost_frame if declared.protocol.is_declared else None
+        self._member = Member(client.id, driver, policy, tell_lost)
         self._names: set[str] = set()
         self._is_over = False
 
@@ -90,18 +113,14 @@ class Membership:
             self.leave(group)
         return joined
 
-    def _lost_frame(self, group: str) -> str:
-        client = self._client
-        frame = client._protocol.dump_error(client._error_schema, messages_lost(group))
-        return dump_text(client.app.json.dumps, frame)
-
     def _joining_failed(self, error: BaseException) -> None:
         if isinstance(error, CloseConnection):
             self._client.close(error.code, error.reason)
         elif isinstance(error, GroupError):
             self._client.close(error.code)
         else:
-            self._client.close(TRY_AGAIN_LATER if isinstance(error, BrokerUnavailable) else 1011)
+            is_unavailable = isinstance(error, BrokerUnavailable)
+            self._client.close(TRY_AGAIN_LATER if is_unavailable else INTERNAL_ERROR)
 
 
 def messages_lost(group: str) -> InvalidMessage:
