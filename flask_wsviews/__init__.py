@@ -2,7 +2,8 @@
 
 from .asyncapi import AsyncAPI
 from .blueprints import Blueprint
-from .clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
+from .clients.asyncio import AsyncioWebSocketClient
+from .clients.blocking import GeventWebSocketClient, WebSocketClient
 from .conversation.conversation import Conversation as Dispatcher
 from .engines import Engine
 from .exceptions import (

@@ -1,6 +1,7 @@
 """Import path of the clients: their code is in clients/."""
 
-from .clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
+from .clients.asyncio import AsyncioWebSocketClient
+from .clients.blocking import GeventWebSocketClient, WebSocketClient
 
 __all__ = [
     "AsyncioWebSocketClient",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .observers import Observer, Summary
 
 if TYPE_CHECKING:
-    from .clients.base import WebSocketClient
+    pass
 
 #: Its lines have the level INFO, which Python's logging leaves out unless it is told otherwise.
 logger = logging.getLogger("flask_wsviews.connections")
@@ -23,7 +23,7 @@ class ConnectionLog(Observer):
         """Whether its lines are asked for."""
         return logger.isEnabledFor(logging.INFO)
 
-    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+    def disconnected(self, ws: Any, summary: Summary) -> None:
         """Log a line; as ``record.websocket`` it has the same as a dictionary."""
         traffic = asdict(summary.traffic)
         fields = {

@@ -40,7 +40,6 @@ from .observers import Observer, Summary, Traffic
 from .typing import Environ
 
 if TYPE_CHECKING:
-    from .clients.base import WebSocketClient
     from .extension import WebSocket
 
 #: How often what went over open connections is counted, in seconds.
@@ -74,7 +73,7 @@ class Metrics(Observer):
         self._websocket = websocket
         self._registry = registry
         self._lock = threading.Lock()
-        self._counted: dict[WebSocketClient, Traffic] = {}
+        self._counted: dict[Any, Traffic] = {}
         self._has_thread = False
 
         def name(rest: str) -> str:
@@ -153,7 +152,7 @@ class Metrics(Observer):
         """Count a handshake that was refused."""
         self.handshakes.labels(str(status)).inc()
 
-    def connected(self, ws: WebSocketClient) -> None:
+    def connected(self, ws: Any) -> None:
         """Count a connection."""
         self.handshakes.labels("101").inc()
         self.opened.labels(ws.endpoint).inc()
@@ -165,7 +164,7 @@ class Metrics(Observer):
                 self._has_thread = True
 
     @contextmanager
-    def hook(self, ws: WebSocketClient, name: str) -> Iterator[None]:
+    def hook(self, ws: Any, name: str) -> Iterator[None]:
         """Time a hook."""
         began = perf_counter()
         try:
@@ -173,11 +172,11 @@ class Metrics(Observer):
         finally:
             self.hooks.labels(ws.endpoint, name).observe(perf_counter() - began)
 
-    def failed(self, ws: WebSocketClient, error: Exception) -> None:
+    def failed(self, ws: Any, error: Exception) -> None:
         """Count an exception."""
         self.errors.labels(ws.endpoint).inc()
 
-    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+    def disconnected(self, ws: Any, summary: Summary) -> None:
         """Count the end of a connection."""
         with self._lock:
             self._count(ws, summary.traffic)
@@ -185,7 +184,7 @@ class Metrics(Observer):
         self.connections.labels(ws.endpoint).dec()
         self.closed.labels(ws.endpoint, str(summary.close_code)).inc()
 
-    def _count(self, ws: WebSocketClient, now: Traffic) -> None:
+    def _count(self, ws: Any, now: Traffic) -> None:
         before = self._counted.get(ws)
         if before is None or before == now:
             return

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import Any
 
-from .clients.base import WebSocketClient
 from .clients.traffic import Traffic
 from .common.notify import FAILED, tell
 from .typing import Environ
@@ -58,33 +57,31 @@ class Observer:
         :param status: of the answer.
         """
 
-    def connected(self, ws: WebSocketClient) -> None:
+    def connected(self, ws: Any) -> None:
         """A connection is open, and its view hasn't been called yet."""
 
-    def received(self, ws: WebSocketClient, message: Any) -> None:
+    def received(self, ws: Any, message: Any) -> None:
         """A message was taken from a connection; no schema has seen it yet."""
 
-    def sent(self, ws: WebSocketClient, message: Any) -> None:
+    def sent(self, ws: Any, message: Any) -> None:
         """A message was sent by a method of *ws*. Those of groups go out without it."""
 
-    def hook(self, ws: WebSocketClient, name: str) -> AbstractContextManager[Any]:
+    def hook(self, ws: Any, name: str) -> AbstractContextManager[Any]:
         """What is around a hook of a class-based view.
 
         :param name: of the hook, such as ``on_message``.
         """
         return nullcontext()
 
-    def failed(self, ws: WebSocketClient, error: Exception) -> None:
+    def failed(self, ws: Any, error: Exception) -> None:
         """A hook raised an exception that nobody expects; its context is still entered."""
 
-    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+    def disconnected(self, ws: Any, summary: Summary) -> None:
         """A connection is over, its last hook included, and its socket is closed."""
 
 
 @contextmanager
-def around_hook(
-    observers: Iterable[Observer], ws: WebSocketClient, name: str
-) -> Generator[None, None, None]:
+def around_hook(observers: Iterable[Observer], ws: Any, name: str) -> Generator[None, None, None]:
     """Enter what each of the observers has for a hook."""
     stack = ExitStack()
     tell(observers, lambda observer: stack.enter_context(observer.hook(ws, name)))

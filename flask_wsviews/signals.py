@@ -17,7 +17,7 @@ from .observers import Observer, Summary
 from .typing import Environ
 
 if TYPE_CHECKING:
-    from .clients.base import WebSocketClient
+    pass
 
 _namespace = Namespace()
 
@@ -62,19 +62,19 @@ class Signals(Observer):
         """Tell of a handshake that was refused."""
         self._send(handshake_rejected, environ=environ, status=status)
 
-    def connected(self, ws: WebSocketClient) -> None:
+    def connected(self, ws: Any) -> None:
         """Tell of a connection."""
         self._send(websocket_connected, ws=ws)
 
-    def received(self, ws: WebSocketClient, message: Any) -> None:
+    def received(self, ws: Any, message: Any) -> None:
         """Tell of a message of a client."""
         self._send(message_received, ws=ws, message=message)
 
-    def sent(self, ws: WebSocketClient, message: Any) -> None:
+    def sent(self, ws: Any, message: Any) -> None:
         """Tell of a message to a client."""
         self._send(message_sent, ws=ws, message=message)
 
-    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+    def disconnected(self, ws: Any, summary: Summary) -> None:
         """Tell of the end of a connection."""
         self._send(websocket_disconnected, ws=ws, summary=summary)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.propagate import extract
@@ -20,7 +20,6 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from .observers import Observer, Summary
 
 if TYPE_CHECKING:
-    from .clients.base import WebSocketClient
     from .extension import WebSocket
 
 
@@ -41,7 +40,7 @@ class Tracing(Observer):
         self._spans: dict[str, Span] = {}
         websocket.add_observer(self)
 
-    def connected(self, ws: WebSocketClient) -> None:
+    def connected(self, ws: Any) -> None:
         """Begin the span of a connection."""
         environ = ws.environ
         headers = {
@@ -62,13 +61,13 @@ class Tracing(Observer):
         )
 
     @contextmanager
-    def hook(self, ws: WebSocketClient, name: str) -> Iterator[None]:
+    def hook(self, ws: Any, name: str) -> Iterator[None]:
         """A span that is the current one while a hook runs."""
         parent = trace.set_span_in_context(self._spans[ws.id])
         with self._tracer.start_as_current_span(f"{ws.endpoint} {name}", context=parent):
             yield
 
-    def failed(self, ws: WebSocketClient, error: Exception) -> None:
+    def failed(self, ws: Any, error: Exception) -> None:
         """Note an exception in the span of its hook, or of the connection for a function route."""
         span = trace.get_current_span()
         if not span.is_recording():
@@ -76,7 +75,7 @@ class Tracing(Observer):
         span.record_exception(error)
         span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
-    def disconnected(self, ws: WebSocketClient, summary: Summary) -> None:
+    def disconnected(self, ws: Any, summary: Summary) -> None:
         """End the span of a connection."""
         span = self._spans.pop(ws.id)
         traffic = summary.traffic

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import (
-    AsyncIterator,
     Callable,
     Coroutine,
     Generator,
-    Iterator,
     Mapping,
     Sequence,
 )
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from marshmallow import Schema
 from werkzeug.datastructures import Headers
@@ -25,12 +24,11 @@ from ..common.json_text import dump_text
 from ..common.notify import tell
 from ..common.process import find_uwsgi
 from ..common.steps import Step, run_steps, run_steps_async
-from ..exceptions import ConnectionClosed, GroupError, InvalidMessage, check_close
-from ..groups.outcome import Outcome
+from ..exceptions import ConnectionClosed, GroupError, InvalidMessage
 from ..messages import declared
 from ..messages.declared import ErrorMessage, Handler
 from ..protocol.connection import State
-from ..protocol.pongs import Pong, ping_payload
+from ..protocol.pongs import Pong
 from ..typing import AsyncDriver, Environ, Message, Sendable
 from .membership import Membership, messages_lost
 from .traffic import Traffic
@@ -42,12 +40,14 @@ _id_lock = threading.Lock()
 _ERROR_SCHEMA: Schema = ErrorMessage()
 _ANY_MESSAGES = declared.Protocol()
 
+#: What sending returns.
+Sent = TypeVar("Sent")
+
 if TYPE_CHECKING:
     from flask import Flask
 
     from ..engines import Driver
-    from ..engines.asyncio import AsyncioDriver, Drained
-    from ..groups import Groups, Joined
+    from ..groups import Groups
     from ..groups.declared import GroupOptions
     from ..groups.names import Pattern
     from ..views import WebSocketView
@@ -57,15 +57,17 @@ if TYPE_CHECKING:
 class MessageWatcher(Protocol):
     """An observer of messages."""
 
-    def received(self, ws: WebSocketClient, message: Any) -> None:
+    def received(self, ws: Any, message: Any) -> None:
         """Called for each message of the client, before a schema loads it."""
 
-    def sent(self, ws: WebSocketClient, message: Any) -> None:
+    def sent(self, ws: Any, message: Any) -> None:
         """Called for each message that a method of *ws* sends."""
 
 
-class WebSocketClient:
-    """One WebSocket connection.
+class BaseClient(ABC, Generic[Sent]):
+    """One WebSocket connection: what the clients of all engines have in common.
+
+    ``Sent`` is what sending returns: nothing, or something to await.
 
     :param environ: the handshake's WSGI environment; it stays valid after the handshake.
     :param fd: the socket's descriptor, -1 before the 101.
@@ -133,25 +135,9 @@ class WebSocketClient:
 
     # -- receiving ------------------------------------------------------------------------------
 
+    @abstractmethod
     def receive(self, timeout: float | None = None) -> Any:
-        """Wait for the next message.
-
-        :param timeout: seconds to wait, ``None`` for as long as it takes; 0, or less, for what is
-            there now.
-        :returns: text as ``str``, binary as ``bytes``; ``None`` once the connection is closed. In a
-            function route with a ``message_schema``: what that has loaded of a text. One that it
-            can't load is answered with an error frame and left out.
-        :raises TimeoutError: if no message came within *timeout*.
-        :raises RuntimeError: if another thread, greenlet or task is in it already.
-        """
-        receive = (self._driver or self._opened()).receive
-        if self._receives_as_is:
-            return receive(timeout)
-        return run_steps(self._receive_checked(receive, timeout))
-
-    def recv(self, timeout: float | None = None) -> Any:
-        """The same as :meth:`receive`."""
-        return self.receive(timeout)
+        """Wait for the next message."""
 
     def recv_nb(self) -> Any:
         """The next message without waiting for it.
@@ -178,46 +164,25 @@ class WebSocketClient:
             self.send_error(error)
             return ""
 
-    def __iter__(self) -> Iterator[Any]:
-        """The messages up to the end of the connection."""
-        # The end is told by None, which no message is.
-        return iter(self._opened().receive if self._receives_as_is else self.receive, None)
-
     # -- sending --------------------------------------------------------------------------------
 
-    def send(self, message: Sendable, binary: bool | None = None) -> None:
-        """Send a message; any thread or greenlet of the worker may.
+    @abstractmethod
+    def send(self, message: Sendable, binary: bool | None = None) -> Sent:
+        """Send a message; any thread or greenlet of the worker may."""
 
-        In a hook of this very connection it waits while a slow client has to catch up. Elsewhere
-        it never waits: a client with more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to catch up is
-        closed with 1008.
-
-        :param message: ``str`` goes out as text, ``bytes`` and the like as binary, unless
-            ``WSVIEWS_TEXT_AS_BYTES`` is set.
-        :param binary: force one or the other; text and bytes are converted as UTF-8.
-        :raises ConnectionClosed: if the connection is closed.
-        :raises TypeError: if *message* is neither text nor bytes.
-        """
-        driver = self._driver or self._opened()
-        if binary is not None or self._text_as_bytes:
-            message = self._converted(message, binary)
-        driver.send(message)
-        if self._watchers:
-            self._tell_sent(message)
-
-    def send_binary(self, message: Sendable) -> None:
+    def send_binary(self, message: Sendable) -> Sent:
         """Send a binary message; ``str`` is encoded as UTF-8."""
-        self.send(message, binary=True)
+        return self.send(message, binary=True)
 
-    def send_json(self, value: Any) -> None:
+    def send_json(self, value: Any) -> Sent:
         """Send *value* as text, written by the application's JSON provider.
 
         :raises TypeError: if the provider can't write it.
         :raises OutgoingMessageError: if it has ``NaN`` or an infinite number, which JSON has not.
         """
-        self.send(dump_text(self.app.json.dumps, value))
+        return self.send(dump_text(self.app.json.dumps, value))
 
-    def send_message(self, type: str, obj: Any) -> None:
+    def send_message(self, type: str, obj: Any) -> Sent:
         """Send a typed message, through the schema that the view's ``emits`` has for it.
 
         :param type: as in ``emits``.
@@ -225,16 +190,16 @@ class WebSocketClient:
         :raises OutgoingMessageError: if it isn't declared, or isn't what its schema says; nothing
             is sent then.
         """
-        self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
+        return self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
 
-    def send_error(self, error: InvalidMessage) -> None:
+    def send_error(self, error: InvalidMessage) -> Sent:
         """Send the application's error frame for a message that can't be used.
 
         :param error: what is wrong with it.
         """
-        self.send_json(self._protocol.dump_error(self._error_schema, error))
+        return self.send_json(self._protocol.dump_error(self._error_schema, error))
 
-    def send_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
+    def send_from_sharedarea(self, id: int, pos: int, len: int = 0) -> Sent:
         """Send text out of a uWSGI sharedarea.
 
         :param id: number of the sharedarea.
@@ -242,54 +207,31 @@ class WebSocketClient:
         :param len: its length in bytes, 0 for all that follows.
         :raises UnicodeDecodeError: if it isn't UTF-8.
         """
-        self.send(_read_sharedarea(id, pos, len), binary=False)
+        return self.send(_read_sharedarea(id, pos, len), binary=False)
 
-    def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> None:
+    def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> Sent:
         """Send bytes out of a uWSGI sharedarea; see :meth:`send_from_sharedarea`."""
-        self.send(_read_sharedarea(id, pos, len), binary=True)
+        return self.send(_read_sharedarea(id, pos, len), binary=True)
 
     # -- heartbeats -----------------------------------------------------------------------------
 
-    def ping(self, payload: str | bytes = b"") -> None:
-        """Send a Ping (RFC 6455 5.5.2); any thread or greenlet of the worker may, and never waits.
-
-        The view's ``on_pong`` gets the payload of the Pong that answers it. It isn't needed to keep
-        connections alive: ``WSVIEWS_PING_INTERVAL`` does that.
-
-        :param payload: at most 125 bytes; text is encoded as UTF-8.
-        :raises ConnectionClosed: if the connection is closed.
-        :raises TypeError: if *payload* is neither text nor bytes.
-        :raises ValueError: if it is too long.
-        """
-        self._opened().ping(ping_payload(payload))
+    @abstractmethod
+    def ping(self, payload: str | bytes = b"") -> Sent:
+        """Send a Ping (RFC 6455 5.5.2); any thread or greenlet of the worker may."""
 
     # -- groups ---------------------------------------------------------------------------------
 
+    @abstractmethod
     def join(
         self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
-    ) -> Joined:
-        """Join a group: what is broadcast to it from now on is sent to this connection, too.
+    ) -> Any:
+        """Join a group: messages that are broadcast to it are sent to this connection, too."""
 
-        The connection leaves by itself when it ends.
+    @abstractmethod
+    def leave(self, group: str) -> Any:
+        """Leave a group; nothing happens if the connection isn't in it."""
 
-        :param group: 1 to 255 bytes of printable text, without braces.
-        :param since: the id of a message; what came after it is sent first, in order and once.
-            Only for groups with a history. It may come from a client as it is: one that isn't
-            known counts as one that is gone from the history.
-        :param meta: what ``websocket.members()`` tells of this connection; anything that JSON can
-            express. Only for groups with presence.
-        :returns: where the group stands, and whether messages after *since* are lost.
-        :raises GroupRefused: if the view's ``authorize_group`` doesn't allow it.
-        :raises GroupError: if *group* is no name, or has no history to begin *since* from, or no
-            presence for a *meta*.
-        :raises TypeError: if *meta* is no mapping, or JSON can't express it.
-        :raises BrokerUnavailable: if the broker can't be reached.
-        :raises ConnectionClosed: if the connection has ended.
-        """
-        return self._the_membership().join(group, since, meta)
-
-    def leave(self, group: str) -> None:
-        """Leave a group; nothing happens if the connection isn't in it. Never waits."""
+    def _leave(self, group: str) -> None:
         if self._membership is not None:
             self._membership.leave(group)
 
@@ -349,16 +291,9 @@ class WebSocketClient:
 
     # -- closing --------------------------------------------------------------------------------
 
-    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
-        """Close the connection. Nothing that arrives from now on is handled.
-
-        :param code: close code for the client: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
-        :param reason: at most 123 bytes as UTF-8 (RFC 6455 5.5).
-        :raises ValueError: if one of them can't be sent.
-        """
-        # Here, for a thread that isn't the connection's hands the rest over.
-        check_close(code, reason)
-        self._opened().close(code, reason)
+    @abstractmethod
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> Sent:
+        """Close the connection. Messages that arrive from now on are dropped."""
 
     @property
     def connected(self) -> bool:
@@ -542,145 +477,6 @@ class WebSocketClient:
         """Whether *error* tells of the end of this connection and not of another one."""
         driver = self._driver
         return driver is not None and driver.connection.state is not State.OPEN
-
-
-class GeventWebSocketClient(WebSocketClient):
-    """The client of :class:`~flask_wsviews.GeventWebSocket`: waiting lets other greenlets run."""
-
-
-class AsyncioWebSocketClient(WebSocketClient):
-    """The client of :class:`~flask_wsviews.AsyncioWebSocket` for handlers that are ``async def``.
-
-    ``send()`` and ``close()`` do their work when they are called; awaiting what they return waits
-    while the client is slow.
-    """
-
-    def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """Wait for the next message, as :meth:`WebSocketClient.receive` does."""
-        driver = self._opened_async()
-        if self._receives_as_is:
-            return driver.receive_async(timeout)
-        return self._receive_async(driver, timeout)
-
-    def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """The same as :meth:`receive`."""
-        return self.receive(timeout)
-
-    def a_recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """The same as :meth:`receive`."""
-        return self.receive(timeout)
-
-    def recv_nb(self) -> Any:
-        """The next message without waiting for it, as :meth:`WebSocketClient.recv_nb`.
-
-        :raises RuntimeError: if messages are counted where counting takes a while: in Redis.
-        """
-        if self._meter is not None and self._meter.waits:
-            raise RuntimeError(
-                "recv_nb() would block the event loop, as messages are counted in "
-                "WSVIEWS_RATE_LIMIT_STORAGE: await receive(timeout)"
-            )
-        return super().recv_nb()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        """The messages up to the end of the connection."""
-        driver = self._opened_async()
-        receive = driver.receive_async if self._receives_as_is else self.receive
-        while (message := await receive()) is not None:
-            yield message
-
-    async def __anext__(self) -> Any:
-        """The next message."""
-        message = await self._receive_async(self._opened_async())
-        if message is None:
-            raise StopAsyncIteration
-        return message
-
-    def send(self, message: Sendable, binary: bool | None = None) -> Drained:  # type: ignore[override]
-        """Send a message, as :meth:`WebSocketClient.send` does.
-
-        Who never awaits it loses a client that has more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to
-        catch up: it is closed with 1008.
-
-        :returns: what may be awaited, to wait while the client is slow.
-        """
-        driver = self._opened_async()
-        if binary is not None or self._text_as_bytes:
-            message = self._converted(message, binary)
-        drained = driver.send_async(message)
-        if self._watchers:
-            self._tell_sent(message)
-        return drained
-
-    def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
-        """The same as :meth:`send`."""
-        return self.send(message, binary)
-
-    def send_nb(self, message: Sendable) -> None:
-        """Send without waiting; a client that lags behind by too much is closed with 1008.
-
-        :raises ConnectionClosed: if the connection is closed.
-        """
-        driver = self._opened_async()
-        if driver.connection.state is not State.OPEN:
-            raise driver.connection.closed_error()
-        if self._text_as_bytes:
-            message = self._converted(message, None)
-        driver._send_from_outside(message)
-        if self._watchers:
-            self._tell_sent(message)
-
-    def send_binary(self, message: Sendable) -> Drained:  # type: ignore[override]
-        """Send a binary message; ``str`` is encoded as UTF-8."""
-        return self.send(message, binary=True)
-
-    def send_json(self, value: Any) -> Drained:  # type: ignore[override]
-        """Send *value* as text, written by the application's JSON provider."""
-        return self.send(dump_text(self.app.json.dumps, value))
-
-    def send_message(self, type: str, obj: Any) -> Drained:  # type: ignore[override]
-        """Send a typed message, as :meth:`WebSocketClient.send_message` does."""
-        return self.send_json(self._protocol.dump(type, obj, validate=self._validates()))
-
-    def send_error(self, error: InvalidMessage) -> Drained:  # type: ignore[override]
-        """Send the application's error frame, as :meth:`WebSocketClient.send_error` does."""
-        return self.send_json(self._protocol.dump_error(self._error_schema, error))
-
-    def join(  # type: ignore[override]
-        self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
-    ) -> Outcome[Joined]:
-        """Join a group, as :meth:`WebSocketClient.join` does.
-
-        :returns: what may be awaited, until messages arrive. If it isn't awaited and fails, that
-            is logged and the connection closed: with 1013 if the broker can't be reached.
-        """
-        return self._the_membership().join_async(group, since, meta)
-
-    def leave(self, group: str) -> Outcome[None]:  # type: ignore[override]
-        """Leave a group, as :meth:`WebSocketClient.leave` does.
-
-        :returns: what may be awaited; it is done when it is called.
-        """
-        super().leave(group)
-        return Outcome()
-
-    def ping(self, payload: str | bytes = b"") -> Drained:  # type: ignore[override]
-        """Send a Ping, as :meth:`WebSocketClient.ping` does.
-
-        :returns: what may be awaited, to wait while the client is slow.
-        """
-        return self._opened_async().ping_async(ping_payload(payload))
-
-    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> Drained:  # type: ignore[override]
-        """Close the connection, as :meth:`WebSocketClient.close` does.
-
-        :returns: what may be awaited, until the close frame is out.
-        """
-        check_close(code, reason)
-        return self._opened_async().close_async(code, reason)
-
-    def _opened_async(self) -> AsyncioDriver:
-        return self._driver or self._opened()  # type: ignore[return-value]
 
 
 def _as_bytes(message: Sendable) -> Sendable:

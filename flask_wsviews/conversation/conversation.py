@@ -33,7 +33,7 @@ from .joining import join_groups
 from .routing import take
 
 if TYPE_CHECKING:
-    from ..clients.base import WebSocketClient
+    from ..clients.base import BaseClient
     from ..typing import AsyncDriver, RunHook, WaitingDriver
     from ..views import WebSocketView
 
@@ -57,7 +57,7 @@ class Conversation(ABC):
         handshake: Handshake,
         view: WebSocketView,
         view_args: dict[str, Any],
-        client: WebSocketClient,
+        client: BaseClient[Any],
         observers: Sequence[Observer] = (),
         give_back: Callable[[], object] | None = None,
     ) -> None:
@@ -257,7 +257,7 @@ class FunctionConversation(Conversation):
         handshake: Handshake,
         view: WebSocketView,
         view_args: dict[str, Any],
-        client: WebSocketClient,
+        client: BaseClient[Any],
         observers: Sequence[Observer] = (),
         give_back: Callable[[], object] | None = None,
     ) -> None:
@@ -274,7 +274,7 @@ def conversation_of(
     handshake: Handshake,
     view: WebSocketView,
     view_args: dict[str, Any],
-    client: WebSocketClient,
+    client: BaseClient[Any],
     observers: Sequence[Observer] = (),
     give_back: Callable[[], object] | None = None,
 ) -> Conversation:

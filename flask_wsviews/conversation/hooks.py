@@ -29,7 +29,7 @@ from .context import Handshake, HookContext, enter, leave
 from .endings import ending_of, is_clients_fault, is_quiet
 
 if TYPE_CHECKING:
-    from ..clients.base import WebSocketClient
+    from ..clients.base import BaseClient
     from ..typing import AsyncDriver
     from ..views import WebSocketView
 
@@ -50,7 +50,7 @@ class HookRunner:
         self,
         handshake: Handshake,
         view: WebSocketView,
-        client: WebSocketClient,
+        client: BaseClient[Any],
         observers: Sequence[Observer],
         keeps_thread: bool,
     ) -> None:

@@ -15,12 +15,12 @@ from ..exceptions import CloseConnection, GroupError
 from ..groups.declared import Group, declared_pattern
 
 if TYPE_CHECKING:
-    from ..clients.base import WebSocketClient
+    from ..clients.base import BaseClient
     from ..views import WebSocketView
 
 
 def join_groups(
-    view: WebSocketView, client: WebSocketClient, view_args: dict[str, Any]
+    view: WebSocketView, client: BaseClient[Any], view_args: dict[str, Any]
 ) -> Generator[Step, Any, None]:
     """Join each group of the view; the hooks about groups run in one context.
 
@@ -43,7 +43,7 @@ def join_groups(
         yield partial(hook_of(view, "on_joined"), client, joined)
 
 
-def _name_of(group: str | Group, client: WebSocketClient, view_args: dict[str, Any]) -> str:
+def _name_of(group: str | Group, client: BaseClient[Any], view_args: dict[str, Any]) -> str:
     """Fill the URL variables into the name of a declared group."""
     pattern = declared_pattern(group)
     if not pattern.variables <= view_args.keys():

@@ -11,18 +11,18 @@ from ..exceptions import InvalidMessage
 from ..views import WebSocketView
 
 if TYPE_CHECKING:
-    from ..clients.base import WebSocketClient
+    from ..clients.base import BaseClient
     from ..messages.declared import Loaded
     from ..typing import Message
 
 
-def take(view: WebSocketView, client: WebSocketClient, message: Message) -> Steps:
+def take(view: WebSocketView, client: BaseClient[Any], message: Message) -> Steps:
     """Return the calls for one message: load it, call its handler, send the reply."""
     return Steps("on_message", partial(_take, view, client, message))
 
 
 def _take(
-    view: WebSocketView, client: WebSocketClient, message: Message
+    view: WebSocketView, client: BaseClient[Any], message: Message
 ) -> Generator[Step, Any, None]:
     loaded: Loaded | None = None
     try:

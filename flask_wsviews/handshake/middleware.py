@@ -18,7 +18,9 @@ from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
 from ..app_state import SETTINGS, AppSettings
-from ..clients.base import AsyncioWebSocketClient, GeventWebSocketClient, WebSocketClient
+from ..clients.asyncio import AsyncioWebSocketClient
+from ..clients.base import BaseClient
+from ..clients.blocking import GeventWebSocketClient, WebSocketClient
 from ..clients.rate_limits import RateLimits, windows
 from ..close_codes import GOING_AWAY, SERVICE_RESTART
 from ..common.notify import tell
@@ -135,7 +137,7 @@ class WebSocketMiddleware:
     """
 
     #: The class of the object that handlers get.
-    client: ClassVar[type[WebSocketClient]] = WebSocketClient
+    client: ClassVar[type[BaseClient[Any]]] = WebSocketClient
 
     def __init__(self, wsgi_app: WSGIApplication, websocket: Extension) -> None:
         self.wsgi_app = wsgi_app
@@ -183,7 +185,7 @@ class WebSocketMiddleware:
             self._all_observers = every
         return self._all_observers
 
-    def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
+    def client_for(self, view: WebSocketView) -> type[BaseClient[Any]]:
         """The class of the client object that *view* gets."""
         return AsyncioWebSocketClient if is_async_view(view) else self.client
 
@@ -227,9 +229,9 @@ class AsyncioWebSocketMiddleware(WebSocketMiddleware):
     client = AsyncioWebSocketClient
 
     #: The class of what plain handlers get: its methods wait in their thread.
-    plain_client: ClassVar[type[WebSocketClient]] = WebSocketClient
+    plain_client: ClassVar[type[BaseClient[Any]]] = WebSocketClient
 
-    def client_for(self, view: WebSocketView) -> type[WebSocketClient]:
+    def client_for(self, view: WebSocketView) -> type[BaseClient[Any]]:
         """The class of the client object that *view* gets."""
         return self.client if is_async_view(view) else self.plain_client
 

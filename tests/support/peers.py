@@ -10,7 +10,7 @@ from flask import Flask
 from hypothesis import settings
 from websockets.frames import Close, Frame, Opcode
 
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
 from flask_wsviews.protocol.connection import Connection
 from flask_wsviews.typing import Message, Sendable

@@ -12,7 +12,7 @@ from flask import Flask
 from support.servers import poll
 
 from flask_wsviews import Observer, WebSocket, WebSocketView, signals
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
 from flask_wsviews.observers import Traffic
 from flask_wsviews.protocol.connection import Connection, PreparedMessage

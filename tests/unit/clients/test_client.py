@@ -24,7 +24,7 @@ from support.peers import (
 )
 from websockets.frames import Opcode
 
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConnectionClosed, OutgoingMessageError
 from flask_wsviews.messages.declared import make_protocol
 from flask_wsviews.observers import Observer

@@ -19,7 +19,7 @@ from support.servers import poll
 
 import flask_wsviews
 from flask_wsviews import BrokerUnavailable
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.common.threads import Threads
 from flask_wsviews.config import Settings
 from flask_wsviews.groups import History

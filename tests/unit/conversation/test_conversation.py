@@ -13,7 +13,7 @@ from support.peers import UPGRADE_HEADERS, Peer, close, open_client, sent_close,
 from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, NotFound
 
 from flask_wsviews.blueprints import Blueprint
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.conversation.context import Handshake
 from flask_wsviews.conversation.conversation import Conversation, conversation_of
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed

@@ -14,7 +14,7 @@ from support.peers import binary, more, ping, pong, text
 from support.servers import poll
 
 from flask_wsviews import AsyncioWebSocket, ConnectionClosed, WebSocketView
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.testing import WebSocketTestClient, websocket_connect
 
 

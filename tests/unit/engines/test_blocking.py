@@ -15,7 +15,7 @@ from flask import Flask
 from support.servers import poll
 
 from flask_wsviews import WebSocket
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
 from flask_wsviews.engines.blocking import KEEPER_INTERVAL, BlockingDriver, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE

@@ -10,7 +10,7 @@ from flask import Flask
 from marshmallow import Schema, fields
 
 from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView, message
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.testing import websocket_connect
 from flask_wsviews.views import FunctionView
 

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.views import MethodView, View
 from support.peers import UPGRADE_HEADERS, open_client
 
-from flask_wsviews.clients.base import WebSocketClient
+from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConfigError, RegistrationError
 from flask_wsviews.views import (
     HOOKS,
