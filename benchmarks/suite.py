@@ -23,7 +23,7 @@ from typing import Any
 
 from render import render
 
-from flask_wsviews.commands.doctor import is_compiled
+from flask_wsviews.commands.doctor.build import is_compiled
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

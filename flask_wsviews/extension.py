@@ -19,6 +19,7 @@ from .app_state import SETTINGS, AppSettings
 from .blueprints import EXTENSION, Blueprint, registering, rule_options, rule_variables
 from .clients.rate_limits import RateLimits, check_rate
 from .close_codes import POLICY_VIOLATION
+from .commands import cli
 from .common.json_text import dump_text
 from .common.steps import is_coroutine_function
 from .config import CHECKS, Settings
@@ -221,7 +222,7 @@ class WebSocket:
         app.run = partial(self._run_app, app)  # type: ignore[method-assign]
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
         app.extensions[EXTENSION] = self
-        _add_commands(app)
+        app.cli.add_command(cli.ws)
         self.app = app
         request_started.disconnect(self._explain_unused)
         for add_rule in self._rules:
@@ -902,13 +903,6 @@ def _settle_at_start(state: AppSettings) -> None:
 
 def _rate_limits(settings: Settings) -> RateLimits:
     return RateLimits(settings.rate_limit_storage, settings.key_prefix, settings.broker_timeout)
-
-
-def _add_commands(app: flask.Flask) -> None:
-    # Here, as the commands are a layer above.
-    from .commands import cli
-
-    app.cli.add_command(cli.ws)
 
 
 def _check_default_rate(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from support.servers import free_port, poll
 from support.tls import TlsFront
 
 from flask_wsviews import BrokerUnavailable, WebSocket
-from flask_wsviews.commands.doctor import check_broker
+from flask_wsviews.commands.doctor.broker import check_broker
 from flask_wsviews.config import Settings
 from flask_wsviews.groups import Delivery, History, Publication, make_broker
 
@@ -71,7 +71,7 @@ def failure(url: str, timeout: float = 2.0) -> tuple[str, str]:
 def findings(url: str) -> str:
     app = Flask("site")
     app.config["WSVIEWS_BROKER_URL"] = url
-    return "\n".join(str(finding) for finding in check_broker(WebSocket(app)))
+    return "\n".join(str(finding) for finding in check_broker(WebSocket(app).groups))
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def test_what_a_broadcast_refuses(folder: Path, redis: RedisServer):
     code, text = refused("a{brace}", "hello")
     assert code == 1
     code, text = refused("room", "no JSON", "--type", "said")
-    assert (code, "a message with a type is JSON" in text) == (2, True)
+    assert (code, "with --type MESSAGE must be JSON" in text) == (2, True)
     code, text = refused("room", "{}", "--type", "said")
     assert code == 1
     assert "Missing data" in text

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import Result
@@ -17,8 +15,8 @@ from support.servers import free_port
 
 import flask_wsviews.protocol.connection
 from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
-from flask_wsviews.commands.doctor import _verdict
-from flask_wsviews.engines import REGISTRY, make_engine
+from flask_wsviews.commands.doctor.handshake import _verdict
+from flask_wsviews.engines import REGISTRY
 
 
 def doctor(url: str) -> Result:
@@ -226,16 +224,12 @@ def test_a_uwsgi_that_will_not_do(
     assert remedy in result.output or "isn't a program" in result.output
 
 
-def test_an_engine_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class OwnEngine(make_engine("blocking").__class__):  # type: ignore[misc]
-        name = "own"
-
-    module = ModuleType("flask_wsviews.engines.own")
-    module.OwnEngine = OwnEngine  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(REGISTRY, "own", ("own", "OwnEngine"))
-    assert examined(INI + "threads = 8\n", tmp_path, "own") == ["fits the own engine"]
-    assert "-> threads = 8" in examined(INI, tmp_path, "own")
+def test_an_engine_from_outside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGISTRY, "toy", ("support.toys", "ToyEngine"))
+    assert examined(INI + "threads = 8\n", tmp_path, "toy") == ["fits the toy engine"]
+    assert "-> threads = 8" in examined(INI, tmp_path, "toy")
 
 
 def try_handshake(url: str, *options: str) -> Result:
@@ -323,7 +317,7 @@ def test_a_handshake_with_nobody(url: str, text: str) -> None:
     [
         (403, "ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)"),
         (426, "proxy_set_header Upgrade"),
-        (500, "Look into the server's log"),
+        (500, "See the server's log"),
     ],
 )
 def test_what_a_status_tells(status: int, remedy: str) -> None:

@@ -40,16 +40,14 @@ LAYERS = (
     ("app_state",),
     ("conversation", "dispatcher"),
     ("handshake", "middleware"),
-    ("extension",),
+    ("asyncapi",),
     ("commands",),
-    ("asyncapi", "metrics", "testing", "tracing"),
+    ("extension",),
+    ("metrics", "testing", "tracing"),
     ("",),
 )
 
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-
-#: Imported by what a command or the extension does, and by nothing at start.
-LATE = {("commands.cli", "asyncapi.extension"), ("extension", "commands.cli")}
 
 
 @dataclass(frozen=True)
@@ -207,11 +205,7 @@ def test_what_a_module_imports_exists(module: str) -> None:
 
 
 def test_there_are_no_circles() -> None:
-    graph = {
-        module: {name for name in with_types(module) if (module, name) not in LATE}
-        for module in MODULES
-        if module
-    }
+    graph = {module: with_types(module) for module in MODULES if module}
     order = list(TopologicalSorter(graph).static_order())
     assert (
         order.index("protocol.connection") < order.index("engines.base") < order.index("extension")
@@ -228,14 +222,13 @@ def with_types(module: str) -> set[str]:
 def test_imports_go_down(module: str) -> None:
     level = LEVELS[room_of(module)]
     upward = {name for name in with_types(module) if LEVELS[room_of(name)] > level}
-    assert {name for name in upward if (module, name) not in LATE} == set()
+    assert upward == set()
 
 
 def test_there_are_no_circles_of_folders_and_modules_of_the_top_level() -> None:
     graph: dict[str, set[str]] = {}
     for module in MODULES:
-        late = {name for here, name in LATE if here == module}
-        rooms = {room_of(name) for name in with_types(module) - late}
+        rooms = {room_of(name) for name in with_types(module)}
         graph.setdefault(room_of(module), set()).update(rooms - {room_of(module)})
     assert set(TopologicalSorter(graph).static_order()) == set(LEVELS)
 

@@ -12,8 +12,9 @@ import pytest
 from flask import Flask
 
 from flask_wsviews import WebSocket
-from flask_wsviews.commands.doctor import Finding, check_url
-from flask_wsviews.commands.handshake_probe import Answer, probe
+from flask_wsviews.commands.doctor.finding import Finding
+from flask_wsviews.commands.doctor.handshake import check_url
+from flask_wsviews.commands.doctor.probe import Answer, probe
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 PONG = b"\x8a\x04ping"

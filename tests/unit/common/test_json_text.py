@@ -259,7 +259,7 @@ def test_a_command_refuses_constants() -> None:
     command = ["ws", "broadcast", "lobby", '{"x": NaN}', "--type", "said"]
     result = app.test_cli_runner().invoke(args=command)
     assert result.exit_code == 2
-    assert "a message with a type is JSON" in result.output
+    assert "with --type MESSAGE must be JSON" in result.output
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

@@ -1,4 +1,4 @@
-"""One handshake with a running server, as a browser would do it, and a Ping after it."""
+"""A handshake with a running server, like a browser's, and a Ping."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from urllib.parse import SplitResult
 
 _CLOSE, _PING, _PONG = 8, 9, 10
 
-# Seconds for the closing handshake, whose outcome doesn't matter.
+# How long the closing handshake may take, in seconds. Its outcome doesn't matter.
 _CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a server answered.
+    """A server's answer.
 
-    :param status: HTTP's, if there was an answer.
-    :param location: where a redirect leads.
-    :param is_open: whether a Ping was answered.
-    :param close_code: of the close frame that came first, if one did.
-    :param close_reason: its reason.
-    :param error: why the handshake or the Ping has no answer.
+    :param status: the HTTP status, or ``None`` without an answer.
+    :param location: the target of a redirect.
+    :param is_open: whether the server answered a Ping.
+    :param close_code: the code of a close frame that came instead of the Pong.
+    :param close_reason: the reason in that frame.
+    :param error: why there was no answer to the handshake or the Ping.
     """
 
     status: int | None = None
@@ -43,7 +43,7 @@ def probe(
 ) -> Answer:
     """Open a WebSocket, send a Ping, wait for the Pong and close.
 
-    :param headers: in addition to those of a handshake. Cookies become one header.
+    :param headers: additional headers. Several cookies become one header.
     :param seconds: how long each answer may take.
     """
     try:
@@ -71,7 +71,7 @@ def probe(
 
 
 class _Stream:
-    """A connection to the server, read up to a deadline."""
+    """A connection to the server, with a deadline for reading."""
 
     def __init__(self, url: SplitResult, seconds: float) -> None:
         secure = url.scheme in ("wss", "https")
@@ -88,7 +88,7 @@ class _Stream:
         self.wait(seconds)
 
     def wait(self, seconds: float) -> None:
-        """Set the deadline."""
+        """Allow so many seconds for the next answer."""
         self._deadline = monotonic() + seconds
 
     def send(self, data: bytes) -> None:
@@ -140,7 +140,7 @@ def _request(url: SplitResult, origin: str, headers: Sequence[tuple[str, str]]) 
 
 
 def _read_head(stream: _Stream) -> Answer:
-    """Read the status and what matters of the headers.
+    """Read the status, and the headers that matter.
 
     :raises ValueError: if it isn't HTTP.
     """
@@ -154,7 +154,7 @@ def _read_head(stream: _Stream) -> Answer:
 
 
 def _read_pong(stream: _Stream, answer: Answer) -> Answer:
-    """Read frames up to the Pong, and end the connection."""
+    """Read frames up to the Pong, then close the connection."""
     while True:
         opcode, payload = _read_frame(stream)
         if opcode == _CLOSE:
@@ -173,7 +173,7 @@ def _read_pong(stream: _Stream, answer: Answer) -> Answer:
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    # A client's frames are masked; nothing demands that the mask is random here.
+    # A client must mask its frames. A mask of zeros is enough here.
     return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
 
 

@@ -1,0 +1,1 @@
+"""``flask ws doctor``, one module per check."""

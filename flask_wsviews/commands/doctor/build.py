@@ -1,0 +1,17 @@
+"""Whether the package is compiled."""
+
+from __future__ import annotations
+
+from ...protocol import framing
+from .finding import Finding
+
+
+def is_compiled() -> bool:
+    """Return whether the hot-path modules are compiled."""
+    return not str(framing.__file__).endswith(".py")
+
+
+def check_build() -> Finding:
+    """Report whether the modules are compiled. Neither is a problem."""
+    text = "compiled" if is_compiled() else "not compiled, so somewhat slower"
+    return Finding("modules", text)
