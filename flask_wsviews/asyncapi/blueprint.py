@@ -1,4 +1,4 @@
-"""The routes of the document and its page."""
+"""The routes of the document and of the page that shows it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NAME = "wsviews_asyncapi"
 
 RENDERER = Path(__file__).parent / "static" / "renderer"
 
-#: Nothing but the application's own. The renderer compiles JSON Schemas into functions, which takes
-#: ``'unsafe-eval'``; no text of a client's gets there.
+#: Everything comes from the application itself. The renderer compiles JSON Schemas into functions,
+#: which needs ``'unsafe-eval'``. No text from clients is compiled.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -36,7 +36,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 def make_blueprint(asyncapi: AsyncAPI) -> flask.Blueprint:
-    """A blueprint that serves what *asyncapi* describes."""
+    """Return a blueprint that serves the page and the document."""
     blueprint = flask.Blueprint(NAME, __name__, static_folder="static", template_folder="templates")
     if asyncapi.guard is not None:
         blueprint.before_request(asyncapi.guard)
@@ -47,7 +47,7 @@ def make_blueprint(asyncapi: AsyncAPI) -> flask.Blueprint:
         html = render_template(
             "wsviews/asyncapi.html", title=title, version=asyncapi.options["version"]
         )
-        # Not every browser takes 'self' for WebSockets as well.
+        # In some browsers 'self' doesn't include WebSockets.
         websockets = f"ws://{request.host} wss://{request.host}"
         policy = CONTENT_SECURITY_POLICY.format(websockets=websockets)
         return Response(html, headers={"Content-Security-Policy": policy})
@@ -72,7 +72,7 @@ def make_blueprint(asyncapi: AsyncAPI) -> flask.Blueprint:
 
 
 def _compressed(name: str, mimetype: str) -> Response:
-    """A file that is kept compressed, as most clients take it."""
+    """Serve a file that is stored compressed, since most clients accept gzip."""
     data = (RENDERER / name).read_bytes()
     response = Response(mimetype=mimetype)
     response.set_etag(hashlib.sha256(data).hexdigest())

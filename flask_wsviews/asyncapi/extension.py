@@ -12,7 +12,7 @@ from ..exceptions import ConfigError
 if TYPE_CHECKING:
     from flask import Flask
 
-#: Where it registers itself with an application.
+#: Its key in ``app.extensions``.
 EXTENSION = "wsviews_asyncapi"
 
 
@@ -21,15 +21,15 @@ class AsyncAPI:
 
         AsyncAPI(app, title="Chat", version="2.0", url="/docs/ws", guard=login_required_here)
 
-    The page is at *url*, with a console to try the WebSockets out; the document beside it, as
+    The page at *url* has a console to try the WebSockets. The document is below it, as
     ``asyncapi.json`` and ``asyncapi.yaml``.
 
     :param app: the application; leave it out to call :meth:`init_app` later.
-    :param title: of the API; the application's name by default.
-    :param version: of the API.
-    :param description: of the API, in Markdown.
-    :param url: where the page is.
-    :param guard: called before each of its responses, without arguments; it may ``abort()``, or
+    :param title: the title of the API; by default the application's name.
+    :param version: the version of the API.
+    :param description: a description of the API, in Markdown.
+    :param url: the URL prefix of the page and the document.
+    :param guard: called without arguments before each request to them. It may ``abort()``, or
         return a response to send instead.
     :param servers: AsyncAPI's server objects by name.
     :param asyncapi_version: ``"3.0.0"`` or ``"3.1.0"``.
@@ -64,7 +64,7 @@ class AsyncAPI:
     def init_app(self, app: Flask) -> None:
         """Add the page and the document to an application.
 
-        :raises ConfigError: if a library is missing, or the version of AsyncAPI isn't known.
+        :raises ConfigError: if a library is missing, or the AsyncAPI version is unknown.
         """
         blueprint = import_part("blueprint").make_blueprint(self)
         if self.options["asyncapi_version"] not in import_part("document").VERSIONS:
@@ -73,13 +73,13 @@ class AsyncAPI:
         app.register_blueprint(blueprint, url_prefix=self.url)
 
     def document(self, app: Flask) -> dict[str, Any]:
-        """The document of an application, made of what is registered now."""
+        """Return the document of an application, with all rules registered so far."""
         made: dict[str, Any] = import_part("document").document(app, **self.options)
         return made
 
 
 def import_part(name: str) -> Any:
-    """A module beside this one that needs the libraries of the extra.
+    """Import a module of this package that needs the libraries of the extra ``asyncapi``.
 
     :raises ConfigError: if they aren't installed.
     """

@@ -1,4 +1,4 @@
-"""Documents as text, in the order that they were made in."""
+"""A document as JSON or YAML text, with its keys in order."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import yaml
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """A document as JSON."""
+    """Return a document as JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_yaml(document: dict[str, Any]) -> str:
-    """A document as YAML."""
+    """Return a document as YAML."""
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes out what occurs more than once, rather than a name for it."""
+    """Writes repeated values in full instead of as YAML aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

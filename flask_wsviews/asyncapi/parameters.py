@@ -16,14 +16,14 @@ _VARIABLE = re.compile(r"<(?:[a-zA-Z_]\w*(?:\([^)]*\))?:)?([a-zA-Z_]\w*)>")
 
 
 def address_of(rule: Rule) -> str:
-    """The path with its variables in braces."""
+    """Return the path with its variables in braces."""
     return _VARIABLE.sub(r"{\1}", rule.rule)
 
 
 def parameters_of(rule: Rule) -> dict[str, Any]:
-    """A parameter object for each variable of the path.
+    """Return a parameter object for each variable of the path.
 
-    AsyncAPI 3 has no types for them: what a converter asks for is told in words.
+    AsyncAPI 3 has no types for parameters, so a description says what the converter accepts.
     """
     names = _VARIABLE.findall(rule.rule)
     return {name: _parameter(rule, name) for name in names}

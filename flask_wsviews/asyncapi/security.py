@@ -1,4 +1,4 @@
-"""What a view says of its authentication, as AsyncAPI security schemes."""
+"""A view's declared authentication as AsyncAPI security schemes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def security_of(security: Iterable[str | Mapping[str, Any]], app: Flask) -> dict[str, Any]:
-    """The schemes that a view names, by their name.
+    """Return the security schemes of a view by name.
 
     :param security: ``"session"``, ``"bearer"``, or mappings of names to AsyncAPI's scheme objects.
-    :raises RegistrationError: if there is no scheme of that name.
+    :raises RegistrationError: if a name is unknown.
     """
     known = {
         "session": {

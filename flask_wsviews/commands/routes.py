@@ -18,7 +18,7 @@ from .application import settled_extension
 def routes() -> None:
     """List the WebSocket rules of the application."""
     engine = settled_extension().engine.name
-    rows = [("Rule", "Endpoint", "View", "Messages", "Groups", "Origins")]
+    rows: list[tuple[str, ...]] = [("Rule", "Endpoint", "View", "Messages", "Groups", "Origins")]
     for rule in sorted(current_app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = current_app.view_functions.get(rule.endpoint)
         if view is None or not is_websocket_view(view):
@@ -39,7 +39,7 @@ def routes() -> None:
         click.echo("There are no WebSocket rules.")
         return
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
+    rows.insert(1, tuple("-" * width for width in widths))
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo(line.rstrip())

@@ -24,7 +24,8 @@ from flask_wsviews import (
     WebSocketView,
     message,
 )
-from flask_wsviews.asyncapi.document import CLOSE_CODES, VERSIONS, document
+from flask_wsviews.asyncapi.channel import CLOSE_CODES
+from flask_wsviews.asyncapi.document import VERSIONS, document
 
 
 class Author(Schema):
