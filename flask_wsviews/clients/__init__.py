@@ -1,1 +1,1 @@
-"""What hooks get as ``ws``: one class for each kind of engine."""
+"""The object that hooks get as ``ws``: one class for each kind of engine."""

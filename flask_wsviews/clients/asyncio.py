@@ -1,4 +1,4 @@
-"""The client of handlers that are ``async def``: what its methods return may be awaited."""
+"""The client for ``async def`` handlers: its methods return awaitables."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class AsyncioWebSocketClient(BaseClient["Drained"]):
-    """The client of :class:`~flask_wsviews.AsyncioWebSocket` for handlers that are ``async def``.
+    """The client of :class:`~flask_wsviews.AsyncioWebSocket` in ``async def`` handlers.
 
-    ``send()`` and ``close()`` do their work when they are called; awaiting what they return waits
-    while the client is slow.
+    ``send()`` and ``close()`` take effect when you call them. Await the result to wait while the
+    client is slow (backpressure).
     """
 
     def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
@@ -33,34 +33,34 @@ class AsyncioWebSocketClient(BaseClient["Drained"]):
         return self._receive_async(driver, timeout)
 
     def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """The same as :meth:`receive`."""
+        """Wait for the next message: an alias of :meth:`receive`."""
         return self.receive(timeout)
 
     def a_recv(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
-        """The same as :meth:`receive`."""
+        """Wait for the next message: an alias of :meth:`receive`."""
         return self.receive(timeout)
 
     def recv_nb(self) -> Any:
-        """The next message without waiting for it, as :meth:`WebSocketClient.recv_nb`.
+        """Return the next message without waiting, as :meth:`WebSocketClient.recv_nb` does.
 
-        :raises RuntimeError: if messages are counted where counting takes a while: in Redis.
+        :raises RuntimeError: if messages are counted in Redis, which would have to be waited for.
         """
         if self._meter is not None and self._meter.waits:
             raise RuntimeError(
-                "recv_nb() would block the event loop, as messages are counted in "
+                "recv_nb() would block the event loop, because messages are counted in "
                 "WSVIEWS_RATE_LIMIT_STORAGE: await receive(timeout)"
             )
         return super().recv_nb()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        """The messages up to the end of the connection."""
+        """Iterate over the messages until the connection is closed."""
         driver = self._opened_async()
         receive = driver.receive_async if self._receives_as_is else self.receive
         while (message := await receive()) is not None:
             yield message
 
     async def __anext__(self) -> Any:
-        """The next message."""
+        """Wait for the next message."""
         message = await self._receive_async(self._opened_async())
         if message is None:
             raise StopAsyncIteration
@@ -69,25 +69,27 @@ class AsyncioWebSocketClient(BaseClient["Drained"]):
     def send(self, message: Sendable, binary: bool | None = None) -> Drained:
         """Send a message, as :meth:`WebSocketClient.send` does.
 
-        Who never awaits it loses a client that has more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes to
-        catch up: it is closed with 1008.
+        If you don't await the result and more than ``WSVIEWS_MAX_SEND_BUFFER`` bytes are buffered,
+        the connection is closed with 1008 Policy Violation.
 
-        :returns: what may be awaited, to wait while the client is slow.
+        :returns: an awaitable that waits while the client is slow.
         """
         driver = self._opened_async()
         if binary is not None or self._text_as_bytes:
             message = self._converted(message, binary)
         drained = driver.send_async(message)
         if self._watchers:
-            self._tell_sent(message)
+            self._observe_sent(message)
         return drained
 
     def a_send(self, message: Sendable, binary: bool | None = None) -> Drained:
-        """The same as :meth:`send`."""
+        """Send a message: an alias of :meth:`send`."""
         return self.send(message, binary)
 
     def send_nb(self, message: Sendable) -> None:
-        """Send without waiting; a client that lags behind by too much is closed with 1008.
+        """Send a message without waiting.
+
+        If the client is too slow, the connection is closed with 1008 Policy Violation.
 
         :raises ConnectionClosed: if the connection is closed.
         """
@@ -98,22 +100,23 @@ class AsyncioWebSocketClient(BaseClient["Drained"]):
             message = self._converted(message, None)
         driver._send_from_outside(message)
         if self._watchers:
-            self._tell_sent(message)
+            self._observe_sent(message)
 
     def join(
         self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
     ) -> Outcome[Joined]:
         """Join a group, as :meth:`WebSocketClient.join` does.
 
-        :returns: what may be awaited, until messages arrive. If it isn't awaited and fails, that
-            is logged and the connection closed: with 1013 if the broker can't be reached.
+        :returns: an awaitable that waits until the group's messages arrive. If you don't await it
+            and joining fails, the error is logged and the connection is closed: with 1013 Try Again
+            Later if the broker can't be reached.
         """
         return self._the_membership().join_async(group, since, meta)
 
     def leave(self, group: str) -> Outcome[None]:
         """Leave a group, as :meth:`WebSocketClient.leave` does.
 
-        :returns: what may be awaited; it is done when it is called.
+        :returns: an awaitable that is already done: leaving takes effect when you call it.
         """
         self._leave(group)
         return Outcome()
@@ -121,14 +124,14 @@ class AsyncioWebSocketClient(BaseClient["Drained"]):
     def ping(self, payload: str | bytes = b"") -> Drained:
         """Send a Ping, as :meth:`WebSocketClient.ping` does.
 
-        :returns: what may be awaited, to wait while the client is slow.
+        :returns: an awaitable that waits while the client is slow.
         """
         return self._opened_async().ping_async(ping_payload(payload))
 
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> Drained:
         """Close the connection, as :meth:`WebSocketClient.close` does.
 
-        :returns: what may be awaited, until the close frame is out.
+        :returns: an awaitable that waits until the close frame is sent.
         """
         check_close(code, reason)
         return self._opened_async().close_async(code, reason)

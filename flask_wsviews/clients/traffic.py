@@ -1,4 +1,4 @@
-"""How much went over a connection."""
+"""How much a connection has received and sent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went over a connection so far.
+    """The messages and bytes that a connection has received and sent so far.
 
-    Bytes are those of the WebSocket with all its frames, without the handshake.
+    The bytes include those of frame headers and control frames, not those of the handshake.
     """
 
     messages_received: int = 0
     bytes_received: int = 0
     messages_sent: int = 0
     bytes_sent: int = 0
-    #: Messages of groups that were dropped because the client was slow.
+    #: Messages to groups that were dropped because the client was too slow.
     messages_dropped: int = 0

@@ -88,7 +88,7 @@ def test_a_subprotocol_is_chosen_among_the_offered() -> None:
     client = unopened()
     client.subprotocol = "b"
     assert client.subprotocol == "b"
-    with pytest.raises(ValueError, match="'c', but a, b"):
+    with pytest.raises(ValueError, match="'c'; it offers a, b"):
         client.subprotocol = "c"
     assert client.subprotocol == "b"
     client.subprotocol = None
@@ -97,12 +97,12 @@ def test_a_subprotocol_is_chosen_among_the_offered() -> None:
 
 def test_nothing_is_offered() -> None:
     client = WebSocketClient(handshake_environ())
-    with pytest.raises(ValueError, match="but none"):
+    with pytest.raises(ValueError, match="it offers none"):
         client.subprotocol = "a"
 
 
 def test_no_subprotocol_can_be_chosen_later(client: WebSocketClient) -> None:
-    with pytest.raises(RuntimeError, match="before the 101"):
+    with pytest.raises(RuntimeError, match="the 101 has already been sent"):
         client.subprotocol = None
 
 
