@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask import Flask
 from flask.cli import ScriptInfo, prepare_import, with_appcontext
 
 from ..exceptions import WSViewsError
@@ -25,7 +26,8 @@ from .application import application, settled_extension
     "--concurrency",
     type=click.IntRange(1),
     help="The number of requests that a worker serves at a time, in the threads or greenlets "
-    "that the engine needs. Open WebSockets don't count. By default 8 threads or 100 greenlets.",
+    "that the engine needs. Open WebSockets don't count. By default 8 threads or 100 "
+    "greenlets.",
 )
 @click.option(
     "--reload/--no-reload",
@@ -61,10 +63,16 @@ def run(
     needed = settled_extension().engine.uwsgi_options
     options: dict[str, Any] = {"processes": processes, "use_reloader": reload}
     options.update((name, concurrency or default) for name, default in needed.items())
-    imported: Any = wsgi or _found(context, options)
-    if imported is None:
-        imported = application()
-    arguments = (imported, application().debug, host, port)
+    app = application()
+    target: Any = wsgi
+    if target is None:
+        target = _import_name(context, app)
+        if target is None:
+            target = app
+        else:
+            # prepare_import() has put the module's folder first.
+            options["pythonpath"] = sys.path[0]
+    arguments = (target, app.debug, host, port)
     try:
         if dry_run:
             click.echo(shlex.join(command_line(*arguments, extra=more, verbose=verbose, **options)))
@@ -74,8 +82,8 @@ def run(
         raise click.ClickException(str(error)) from error
 
 
-def _found(context: click.Context, options: dict[str, Any]) -> str | None:
-    """Return ``module:name`` of the application that Flask found, if uWSGI can import that."""
+def _import_name(context: click.Context, app: Flask) -> str | None:
+    """Return ``module:name`` of the application, if Flask has loaded it from a module."""
     path = context.ensure_object(ScriptInfo).app_import_path
     if path is None:
         path = next((name for name in ("wsgi.py", "app.py") if Path(name).exists()), None)
@@ -84,11 +92,8 @@ def _found(context: click.Context, options: dict[str, Any]) -> str | None:
     module_path, _, name = path.partition(":")
     module = prepare_import(module_path)
     if not name.endswith(")"):
-        app = application()
         names = vars(sys.modules[module]) if module in sys.modules else {}
         name = next((name for name, value in names.items() if value is app), "")
     if not name:
         return None
-    # prepare_import() has put the module's folder first.
-    options["pythonpath"] = sys.path[0]
     return f"{module}:{name}"

@@ -1,7 +1,7 @@
-"""JSON as RFC 8259 has it, by whatever provider an application has.
+"""Strict JSON (RFC 8259) with any JSON provider that an application uses.
 
-Python's own reads and writes ``NaN`` and ``Infinity``, which aren't JSON (RFC 8259 6): a browser's
-``JSON.parse()`` fails on them. Others write bytes, while a JSON message is text.
+Python's ``json`` reads and writes ``NaN`` and ``Infinity``, which aren't JSON (RFC 8259 6): a
+browser's ``JSON.parse()`` fails on them. Some providers write bytes, but a JSON message is text.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ..exceptions import OutgoingMessageError
 
 
 class NotJSON(ValueError):
-    """A text has a number that JSON doesn't know."""
+    """A text contains ``NaN`` or ``Infinity``, which JSON doesn't have."""
 
 
 def load_text(loads: Callable[[str], Any], text: str) -> Any:
-    """Parse a text.
+    """Parse a text as JSON.
 
-    :param loads: the provider's.
+    :param loads: the provider's function.
     :raises ValueError: if it isn't JSON.
     """
     _check(text)
@@ -28,11 +28,11 @@ def load_text(loads: Callable[[str], Any], text: str) -> Any:
 
 
 def dump_text(dumps: Callable[[Any], Any], value: Any) -> str:
-    """Write *value* as text.
+    """Return *value* as JSON text.
 
-    :param dumps: the provider's, which may make ``str`` or bytes of it.
+    :param dumps: the provider's function, which may return ``str`` or bytes.
     :raises OutgoingMessageError: for ``NaN`` and infinite numbers.
-    :raises TypeError: if the provider can't write it.
+    :raises TypeError: if the provider can't serialize it.
     """
     made = dumps(value)
     text: str = made if isinstance(made, str) else bytes(made).decode()
@@ -44,7 +44,7 @@ def dump_text(dumps: Callable[[Any], Any], value: Any) -> str:
 
 
 def _check(text: str) -> None:
-    # Two searches cost far less than Python's parser does once it is told to refuse constants.
+    # These searches are far cheaper than parsing with a hook for constants, so they come first.
     if "NaN" not in text and "Infinity" not in text:
         return
     try:
@@ -52,7 +52,7 @@ def _check(text: str) -> None:
     except NotJSON:
         raise
     except (ValueError, RecursionError):
-        # The provider will say so; or it knows more than JSON.
+        # The provider raises its error, or reads a superset of JSON.
         return
 
 

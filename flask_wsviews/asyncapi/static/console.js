@@ -1,4 +1,4 @@
-// The console: connects to a route, sends messages, and shows what goes both ways.
+// The console: connects to a route, sends messages, and shows the frames in both directions.
 
 import { follow } from "./parsed.js";
 import { sample } from "./sample.js";
@@ -108,7 +108,7 @@ function url() {
   for (const input of get("variables").querySelectorAll("[data-kind]")) {
     const { kind, name } = input.dataset;
     if (kind === "path") {
-      // A path variable may contain slashes, and the others can't have them anyway.
+      // A path variable may contain slashes. Other variables never match one.
       const value = input.value.split("/").map(encodeURIComponent).join("/");
       path = path.replace(`{${name}}`, () => value);
     } else if (input.value) {
@@ -144,7 +144,7 @@ function connect(event) {
   });
   mine.addEventListener("message", ({ data }) => frame("got", data));
   mine.addEventListener("close", ({ code, reason }) => {
-    const meaning = CLOSE_CODES[code] ?? "of the application";
+    const meaning = CLOSE_CODES[code] ?? "application-defined";
     line(code === 1000 ? "note" : "failed", `closed: ${code}`, `${reason || meaning}`);
     setState(`closed: ${code} ${meaning}`);
   });

@@ -49,8 +49,8 @@ function target(root, item, path) {
     found = follow(root, found.$ref);
   }
   if (found !== item && path.includes(found)) {
-    // A schema that contains itself would be drawn without an end.
-    return { type: "object", title: found["x-parser-schema-id"], description: "The same again." };
+    // Rendering a recursive schema would never end.
+    return { type: "object", title: found["x-parser-schema-id"], description: "Recursive." };
   }
   return found;
 }

@@ -1,4 +1,4 @@
-// Examples of what a JSON Schema describes.
+// Example values for a JSON Schema.
 
 import { follow } from "./parsed.js";
 
