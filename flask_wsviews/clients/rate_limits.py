@@ -8,11 +8,10 @@ library, in the memory of the worker or in Redis.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ..common.per_process import PerProcess
 from ..common.urls import without_secrets
 from ..exceptions import ConfigError
 
@@ -75,9 +74,8 @@ class RateLimits:
         scheme, separator, _ = storage_url.partition("://")
         self._scheme = scheme.lower() if separator else ""
         self._timeout = timeout
-        self._limiter: RateLimiter | None = None
-        self._pid: int | None = None
-        self._lock = threading.Lock()
+        # Made in the worker: the library's memory runs a thread, which doesn't survive a fork.
+        self._limiter = PerProcess(self._make)
         self._retry_at: float | None = None
         self.prefix = prefix
 
@@ -96,11 +94,7 @@ class RateLimits:
         :param rate: what :func:`check_rate` has returned.
         :param key: whose messages are counted together.
         """
-        with self._lock:
-            # Made in the worker: the library's memory runs a thread, which survives no fork.
-            if self._limiter is None or self._pid != os.getpid():
-                self._limiter, self._pid = self._make(), os.getpid()
-        return Meter(self, self._limiter, _parse(rate), key, self._url != MEMORY)
+        return Meter(self, self._limiter.get(), _parse(rate), key, self._url != MEMORY)
 
     def _make(self) -> RateLimiter:
         from limits.errors import ConfigurationError

@@ -7,7 +7,8 @@ import logging
 from ..common.process import choose_engine
 from ..common.registry import Registry
 from ..exceptions import EngineError
-from .base import Driver, Engine
+from .base import Engine
+from .driver import Driver
 
 logger = logging.getLogger("flask_wsviews")
 

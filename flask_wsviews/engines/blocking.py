@@ -11,13 +11,9 @@ thread per worker, answers and sends Pings, and writes what others have queued.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import logging
-import os
 import select
-import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,17 +23,17 @@ from types import BuiltinFunctionType
 from typing import ClassVar, Final
 
 from ..close_codes import NORMAL_CLOSURE
-from ..common.threads import Threads, start_thread
+from ..common.per_process import PerProcess
+from ..common.threads import Threads
 from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import LINGER, Driver, Engine, deadline_after, timed_out
+from .base import Engine
+from .driver import LINGER, deadline_after, take_turn, timed_out
+from .keeper import POLLIN, POLLOUT, Keeper, KeptDriver
 from .places import NO_HUB, Place
 from .sockets import WAIT_SIZE, wait_and_receive
 
 logger = logging.getLogger("flask_wsviews")
-
-POLLIN: Final = select.POLLIN
-POLLOUT: Final = select.POLLOUT
 
 # The keeper looks after connections whose hook has been busy for so many seconds.
 KEEP_AFTER = 0.25
@@ -47,9 +43,6 @@ KEPT_FROM: Final = 1.0
 
 # poll() takes an int of milliseconds, which is less than some settings allow; callers come back.
 LONGEST_POLL = 3600.0
-
-# The keeper's pace, in seconds, while there are connections.
-KEEPER_INTERVAL = 0.25
 
 # How many threads wait for new connections, rather than end with theirs.
 SPARE_THREADS = 32
@@ -77,26 +70,27 @@ class BlockingEngine(Engine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keeper: Keeper | None = None
-        self._threads = _connection_threads()
-        self._lock = threading.Lock()
+        self._keeper = PerProcess(Keeper)
+        self._threads = PerProcess(_connection_threads)
 
     def make_ready(self) -> None:
-        """Start the keeper; see :meth:`Engine.make_ready`."""
-        self._the_keeper()
+        """Start the keeper before the first connection."""
+        self._keeper.get()
 
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         """Run the conversation in a thread of its own, or in this one if the server holds it."""
-        self._the_keeper()  # and with it, after a fork, threads
+        self._keeper.get()
         transport.detach()
         if not transport.can_detach:
             self._run(transport, connection, conversation)
             return
         context = contextvars.copy_context()
         try:
-            self._threads.call(lambda: context.run(self._run, transport, connection, conversation))
+            self._threads.get().call(
+                lambda: context.run(self._run, transport, connection, conversation)
+            )
         except RuntimeError:
             logger.warning("no thread can be started: a WebSocket keeps that of its request")
             self._run(transport, connection, conversation)
@@ -105,37 +99,28 @@ class BlockingEngine(Engine):
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         try:
-            driver = BlockingDriver(transport, connection, self._the_keeper())
+            driver = BlockingDriver(transport, connection, self._keeper.get())
             self._register(driver, conversation)
         except BaseException:
             self.give_up(transport, conversation)
             raise
         try:
-            self._take_turn(conversation.converse, driver)
+            take_turn(conversation.converse, driver)
         finally:
             driver.finish()
 
     def stop(self) -> None:
-        """See :meth:`Engine.stop`."""
-        with self._lock:
-            keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            self._threads.close()
+        """Stop the keeper and the threads that wait for connections."""
+        if threads := self._threads.take():
+            threads.close()
+        if keeper := self._keeper.take():
             keeper.stop()
 
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def _the_keeper(self) -> Keeper:
-        # Made in the worker, at its first connection: threads don't survive a fork.
-        with self._lock:
-            if self._keeper is None or self._keeper.pid != os.getpid():
-                self._keeper = Keeper()
-                self._threads = _connection_threads()
-            return self._keeper
 
-
-class BlockingDriver(Driver):
+class BlockingDriver(KeptDriver):
     """A connection whose owner is a thread."""
 
     def __init__(self, transport: Transport, connection: Connection, keeper: Keeper) -> None:
@@ -487,111 +472,3 @@ class _Poller:
 def _connection_threads() -> Threads:
     # Daemons, since uWSGI gives a worker that ends no other way to leave a busy hook behind.
     return Threads(inf, "wsviews-connection", spare=SPARE_THREADS)
-
-
-class Keeper:
-    """Looks after the connections of this worker whose threads are busy elsewhere."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._drivers: set[BlockingDriver] = set()
-        self._lock = threading.Lock()
-        self._watched: dict[int, BlockingDriver] = {}
-        self._is_over = False
-        self._is_asleep = False  # until it is woken, as there are no connections
-        with contextlib.ExitStack() as stack:
-            self._selector = stack.enter_context(selectors.DefaultSelector())
-            self._wake_out, self._wake_in = socket.socketpair()
-            for end in (self._wake_out, self._wake_in):
-                stack.enter_context(end)
-                end.setblocking(False)
-            self._selector.register(self._wake_out, selectors.EVENT_READ)
-            self._runner = start_thread(self._run, "wsviews-keeper")
-            self._descriptors = stack.pop_all()
-
-    def stop(self) -> None:
-        """End the thread; there may be no connection any more."""
-        with self._lock:
-            self._is_over = True
-            self._drivers.clear()
-            self._wake()
-        self._runner.join()
-        # Not by the thread: whoever wakes it would have to know that it hasn't ended yet.
-        with self._lock:
-            self._watched.clear()
-            self._descriptors.close()
-
-    def add(self, driver: BlockingDriver) -> None:
-        """Begin to look after *driver*."""
-        with self._lock:
-            if self._is_over:
-                return
-            was_asleep, self._is_asleep = self._is_asleep, False
-            self._drivers.add(driver)
-            if was_asleep:
-                self._wake()
-
-    def remove(self, driver: BlockingDriver) -> None:
-        """Look after *driver* no more."""
-        with self._lock:
-            self._drivers.discard(driver)
-            self._unwatch(driver)
-
-    def watch(self, driver: BlockingDriver) -> None:
-        """Read and write for *driver* as soon as its socket is ready."""
-        with self._lock:
-            if driver in self._drivers and driver.fd >= 0 and driver.fd not in self._watched:
-                self._watched[driver.fd] = driver
-                self._selector.register(
-                    driver.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, driver
-                )
-
-    def _run(self) -> None:
-        had_drivers = False
-        while not self._is_over:
-            with self._lock:
-                drivers = list(self._drivers)
-                # Not at once: connections that come one after the other would each wake it.
-                self._is_asleep = not drivers and not had_drivers
-                had_drivers = bool(drivers)
-                timeout = None if self._is_asleep else KEEPER_INTERVAL
-            for key, _ in self._selector.select(timeout):
-                if key.data is None:
-                    self._drain_wake_ups()
-                else:
-                    self._guarded(self._attend, key.data)
-            for driver in drivers:
-                self._guarded(driver.keep, monotonic())
-
-    def _guarded(self, work: Callable[..., object], *arguments: object) -> None:
-        # This thread serves every connection: what one of them does wrong must not end it.
-        try:
-            work(*arguments)
-        except Exception:
-            logger.exception("a connection could not be looked after")
-
-    def _attend(self, driver: BlockingDriver) -> None:
-        events = driver.attend()
-        with self._lock:
-            if driver.fd not in self._watched:
-                return
-            if not events:
-                self._unwatch(driver)
-                return
-            wanted = selectors.EVENT_READ if events & POLLIN else 0
-            wanted |= selectors.EVENT_WRITE if events & POLLOUT else 0
-            self._selector.modify(driver.fd, wanted, driver)
-
-    def _unwatch(self, driver: BlockingDriver) -> None:
-        if self._watched.pop(driver.fd, None) is not None:
-            self._selector.unregister(driver.fd)
-
-    def _wake(self) -> None:
-        # A full pipe means that it is about to wake up anyway.
-        with contextlib.suppress(BlockingIOError):
-            self._wake_in.send(b"\0")
-
-    def _drain_wake_ups(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._wake_out.recv(1024):
-                pass

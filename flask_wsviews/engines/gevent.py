@@ -22,8 +22,9 @@ from ..common.threads import ENDING_SIGNALS
 from ..config import Settings
 from ..protocol.connection import OPEN, Connection
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import Engine, deadline_after, timed_out
+from .base import Engine
 from .blocking import BlockingEngine
+from .driver import deadline_after, take_turn, timed_out
 from .loop import PAUSE, Lock, LoopDriver, Sweeper
 from .places import Place
 
@@ -169,7 +170,7 @@ class GeventDriver(LoopDriver):
         super().__init__(transport, connection, sweeper)
         self._hub = hub
         self.loses_errors = type(hub.loop).__module__.startswith("gevent.libuv")
-        self._loop_thread = get_thread()
+        self._loop_ident = get_thread()
         self._owner: Any = None
         self._receiver: Wait | None = None  # of the greenlet in receive()
         self._sender: Wait | None = None  # of the owner in send()
@@ -186,7 +187,7 @@ class GeventDriver(LoopDriver):
             self._owner.gr_context = self._context
         is_over = True
         try:
-            is_over = Engine._take_turn(conversation.converse, self)
+            is_over = take_turn(conversation.converse, self)
         finally:
             self._owner = None
             self._end_turn(is_over)
@@ -294,7 +295,7 @@ class GeventDriver(LoopDriver):
         self._wake(self._sender)
 
     def _in_loop(self) -> bool:
-        return get_thread() == self._loop_thread
+        return get_thread() == self._loop_ident
 
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._hub.loop.run_callback_threadsafe(function, *arguments)

@@ -15,8 +15,8 @@ from mypy_extensions import mypyc_attr
 from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
 from ..protocol.connection import CLOSED, OPEN, Connection, PreparedMessage
 from ..typing import Conversation, Message, Sendable, Transport
-from .base import LINGER, TOO_SLOW, Driver, Engine
 from .deadlines import RATE, Deadlines, StartTimer
+from .driver import LINGER, TOO_SLOW, Driver, take_turn
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -166,7 +166,7 @@ class LoopDriver(Driver):
         return True
 
     def _skip_turn(self, conversation: Conversation) -> None:
-        self._end_turn(self._context.run(Engine._take_turn, conversation.skip_turn, self))
+        self._end_turn(self._context.run(take_turn, conversation.skip_turn, self))
 
     def _unpark(self) -> None:
         self._is_parked = False

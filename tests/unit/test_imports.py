@@ -271,7 +271,7 @@ def test_who_may_import_gevent(module: str) -> None:
     assert allowed or "gevent" not in libraries(module)
     for found in imports_of(module):
         # Requests are greenlets under uWSGI's asyncio loop, and only there is it needed.
-        under_uwsgi = module == "engines.asyncio" and "function" in found.inside
+        under_uwsgi = module == "servers.uwsgi.own_loop" and "function" in found.inside
         assert allowed or under_uwsgi or found.library != "greenlet"
 
 

@@ -106,8 +106,7 @@ def test_redis_gets_only_so_much_time() -> None:
     limits.check()
     meter = limits.meter("1/hour", "a")
     assert meter.waits
-    assert limits._limiter is not None
-    options = limits._limiter.storage.storage.connection_pool.connection_kwargs  # type: ignore[attr-defined]
+    options = limits._limiter.get().storage.storage.connection_pool.connection_kwargs  # type: ignore[attr-defined]
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.75, 0.75)
 
 
@@ -203,7 +202,6 @@ def test_nothing_waits_for_a_network_on_the_loop() -> None:
 
 def stop(limits: RateLimits) -> None:
     """End the timer that the library's memory runs."""
-    assert limits._limiter is not None
-    timer = limits._limiter.storage.timer  # type: ignore[attr-defined]
+    timer = limits._limiter.get().storage.timer  # type: ignore[attr-defined]
     timer.cancel()
     timer.join(10)

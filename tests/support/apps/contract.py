@@ -50,7 +50,7 @@ def note(*entry: object) -> None:
 @app.get("/loop")
 def loop_module():
     """The library whose event loop runs, once there has been a connection."""
-    return type(websocket.engine._worker.loop).__module__
+    return type(websocket.engine._loop_thread.get().loop).__module__
 
 
 @app.get("/")

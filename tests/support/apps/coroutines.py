@@ -48,7 +48,7 @@ def read_journal(key):
 @app.get("/tasks")
 def tasks():
     """How many tasks the engine has under way."""
-    return str(len(websocket.engine._worker.tasks))
+    return str(len(websocket.engine._loop_thread.get().tasks))
 
 
 word: ContextVar[str] = ContextVar("word", default="")

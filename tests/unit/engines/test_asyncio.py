@@ -108,7 +108,7 @@ def reset_with(last: bytes, ws: WebSocketTestClient, websocket: AsyncioWebSocket
 
 
 def loop(websocket: AsyncioWebSocket) -> Any:
-    return websocket.engine._the_worker().loop  # type: ignore[attr-defined]
+    return websocket.engine._loop_thread.get().loop  # type: ignore[attr-defined]
 
 
 # -- closing, and what others send ----------------------------------------------------------------

@@ -17,7 +17,8 @@ from support.servers import poll
 from flask_wsviews import WebSocket
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
-from flask_wsviews.engines.blocking import KEEPER_INTERVAL, BlockingDriver, Keeper
+from flask_wsviews.engines.blocking import BlockingDriver
+from flask_wsviews.engines.keeper import KEEPER_INTERVAL, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
 from flask_wsviews.protocol.connection import Connection
 from flask_wsviews.servers.testing import PairTransport
@@ -114,9 +115,9 @@ def kept_by(keeper: Keeper) -> Iterator[BlockingDriver]:
 def test_a_keeper_that_ends_before_it_is_woken() -> None:
     keeper = Keeper()
     # While there is a connection it looks around by itself.
-    with kept_by(keeper), LateSocket(fileno=keeper._wake_in.detach()) as late:
+    with kept_by(keeper), LateSocket(fileno=keeper._waker._in.detach()) as late:
         late.thread = keeper._runner
-        keeper._wake_in = late
+        keeper._waker._in = late
         keeper.stop()
     assert not keeper._runner.is_alive()
 

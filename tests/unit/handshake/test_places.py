@@ -18,9 +18,11 @@ from greenlet import GreenletExit
 import flask_wsviews
 from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView
 from flask_wsviews.engines import Engine
-from flask_wsviews.engines.asyncio import AsyncioEngine, Worker
-from flask_wsviews.engines.blocking import BlockingEngine, Keeper
+from flask_wsviews.engines.asyncio import AsyncioEngine
+from flask_wsviews.engines.asyncio_loop import LoopThread
+from flask_wsviews.engines.blocking import BlockingEngine
 from flask_wsviews.engines.gevent import GeventEngine
+from flask_wsviews.engines.keeper import Keeper
 from flask_wsviews.handshake import middleware
 from flask_wsviews.servers.testing import PairTransport
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
@@ -283,4 +285,4 @@ def test_a_keeper_without_descriptors_leaves_nothing(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr("os.pipe", raising(NO_DESCRIPTOR))
         with pytest.raises(OSError, match="Too many"):
-            Worker(1, None)
+            LoopThread(1, None)

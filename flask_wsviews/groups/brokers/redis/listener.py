@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
-import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisClusterException, RedisError
 
 from ....common.threads import start_thread
+from ....common.waker import Waker
 from ....exceptions import BrokerUnavailable
 from ..base import Delivery, History, Replay
 from ..health import BrokerRefused, Health, delay_after
@@ -185,7 +185,7 @@ class Listener:
         #: Groups with a history that aren't wanted any more.
         self._kept: set[str] = set()
         self._thread: threading.Thread | None = None
-        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        self._waker: Waker | None = None
         self._closed = False
         self._is_connecting = False
         # Of the thread alone.
@@ -258,26 +258,21 @@ class Listener:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._wakers = socket.socketpair()
-            for end in self._wakers:
-                end.setblocking(False)
+            self._waker = Waker()
             try:
                 self._thread = start_thread(self._run, "wsviews-redis")
             except RuntimeError:
-                for end in self._wakers:
-                    end.close()
+                self._waker.close()
                 raise
 
     def _wake(self) -> None:
-        # A full pipe means that it is about to wake up anyway; a closed one that it has ended.
-        if self._wakers is not None:
-            with contextlib.suppress(OSError):
-                self._wakers[1].send(b"\0")
+        if self._waker is not None:
+            self._waker.wake()
 
     # -- in the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        assert self._wakers is not None
+        assert self._waker is not None
         while not self._closed:
             began = monotonic()
             try:
@@ -291,8 +286,7 @@ class Listener:
                 self._lose_all(error, began)
         for link in self._links.values():
             link.close()
-        for end in self._wakers:
-            end.close()
+        self._waker.close()
         self._broker.listener_ended(self)
 
     def _look_after(self) -> None:
@@ -307,13 +301,13 @@ class Listener:
 
     def _wait(self, now: float) -> list[Link]:
         """Wait until something is to be done; returns what may be read from."""
-        assert self._wakers is not None
+        assert self._waker is not None
         links = {link.fd: link for link in self._links.values()}
         due = [link.deadline for link in self._links.values()]
         if self._retry_at > now and self._wanted:
             due.append(self._retry_at)
         poll = select.poll()
-        waker = self._wakers[0]
+        waker = self._waker
         poll.register(waker, select.POLLIN)
         for fd in links:
             poll.register(fd, select.POLLIN)
@@ -321,9 +315,7 @@ class Listener:
         behind = [fd for fd, link in links.items() if link.is_behind]
         ready = {*behind, *(fd for fd, _ in poll.poll(0 if behind else milliseconds))}
         if waker.fileno() in ready:
-            with contextlib.suppress(BlockingIOError):
-                while waker.recv(1024):
-                    pass
+            waker.drain()
         return [links[fd] for fd in ready if fd in links]
 
     def _bring_in_line(self) -> None:
