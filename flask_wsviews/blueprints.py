@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import flask
 from flask.blueprints import BlueprintSetupState
 
-from .registration.mistakes import check_rule_text
-from .views import websocket_view
+from .registration.rules import registering, rule_options, rule_variables
+from .registration.view_functions import view_function
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-# As Werkzeug reads them: <room>, <int:room>, <any(a, b):room>.
-_VARIABLE = re.compile(r"<(?:[a-zA-Z_]\w*(?:\(.*?\))?:)?([a-zA-Z_]\w*)>", re.ASCII)
-
 #: Where an extension registers itself with its application.
 EXTENSION = "wsviews"
-
-#: What makes a Flask rule a WebSocket rule.
-RULE_OPTIONS: dict[str, Any] = {
-    "websocket": True,
-    "methods": ["GET"],
-    "provide_automatic_options": False,
-}
-
-
-def rule_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a WebSocket rule, completed.
-
-    Flask redirects to the path with the slash that the rule ends with. Browsers don't follow a
-    redirect of a handshake, so both paths match unless *options* have ``strict_slashes``.
-    """
-    return {"strict_slashes": False, **options, **RULE_OPTIONS}
 
 
 class Blueprint(flask.Blueprint):
@@ -76,33 +56,11 @@ class Blueprint(flask.Blueprint):
         :raises RegistrationError: if *view_func* can't serve a WebSocket.
         """
         known = self.__dict__.setdefault("_websocket_views", {})
-        endpoint, view = websocket_view(view_func, endpoint, options, known)
+        endpoint, view = view_function(view_func, endpoint, options, known)
         known[endpoint] = view
         self.add_url_rule(rule, endpoint, view, **rule_options(options))
         defaults = options.get("defaults")
         self.record(partial(_check_on_extension, endpoint, rule_variables(rule, defaults)))
-
-
-def registering(
-    add_rule: Callable[..., None], rule: str, options: dict[str, Any]
-) -> Callable[[T], T]:
-    """A decorator that registers its target by *add_rule* and leaves it as it is.
-
-    :raises RegistrationError: if *rule* isn't one.
-    """
-    check_rule_text(rule)
-
-    def decorator(target: T) -> T:
-        endpoint = options.pop("endpoint", None)
-        add_rule(rule, endpoint, target, **options)
-        return target
-
-    return decorator
-
-
-def rule_variables(rule: str, defaults: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """The variables that a rule has for certain: those in its text, and those with a default."""
-    return frozenset((*_VARIABLE.findall(rule), *(defaults or ())))
 
 
 def _check_on_extension(

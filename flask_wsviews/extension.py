@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from .app_state import SETTINGS, AppSettings
-from .blueprints import EXTENSION, Blueprint, registering, rule_options, rule_variables
+from .blueprints import EXTENSION, Blueprint
 from .clients.rate_limits import RateLimits, check_rate
 from .close_codes import POLICY_VIOLATION
 from .commands import cli
@@ -48,23 +48,16 @@ from .logs import ConnectionLog
 from .messages.declared import ErrorMessage, Protocol, SchemaLike, as_schema
 from .observers import Observer
 from .protocol.opening import UpgradeRequired, asks_for_websocket, is_handshake
-from .registration.mistakes import Paths, check_presence_handler
+from .registration.checks import check_classes, check_variables
+from .registration.declaration import Declaration, declaration_of
+from .registration.mistakes import check_presence_handler
+from .registration.rules import Paths, registering, rule_options, rule_variables
+from .registration.view_functions import view_function
 from .servers import check_start, when_worker_starts
 from .servers.uwsgi.command import DEBUG_VARIABLE, WITHOUT_DEBUGGER, debugged, run_uwsgi
 from .signals import Signals
 from .typing import Sendable
-from .views import (
-    TIME_LIMITS,
-    WebSocketView,
-    check_classes,
-    check_variables,
-    coroutine_handlers,
-    declared,
-    declared_groups,
-    is_websocket_view,
-    protocol_of,
-    websocket_view,
-)
+from .views import TIME_LIMITS, WebSocketView
 
 if TYPE_CHECKING:
     import flask
@@ -404,7 +397,7 @@ class WebSocket:
         app: flask.Flask,
     ) -> None:
         own_options = dict(options)
-        endpoint, view = websocket_view(view_func, endpoint, own_options, app.view_functions)
+        endpoint, view = view_function(view_func, endpoint, own_options, app.view_functions)
         self._check_view(view, self._engine_of(app))
         self._check_limits(view)
         app.add_url_rule(rule, endpoint, view, **rule_options(own_options))
@@ -435,7 +428,10 @@ class WebSocket:
             )
 
     def _check_view(self, view: Callable[..., Any], engine: Engine) -> None:
-        handlers = [] if engine.runs_coroutines else coroutine_handlers(view)
+        declaration = declaration_of(view)
+        if declaration is None or engine.runs_coroutines:
+            return
+        handlers = declaration.coroutines()
         if handlers:
             raise RegistrationError(
                 f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
@@ -443,13 +439,14 @@ class WebSocket:
             )
 
     def _check_limits(self, view: Callable[..., Any]) -> None:
-        if not is_websocket_view(view):
+        declaration = declaration_of(view)
+        if declaration is None:
             return
         for name in TIME_LIMITS:
             # 0 stands for no limit.
-            CHECKS[name](f"{name} of {view.__name__}", declared(view, name) or None)
-        check_rate(f"rate_limit of {view.__name__}", declared(view, "rate_limit"))
-        if is_coroutine_function(declared(view, "rate_limit_key")):
+            CHECKS[name](f"{name} of {view.__name__}", declaration.option(name) or None)
+        check_rate(f"rate_limit of {view.__name__}", declaration.option("rate_limit"))
+        if is_coroutine_function(declaration.option("rate_limit_key")):
             raise RegistrationError(f"rate_limit_key of {view.__name__} can't be async def")
 
     def _check_services(self, app: flask.Flask, views: Iterable[Callable[..., Any]]) -> None:
@@ -457,10 +454,10 @@ class WebSocket:
 
         :raises ConfigError: if groups don't reach all workers, or rates can't be counted.
         """
-        served = [view for view in views if is_websocket_view(view)]
-        if any(declared(view, "rate_limit") for view in served):
+        declarations = _declarations(views)
+        if any(one.option("rate_limit") for one in declarations):
             app.extensions[RATE_LIMITS].check()
-        if any(declared(view, "groups") for view in served):
+        if any(one.option("groups") for one in declarations):
             app.extensions[GROUPS].check_workers()
 
     def _check_groups(self, app: flask.Flask, endpoint: str, variables: Container[str]) -> None:
@@ -469,12 +466,11 @@ class WebSocket:
         :param variables: asked first. The URL map sorts all of its rules before it answers, so
             asking it after each rule takes quadratic time.
         """
-        view = app.view_functions[endpoint]
-        declared_here = declared_groups(view)
-        if not declared_here:
+        declaration = declaration_of(app.view_functions[endpoint])
+        if declaration is None:
             return
         groups: Groups = app.extensions[GROUPS]
-        for pattern, options in declared_here:
+        for pattern, options in declaration.groups():
             groups.configure(pattern.text, options)
             if all(variable in variables for variable in pattern.variables):
                 continue
@@ -591,20 +587,18 @@ class WebSocket:
 
     def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:
         """The protocol that says how messages of this type look in this group."""
-        views = [
-            view
-            for view in app.view_functions.values()
-            if is_websocket_view(view) and type in protocol_of(view).emits
+        senders = [
+            one for one in _declarations(app.view_functions.values()) if type in one.protocol.emits
         ]
         own = [
-            (pattern, protocol_of(view))
-            for view in views
-            for pattern, _ in declared_groups(view)
+            (pattern, one.protocol)
+            for one in senders
+            for pattern, _ in one.groups()
             if pattern.matches(group)
         ]
         closest = narrowest([pattern for pattern, _ in own])
         candidates = [protocol for pattern, protocol in own if pattern in closest]
-        candidates = candidates or [protocol_of(view) for view in views]
+        candidates = candidates or [one.protocol for one in senders]
         if not candidates:
             raise OutgoingMessageError(f"no view declares {type!r} in emits")
         forms = {(one.discriminator, one.emits[type].__class__) for one in candidates}
@@ -876,6 +870,11 @@ def groups_of(app: flask.Flask) -> Groups:
     state.settle()
     groups: Groups = app.extensions[GROUPS]
     return groups
+
+
+def _declarations(views: Iterable[Callable[..., Any]]) -> list[Declaration]:
+    """Return the declarations of those view functions that serve WebSockets."""
+    return [one for one in map(declaration_of, views) if one is not None]
 
 
 def _newest_rule(app: flask.Flask, endpoint: str) -> Rule:

@@ -1,9 +1,8 @@
-"""Class-based WebSocket views, and function routes as a special case of them."""
+"""The base class of WebSocket views: its options and its hooks."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,18 +12,9 @@ from flask.typing import ResponseReturnValue
 from flask.views import View
 
 from .common.steps import does_nothing, hook_of, is_coroutine_function, never_waits
-from .config import names, origins, policy
 from .exceptions import InvalidMessage, RegistrationError
-from .groups.declared import Group, GroupOptions, declared_pattern, history_of
-from .groups.names import Pattern
-from .messages.declared import (
-    Protocol,
-    SchemaLike,
-    as_schema,
-    make_protocol,
-    protocol_of_class,
-)
-from .registration import mistakes
+from .groups.declared import Group
+from .messages.declared import Protocol, SchemaLike, as_schema, protocol_of_class
 
 if TYPE_CHECKING:
     from .groups import Joined
@@ -36,13 +26,8 @@ UPGRADER = "flask_wsviews.upgrader"
 TIME_LIMITS = ("idle_timeout", "max_lifetime")
 
 
-def _check_bindings(owner: str, query: SchemaLike | None, headers: SchemaLike | None) -> None:
-    as_schema(f"query_schema of {owner}", query)
-    as_schema(f"headers_schema of {owner}", headers)
-
-
 class _IsAsync:
-    """Tells of a view, or of a class, whether it is asynchronous; an instance may hide it."""
+    """Whether a view, or a class of views, is asynchronous; an instance may hide it."""
 
     def __get__(self, view: WebSocketView | None, view_class: type[WebSocketView]) -> bool:
         return _has_coroutines_of_class(view_class) if view is None else is_async_view(view)
@@ -163,7 +148,8 @@ class WebSocketView(View):
             emits=emits,
             binary=cls.binary,
         )
-        _check_bindings(cls.__name__, cls.query_schema, cls.headers_schema)
+        as_schema(f"query_schema of {cls.__name__}", cls.query_schema)
+        as_schema(f"headers_schema of {cls.__name__}", cls.headers_schema)
 
     def dispatch_request(self, **view_args: Any) -> ResponseReturnValue:
         """Answer the handshake: with the 101, or with what ``on_handshake`` refuses it with."""
@@ -298,329 +284,42 @@ class WebSocketView(View):
         # A hook may be an attribute of the instance.
         if vars(self).keys().isdisjoint(_hooks_of_class(view_class)):
             return _has_coroutines_of_class(view_class)
-        return any(is_coroutine_function(hook_of(self, name)) for name in _hooks_of(view_class))
+        return any(is_coroutine_function(hook_of(self, name)) for name in hooks_of(view_class))
 
 
-# Options that only make sense for a class.
-_CLASS_OPTIONS = ("discriminator", "protocol")
-
-#: The options of a view, which the rule of a function takes as arguments.
-VIEW_OPTIONS = (
-    "decorators",
-    "rate_limit_key",
-    *(
-        name
-        for name, annotation in WebSocketView.__annotations__.items()
-        if str(annotation).startswith("ClassVar")
-        and not name.startswith("_")
-        and name not in _CLASS_OPTIONS
-    ),
-)
-
-_ALL_HOOKS = {
-    name: inspect.signature(value)
+#: The methods that a subclass may override.
+OVERRIDABLE = tuple(
+    name
     for name, value in vars(WebSocketView).items()
     if isinstance(value, FunctionType) and not name.startswith("_") and name != "dispatch_request"
-}
-
-#: Hooks that get the variables of the URL.
-URL_HOOKS = tuple(
-    name
-    for name, signature in _ALL_HOOKS.items()
-    if any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
 )
-
-#: The arguments that the other hooks get after ``ws``.
-HOOK_ARGUMENTS = {
-    name: tuple(signature.parameters)[2:]
-    for name, signature in _ALL_HOOKS.items()
-    if name not in URL_HOOKS
-}
 
 #: The methods that are called for a connection, and may be ``async def``. The handshake needs the
 #: answer of ``rate_limit_key`` at once.
-HOOKS = tuple(name for name in _ALL_HOOKS if name != "rate_limit_key")
+HOOKS = tuple(name for name in OVERRIDABLE if name != "rate_limit_key")
 
 
-class FunctionView(WebSocketView):
-    """A function route: the function is called once and owns the conversation.
-
-    :param function: called as ``function(ws, **view_args)``.
-    :param protocol: what ``ws.receive()`` loads and ``ws.send_message()`` dumps.
-    :param options: attributes of the view, by name.
-    """
-
-    _wsviews_owns_conversation = True
-
-    def __init__(
-        self, function: Callable[..., Any], protocol: Protocol | None = None, **options: Any
-    ) -> None:
-        self.function = function
-        if protocol is not None:
-            self.protocol = protocol  # type: ignore[misc]
-        for name, value in options.items():
-            setattr(self, name, value)
-
-    def _wsviews_declared(self) -> WebSocketView | type[WebSocketView]:
-        """What has the options as attributes: the instance, which no handler ever sees."""
-        return self
-
-    def _wsviews_is_async(self) -> bool:
-        return is_coroutine_function(self.function)
-
-
-def websocket_view(
-    target: Callable[..., Any] | type[WebSocketView] | None,
-    endpoint: str | None,
-    options: dict[str, Any],
-    known: Mapping[str, Callable[..., Any]],
-) -> tuple[str, Callable[..., Any]]:
-    """Make a Flask view function of what is registered on a WebSocket rule.
-
-    :param target: a function, a :class:`WebSocketView` class, or what its ``as_view()`` returned.
-    :param endpoint: the endpoint's name; the target's own by default.
-    :param options: of the rule. Those that are for a function's view, :data:`VIEW_OPTIONS`, are
-        taken out.
-    :param known: view functions by endpoint. One that was made of the same target is used again,
-        so that a target can have several rules.
-    :returns: the endpoint and the view function.
-    :raises RegistrationError: if *target* can't serve a WebSocket.
-    :raises ConfigError: if its origins aren't valid.
-    """
-    if not callable(target):
-        raise RegistrationError(
-            f"a WebSocket rule needs a function or a WebSocketView, not {target!r}"
-        )
-    mistakes.check_call_of_as_view(target)
-    endpoint = endpoint or getattr(target, "__name__", None)
-    if endpoint is None:
-        raise RegistrationError(f"{target!r} has no __name__: pass endpoint=")
-    view_class: type[Any] | None
-    view_class = target if isinstance(target, type) else getattr(target, "view_class", None)
-    if view_class is not None and not issubclass(view_class, WebSocketView):
-        raise RegistrationError(
-            f"{view_class.__name__} is registered as a WebSocket but isn't a WebSocketView"
-        )
-    mistakes.check_options(f"the WebSocket rule of {endpoint!r}", options, VIEW_OPTIONS)
-    if view_class is not None:
-        origins(f"{view_class.__name__}.allowed_origins", view_class.allowed_origins)
-        names(f"{view_class.__name__}.keep_g", view_class.keep_g)
-        check_class(view_class)
-    if view_class is not None and not isinstance(target, type):
-        return endpoint, target
-    origins(f"allowed_origins of {endpoint!r}", options.get("allowed_origins", ()))
-    names(f"keep_g of {endpoint!r}", options.get("keep_g", ()))
-    mistakes.check_subprotocols(f"subprotocols of {endpoint!r}", options.get("subprotocols", ()))
-    view_options = {name: options.pop(name) for name in VIEW_OPTIONS if name in options}
-    if getattr(known.get(endpoint), "websocket_target", None) is target and not view_options:
-        return endpoint, known[endpoint]
-    if view_class is None:
-        mistakes.check_callable(f"{endpoint}()", target)
-        view: Any = _function_view(target, endpoint, **view_options)
-    elif not view_options:
-        mistakes.check_instances(view_class)
-        view = view_class.as_view(endpoint)
-    else:
-        raise RegistrationError(
-            f"{', '.join(view_options)}: set them as attributes of {view_class.__name__}, not "
-            "as options of its rule"
-        )
-    view.websocket_target = target
-    return endpoint, view
-
-
-def check_classes(views: Iterable[Callable[..., Any]]) -> None:
-    """Check the classes of registered views, which may have been registered on Flask's own way.
-
-    :raises RegistrationError: as :func:`check_class`.
-    """
-    for view in views:
-        view_class = view_class_of(view) if is_websocket_view(view) else None
-        if view_class is not None:
-            check_class(view_class)
-
-
-def check_class(view_class: type[WebSocketView]) -> None:
-    """Check the hooks and handlers of a class.
-
-    :raises RegistrationError: naming what nothing would call, or what can't be called.
-    """
-    name_of = view_class.__name__
-    mistakes.check_methods(f"{name_of}.methods", view_class.methods)
-    mistakes.check_subprotocols(f"{name_of}.subprotocols", view_class.subprotocols)
-    hooks = tuple(_ALL_HOOKS)
-    mistakes.check_names(view_class, WebSocketView, hooks)
-    handlers = [handler.name for handler in view_class.protocol.handlers.values()]
-    own = mistakes.overridden(view_class, WebSocketView, hooks)
-    for name, method in mistakes.bound_methods(view_class, (*own, *handlers)):
-        mistakes.check_callable(f"{name_of}.{name}", method)
-        if name in handlers:
-            mistakes.check_arguments(f"{name_of}.{name}", name, method, ("data",))
-        elif name in HOOK_ARGUMENTS:
-            mistakes.check_arguments(f"{name_of}.{name}", name, method, HOOK_ARGUMENTS[name])
-
-
-def check_variables(view: Callable[..., Any], rule: str, variables: Collection[str]) -> None:
-    """Check that what is registered takes the variables of a rule.
-
-    A decorator of the view may change them, so they aren't looked at then.
-
-    :param view: the view function; others than those of WebSockets take what they like.
-    :param rule: its text, for the error.
-    :param variables: their names.
-    :raises RegistrationError: naming the signature to write.
-    """
-    if not is_websocket_view(view) or _is_decorated(view):
-        return
-    view_class = view_class_of(view)
-    if view_class is None:
-        label = f"{view.__name__}()"
-        function = view.websocket_target  # type: ignore[attr-defined]
-        mistakes.check_variables(label, rule, function, variables, has_self=False)
-        return
-    own = mistakes.overridden(view_class, WebSocketView, URL_HOOKS)
-    for name, method in mistakes.bound_methods(view_class, own):
-        label = f"{view_class.__name__}.{name}"
-        mistakes.check_variables(label, rule, method, variables, has_self=True)
-
-
-def _is_decorated(view: Callable[..., Any]) -> bool:
-    """Whether something stands between the URL and the view, or may do so."""
-    view_class: Any = view.view_class  # type: ignore[attr-defined]
-    return bool(
-        hasattr(view, "__wrapped__")
-        or getattr(view, "websocket_decorated", False)
-        or view_class.decorators
-        or view_class.dispatch_request is not WebSocketView.dispatch_request
-    )
-
-
-def _function_view(
-    function: Callable[..., Any],
-    endpoint: str,
-    decorators: Iterable[Callable[..., Any]] = (),
-    binary: bool = True,
-    message_schema: SchemaLike | None = None,
-    emits: Mapping[str, SchemaLike] | None = None,
-    **options: Any,
-) -> Callable[..., Any]:
-    name = f"the function route {endpoint!r}"
-    protocol = make_protocol(name, binary=binary, schema=message_schema, emits=emits)
-    _check_bindings(name, options.get("query_schema"), options.get("headers_schema"))
-    view: Callable[..., Any] = FunctionView.as_view(endpoint, function, protocol, **options)
-    view.__doc__ = function.__doc__
-    view.__module__ = function.__module__
-    for decorator in decorators:
-        view = decorator(view)
-    view.websocket_decorated = bool(decorators)  # type: ignore[attr-defined]
-    view.websocket_declares = {**options, "protocol": protocol}  # type: ignore[attr-defined]
-    return view
-
-
-def view_class_of(view: Callable[..., Any]) -> type[WebSocketView] | None:
-    """The class that was registered, ``None`` if it was a function.
-
-    :param view: the view function.
-    """
-    if hasattr(view, "websocket_declares"):
-        return None
-    target = getattr(view, "websocket_target", None)
-    return target if isinstance(target, type) else getattr(view, "view_class", None)
-
-
-def declared(view: Callable[..., Any], name: str) -> Any:
-    """What a registered WebSocket view declares, by attributes of a class or options of a function.
-
-    :param view: the view function.
-    :param name: such as ``"security"``; ``"protocol"`` for its messages.
-    """
-    of_function = getattr(view, "websocket_declares", {})
-    return of_function.get(name, getattr(view_class_of(view) or WebSocketView, name))
-
-
-def protocol_of(view: Callable[..., Any]) -> Protocol:
-    """The messages of a registered WebSocket view.
-
-    :param view: the view function.
-    """
-    protocol: Protocol = declared(view, "protocol")
-    return protocol
-
-
-def _hooks_of(view_class: type[WebSocketView]) -> Iterator[str]:
+def hooks_of(view_class: type[WebSocketView]) -> Iterator[str]:
+    """Yield the names of the hooks and message handlers of a class."""
     yield from HOOKS
     for handler in view_class.protocol.handlers.values():
         yield handler.name
 
 
 def _has_coroutines(view_class: type[WebSocketView]) -> bool:
-    return any(is_coroutine_function(getattr(view_class, name)) for name in _hooks_of(view_class))
+    return any(is_coroutine_function(getattr(view_class, name)) for name in hooks_of(view_class))
 
 
-# Asked for at each handshake.
+# Each handshake asks for these.
 _has_coroutines_of_class: Callable[[Any], bool] = lru_cache(maxsize=1024)(_has_coroutines)
 _hooks_of_class: Callable[[Any], frozenset[str]] = lru_cache(maxsize=1024)(
-    lambda view_class: frozenset(_hooks_of(view_class))
+    lambda view_class: frozenset(hooks_of(view_class))
 )
 
 
 def is_async_view(view: Any) -> bool:
-    """Whether any hook of a view, or its function, is ``async def``."""
+    """Return whether any hook of a view, or its function, is ``async def``."""
     if isinstance(view, WebSocketView):
         return type(view)._wsviews_is_async(view)
-    # What stands for one in a test.
+    # A stand-in for a view, in a test.
     return bool(view.is_async)
-
-
-def coroutine_handlers(view: Callable[..., Any]) -> list[str]:
-    """The names of what is ``async def`` in a registered WebSocket view."""
-    target = getattr(view, "websocket_target", None) or getattr(view, "view_class", None)
-    if not isinstance(target, type):
-        name = getattr(target, "__name__", repr(target))
-        return [name] if is_coroutine_function(target) else []
-    if not issubclass(target, WebSocketView):
-        return []
-    return [
-        f"{target.__name__}.{name}"
-        for name in _hooks_of(target)
-        if is_coroutine_function(getattr(target, name))
-    ]
-
-
-def is_websocket_view(view: Callable[..., Any]) -> bool:
-    """Whether a view function serves a WebSocket."""
-    view_class = getattr(view, "view_class", None)
-    return isinstance(view_class, type) and issubclass(view_class, WebSocketView)
-
-
-def declared_groups(
-    view: Callable[..., Any] | None,
-) -> list[tuple[Pattern, GroupOptions]]:
-    """The groups that the connections of a registered view join, and their options.
-
-    :param view: the view function; others than those of WebSockets declare none.
-    :raises RegistrationError: if they aren't a list of names and patterns.
-    :raises ConfigError: if ``slow_clients`` is no policy.
-    """
-    if view is None or not is_websocket_view(view):
-        return []
-    view_class = view_class_of(view)
-    name = view.__name__ if view_class is None else view_class.__name__
-    slow_clients = declared(view, "slow_clients")
-    if slow_clients is not None:
-        policy(f"{name}.slow_clients", slow_clients)
-    groups = declared(view, "groups")
-    if isinstance(groups, str) or not isinstance(groups, Iterable):
-        raise RegistrationError(f'{name}.groups must be a list such as ["lobby"], not {groups!r}')
-    groups = list(groups)
-    if not groups:
-        return []
-    history = history_of(declared(view, "history"), declared(view, "history_seconds"))
-    presence = declared(view, "presence")
-    if not isinstance(presence, bool):
-        raise RegistrationError(f"{name}.presence must be True or False, not {presence!r}")
-    own_options = GroupOptions(history, presence)
-    return [
-        (declared_pattern(group), group.options if isinstance(group, Group) else own_options)
-        for group in groups
-    ]

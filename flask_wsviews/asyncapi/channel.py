@@ -12,7 +12,7 @@ from .. import close_codes
 from ..blueprints import EXTENSION
 from ..groups.mailbox import MESSAGE_ID
 from ..messages.declared import ERROR_TYPE, REF, Handler, as_schema
-from ..views import declared, declared_groups, protocol_of, view_class_of
+from ..registration.declaration import Declaration, declaration_of
 from .components import BINARY, JSON, TEXT, Components
 from .parameters import address_of, parameters_of
 from .schemas import JSONSchema
@@ -69,19 +69,22 @@ class ChannelWriter:
         self._schemas = components.schemas
         self._name = name
         self._pointer = f"#/channels/{name}"
-        self._view = view
-        self._view_class: Any = view_class_of(view)
+        self._declaration = declaration_of(view) or Declaration(view)
+        self._view_class: Any = self._declaration.view_class
         # All rules of a class share its messages.
         self._owner = name if self._view_class is None else str(self._view_class.__name__)
-        self._protocol = protocol_of(view)
+        self._protocol = self._declaration.protocol
         self._messages: dict[str, Any] = {}
-        schemes = security_of(declared(view, "security"), app)
+        schemes = security_of(self._declaration.option("security"), app)
         components.security.update(schemes)
         self._security = [{"$ref": f"#/components/securitySchemes/{key}"} for key in schemes]
 
     def write(self, rule: Rule) -> dict[str, Any]:
         """Add the messages and operations to the components; return the channel."""
-        channel: dict[str, Any] = {"address": address_of(rule), **described(self._documentation())}
+        channel: dict[str, Any] = {
+            "address": address_of(rule),
+            **described(self._declaration.target.__doc__),
+        }
         parameters = parameters_of(rule)
         if parameters:
             channel["parameters"] = parameters
@@ -93,17 +96,10 @@ class ChannelWriter:
         channel["x-close-codes"] = CLOSE_CODES
         return channel
 
-    def _documentation(self) -> str | None:
-        """Return the docstring of what was registered, unless it inherits the package's."""
-        view_class = getattr(self._view, "view_class", None)
-        target = getattr(self._view, "websocket_target", None) or view_class
-        doc: str | None = getattr(target, "__doc__", None)
-        return doc
-
     def _binding(self) -> dict[str, Any]:
         binding: dict[str, Any] = {"method": "GET", "bindingVersion": WS_BINDING}
         for name in ("query", "headers"):
-            schema = as_schema(name, declared(self._view, f"{name}_schema"))
+            schema = as_schema(name, self._declaration.option(f"{name}_schema"))
             if schema is not None:
                 binding[name] = self._schemas.loaded(schema)
                 # Undeclared parameters and headers are accepted.
@@ -148,7 +144,7 @@ class ChannelWriter:
 
     def _add_sent(self) -> None:
         protocol = self._protocol
-        groups = declared_groups(self._view)
+        groups = self._declaration.groups()
         has_history = any(options.history for _, options in groups)
         for type_, schema in protocol.emits.items():
             payload = self._typed(type_, self._schemas.dumped(schema))

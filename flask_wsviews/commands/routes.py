@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..views import declared, is_websocket_view, protocol_of, view_class_of
+from ..registration.declaration import Declaration, declaration_of
 from .application import settled_extension
 
 
@@ -21,17 +18,17 @@ def routes() -> None:
     rows: list[tuple[str, ...]] = [("Rule", "Endpoint", "View", "Messages", "Groups", "Origins")]
     for rule in sorted(current_app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = current_app.view_functions.get(rule.endpoint)
-        if view is None or not is_websocket_view(view):
+        declaration = declaration_of(view)
+        if declaration is None:
             continue
-        target: Any = view_class_of(view) or getattr(view, "websocket_target", view)
-        origins = declared(view, "allowed_origins")
+        origins = declaration.option("allowed_origins")
         rows.append(
             (
                 rule.rule,
                 rule.endpoint,
-                getattr(target, "__name__", repr(target)),
-                _messages(view),
-                ", ".join(map(str, declared(view, "groups"))) or "-",
+                declaration.name,
+                _messages(declaration),
+                ", ".join(map(str, declaration.option("groups"))) or "-",
                 origins if isinstance(origins, str) else ", ".join(sorted(origins)) or "own",
             )
         )
@@ -46,9 +43,9 @@ def routes() -> None:
     click.echo(f"\nengine: {engine}")
 
 
-def _messages(view: Callable[..., Any]) -> str:
+def _messages(declaration: Declaration) -> str:
     """Return what a view receives: its message types, or how messages are handled."""
-    protocol = protocol_of(view)
+    protocol = declaration.protocol
     if protocol.handlers:
         return ", ".join(protocol.handlers)
     return "by schema" if protocol.is_typed else "raw"

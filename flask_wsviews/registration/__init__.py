@@ -1,1 +1,1 @@
-"""What is checked, and derived, when a view is registered."""
+"""What happens when a view is registered: its options are collected, and its mistakes reported."""

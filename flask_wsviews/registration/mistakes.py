@@ -1,9 +1,8 @@
-"""Mistakes in views that can be seen when they are registered, each reported with its fix."""
+"""Checks of hooks, handlers and functions at registration. Each error names its fix."""
 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 from functools import partial, partialmethod
@@ -11,17 +10,9 @@ from itertools import takewhile
 from types import FunctionType
 from typing import Any
 
-from werkzeug.routing import Rule
-
 from ..common.steps import is_coroutine_function
 from ..exceptions import RegistrationError
 from ..messages.declared import has_mark
-
-# A variable in a rule, and its converter.
-_VARIABLE = re.compile(r"<(?:([^<>]*):)?[^<>:]*>")
-
-# RFC 9110 5.6.2
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # What other libraries call our hooks.
 _ALIASES = {
@@ -54,10 +45,6 @@ _RUNNERS = frozenset(
         "wait_for",
     }
 )
-
-
-# What Flask's rules take; a subclass may take more.
-_RULE_OPTIONS = inspect.signature(Rule).parameters.keys()
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -273,99 +260,8 @@ def bound_methods(view_class: type[Any], names: Iterable[str]) -> Iterator[tuple
             continue
 
 
-# -- rules ----------------------------------------------------------------------------------------
-
-
-def check_options(where: str, options: dict[str, Any], known: Collection[str]) -> None:
-    """Check the options of a rule: their names, and which requests they match.
-
-    :param known: options besides those of rules.
-    :raises RegistrationError: for a misspelt one, and if no handshake is among these requests.
-    """
-    check_methods(where, options.get("methods"))
-    for name in options.keys() - _RULE_OPTIONS:
-        meant = next(iter(get_close_matches(name, known, 1, 0.8)), None)
-        if meant is not None and meant != name:
-            raise RegistrationError(f"{where} has no option {name}: did you mean {meant}?")
-    if options.get("websocket") is False:
-        raise RegistrationError(f"{where} has websocket=False: leave that out, or use app.route()")
-
-
-def check_methods(where: str, methods: Any) -> None:
-    """Check that a rule's methods are that of a handshake (RFC 6455 4.1).
-
-    :raises RegistrationError: if there are others.
-    """
-    if methods is None:
-        return
-    given = {methods} if isinstance(methods, str) else set(methods)
-    if not {"GET"} <= {str(method).upper() for method in given} <= {"GET", "HEAD", "OPTIONS"}:
-        names = ", ".join(sorted(map(str, given))) or "none"
-        raise RegistrationError(
-            f"{where} has the methods {names}, but a WebSocket handshake is a GET request: leave "
-            "methods out, and register pages with app.route()"
-        )
-
-
-def check_subprotocols(where: str, value: Any) -> None:
-    """Check that clients can offer the subprotocols of a view (RFC 6455 4.1).
-
-    :raises RegistrationError: if it isn't a list of tokens.
-    """
-    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-    names = list(value) if is_list else [value]
-    if not is_list or not all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in names):
-        raise RegistrationError(
-            f'{where} must be a list such as ["chat.v1"], of names without spaces, not {value!r}'
-        )
-
-
-class Paths:
-    """The paths of an application's WebSocket rules, and whose they are."""
-
-    def __init__(self) -> None:
-        self._endpoints: dict[tuple[str | None, str | None, str], str] = {}
-
-    def add(self, rule: Rule) -> None:
-        """Note a rule.
-
-        :param rule: bound to the map of its application.
-        :raises RegistrationError: if another view is reached by the same path.
-        """
-        if rule.build_only or rule.redirect_to or not rule.websocket:
-            return
-        converters = rule.map.converters
-        plain = {"", "default"}
-        if converters.get("string") is converters["default"]:
-            plain.add("string")
-
-        def without_name(found: re.Match[str]) -> str:
-            converter = found[1] or ""
-            return f"<{'' if converter in plain else converter}>"
-
-        path = (rule.host, rule.subdomain, _VARIABLE.sub(without_name, rule.rule))
-        endpoint = self._endpoints.setdefault(path, rule.endpoint)
-        if endpoint != rule.endpoint:
-            raise RegistrationError(
-                f"{rule.rule!r} is already the WebSocket rule of {endpoint!r}, so "
-                f"{rule.endpoint!r} would never be reached: give one of them another rule"
-            )
-
-
-def check_rule_text(rule: Any) -> None:
-    """Check that a decorator was given a rule, and not what it should decorate.
-
-    :raises RegistrationError: if it wasn't called.
-    """
-    if not isinstance(rule, str):
-        raise RegistrationError(
-            f'a WebSocket rule is text such as "/chat", not {rule!r}: write the decorator with a '
-            "rule in parentheses"
-        )
-
-
 def check_call_of_as_view(target: Any) -> None:
-    """Check that *target* isn't an ``as_view`` that nobody has called.
+    """Check that *target* isn't an ``as_view`` method that was passed without being called.
 
     :raises RegistrationError: if it is.
     """

@@ -18,7 +18,8 @@ from flask_wsviews.conversation.context import Handshake
 from flask_wsviews.conversation.conversation import Conversation, conversation_of
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed
 from flask_wsviews.observers import Observer
-from flask_wsviews.views import FunctionView, WebSocketView
+from flask_wsviews.registration.function_view import FunctionView
+from flask_wsviews.views import WebSocketView
 
 
 class View(WebSocketView):

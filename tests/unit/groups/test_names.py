@@ -11,8 +11,8 @@ from marshmallow import Schema, fields
 
 from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView, message
 from flask_wsviews.client import WebSocketClient
+from flask_wsviews.registration.function_view import FunctionView
 from flask_wsviews.testing import websocket_connect
-from flask_wsviews.views import FunctionView
 
 
 class Said(Schema):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import Schema, fields, validate
+from support.peers import bounded
 
 from flask_wsviews import (
     CloseConnection,
@@ -150,6 +151,7 @@ JSON = st.recursive(
 )
 
 
+@bounded
 @given(JSON | st.fixed_dictionaries({"type": st.just("say") | JSON, "text": JSON, "ref": JSON}))
 def test_anything_is_taken_or_refused_with_its_ref(value: Any) -> None:
     for protocol in (CHAT, WHOLE):
@@ -216,6 +218,7 @@ STUMBLING = st.sampled_from(
 EVERYTHING = make_protocol("everything", schema=Schema.from_dict(dict(KINDS)))
 
 
+@bounded
 @given(STUMBLING | JSON)
 def test_no_field_stumbles(value: Any) -> None:
     for kind in KINDS:

@@ -13,14 +13,10 @@ from support.peers import UPGRADE_HEADERS, open_client
 
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.exceptions import ConfigError, RegistrationError
-from flask_wsviews.views import (
-    HOOKS,
-    UPGRADER,
-    FunctionView,
-    WebSocketView,
-    coroutine_handlers,
-    websocket_view,
-)
+from flask_wsviews.registration.declaration import Declaration, declaration_of
+from flask_wsviews.registration.function_view import FunctionView
+from flask_wsviews.registration.view_functions import view_function
+from flask_wsviews.views import HOOKS, UPGRADER, WebSocketView
 
 
 def function(ws: WebSocketClient) -> None:
@@ -41,7 +37,13 @@ def register(
     known: dict[str, Callable[..., Any]] | None = None,
     **options: Any,
 ) -> tuple[str, Any]:
-    return websocket_view(target, endpoint, options, known or {})
+    return view_function(target, endpoint, options, known or {})
+
+
+def declared(view: Callable[..., Any]) -> Declaration:
+    declaration = declaration_of(view)
+    assert declaration is not None
+    return declaration
 
 
 # -- registration -------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def test_what_is_not_callable(target: Any) -> None:
 @pytest.mark.parametrize(
     "target", [View, MethodView, dict, View.as_view("page"), type("Page", (MethodView,), {})]
 )
-def test_what_is_no_websocket_view(target: Any) -> None:
+def test_what_is_no_view_function(target: Any) -> None:
     with pytest.raises(RegistrationError, match="isn't a WebSocketView"):
         register(target)
 
@@ -82,7 +84,7 @@ def test_endpoint_names(target: Any, endpoint: str) -> None:
 def test_a_class_becomes_its_view() -> None:
     _, view = register(Echo)
     assert view.view_class is Echo
-    assert view.websocket_target is Echo
+    assert declared(view).target is Echo
     assert view.__name__ == "Echo"
 
 
@@ -94,7 +96,7 @@ def test_as_view_is_taken_as_it_is() -> None:
 def test_a_function_becomes_a_view() -> None:
     _, view = register(function, "endpoint")
     assert issubclass(view.view_class, FunctionView)
-    assert view.websocket_target is function
+    assert declared(view).target is function
     assert view.__name__ == "endpoint"
     assert view.__doc__ == function.__doc__
     assert view.__module__ == function.__module__
@@ -108,7 +110,7 @@ def test_options_for_a_function_reach_its_view() -> None:
         "subprotocols": ["chat"],
         "strict_slashes": False,
     }
-    _, view = websocket_view(function, None, options, {})
+    _, view = view_function(function, None, options, {})
     assert options == {"strict_slashes": False}
     made = called_view(view)
     assert made.allowed_origins == ["https://example.org"]
@@ -146,7 +148,7 @@ def test_decorators_wrap_in_the_order_of_flasks_views() -> None:
         return wrap
 
     _, view = register(function, decorators=[decorator("inner"), decorator("outer")])
-    assert view.websocket_target is function
+    assert declared(view).target is function
     assert isinstance(called_view(view, room="lobby"), FunctionView)
     assert calls == ["outer", "inner"]
 
@@ -230,7 +232,7 @@ class HalfAsync(WebSocketView):
     ],
 )
 def test_coroutines_are_found(target: Any, names: list[str]) -> None:
-    assert coroutine_handlers(register(target)[1]) == names
+    assert declared(register(target)[1]).coroutines() == names
 
 
 def test_each_hook_is_looked_at() -> None:
@@ -243,12 +245,12 @@ def test_each_hook_is_looked_at() -> None:
     assert sorted(HOOKS) == sorted(named)
     for name in HOOKS:
         view_class = type("Chat", (WebSocketView,), {name: hook})
-        assert coroutine_handlers(register(view_class)[1]) == [f"Chat.{name}"]
+        assert declared(register(view_class)[1]).coroutines() == [f"Chat.{name}"]
 
 
 @pytest.mark.parametrize("page", [function, coroutine, View.as_view("page")])
 def test_pages_may_be_coroutines(page: Any) -> None:
-    assert coroutine_handlers(page) == []
+    assert declaration_of(page) is None
 
 
 def test_hooks_do_nothing_unless_overridden() -> None:
@@ -273,4 +275,4 @@ def test_origins_that_are_none_fail_at_the_registration(allowed: Any) -> None:
         (lambda ws: None, {"allowed_origins": allowed}),
     ):
         with pytest.raises(ConfigError, match="allowed_origins"):
-            websocket_view(target, "odd", dict(options), {})
+            view_function(target, "odd", dict(options), {})

@@ -1,0 +1,37 @@
+"""A function route: one function that owns the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..common.steps import is_coroutine_function
+from ..messages.declared import Protocol
+from ..views import WebSocketView
+
+
+class FunctionView(WebSocketView):
+    """The view of a function route: it calls the function once per connection.
+
+    :param function: called as ``function(ws, **view_args)``.
+    :param protocol: what ``ws.receive()`` loads and ``ws.send_message()`` dumps.
+    :param options: attributes of the view, by name.
+    """
+
+    _wsviews_owns_conversation = True
+
+    def __init__(
+        self, function: Callable[..., Any], protocol: Protocol | None = None, **options: Any
+    ) -> None:
+        self.function = function
+        if protocol is not None:
+            options["protocol"] = protocol
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def _wsviews_declared(self) -> WebSocketView | type[WebSocketView]:
+        """Return what has the options as attributes: the instance, which no handler sees."""
+        return self
+
+    def _wsviews_is_async(self) -> bool:
+        return is_coroutine_function(self.function)
