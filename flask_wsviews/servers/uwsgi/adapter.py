@@ -24,6 +24,13 @@ logger = logging.getLogger("flask_wsviews")
 class UWSGIAdapter(Adapter):
     """Takes the descriptor of the request, which ends while the connection goes on."""
 
+    def __init__(self) -> None:
+        # Made here, not at the first handshake, where two threads could each make one.
+        uwsgi = find_uwsgi()
+        self._exit_hook = ExitHook(uwsgi)
+        self._loop_exit = LoopExit(uwsgi)
+        self._fork_hook = ForkHook(uwsgi)
+
     def serves(self, environ: Environ) -> bool:
         """Return whether uWSGI made *environ*."""
         return "uwsgi.version" in environ and find_uwsgi() is not None
@@ -94,18 +101,6 @@ class UWSGIAdapter(Adapter):
         # In the master, which forks its workers after it has loaded the application.
         if uwsgi is not None and uwsgi.worker_id() == 0:
             self._fork_hook.add(function)
-
-    @cached_property
-    def _exit_hook(self) -> ExitHook:
-        return ExitHook(find_uwsgi())
-
-    @cached_property
-    def _loop_exit(self) -> LoopExit:
-        return LoopExit(find_uwsgi())
-
-    @cached_property
-    def _fork_hook(self) -> ForkHook:
-        return ForkHook(find_uwsgi())
 
 
 def _local_address(fd: int) -> int | str:
