@@ -23,7 +23,7 @@ __all__ = ["REGISTRY", "Driver", "Engine", "make_engine"]
 
 
 def make_engine(name: str) -> Engine:
-    """The engine called *name*; for ``"auto"`` the one that fits the server.
+    """Make the engine called *name*, or for ``"auto"`` the one that fits the server.
 
     :raises EngineError: if there is none, or its library isn't installed.
     """

@@ -92,7 +92,7 @@ class AsyncioEngine(Engine):
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        """Run the conversation as a task; wait for its end if the server holds the request."""
+        """Run the conversation in a task; wait for its end if the server holds the request."""
         loop_thread = self._loop_thread.get()
         if transport.can_detach:
             transport.detach()
@@ -173,7 +173,7 @@ class AsyncioDriver(TaskDriver):
     # -- the conversation -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Have a task run the conversation, or go on with it."""
+        """Begin or resume the conversation in a new task."""
         create_task: Any = self.loop.create_task
         coroutine: Any = self.run()
         if self.parks:
@@ -184,7 +184,7 @@ class AsyncioDriver(TaskDriver):
             create_task(InContext(coroutine, self._context))
 
     async def run(self) -> None:
-        """Run the conversation in this task, until it is over or has nothing to do."""
+        """Run the conversation in this task until it ends or can be parked."""
         conversation, task = self._conversation, current_task(self.loop)
         assert conversation is not None
         assert task is not None
@@ -496,7 +496,7 @@ class Drained:
 
 
 async def _guarded(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine of the application; what would end the loop fails like any error."""
+    """Await a coroutine of the application; turn what would end the loop into an error."""
     try:
         return await coroutine
     except (SystemExit, KeyboardInterrupt) as error:

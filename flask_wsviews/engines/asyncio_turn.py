@@ -60,7 +60,7 @@ class InContext:
         self._run = context.run
 
     def send(self, value: Any) -> Any:
-        """Go on; returns what the task has to wait for."""
+        """Resume the coroutine; return what the task has to wait for."""
         return self._run(self._coroutine.send, value)
 
     def throw(self, error: BaseException, *unused: Any) -> Any:
@@ -103,16 +103,16 @@ class Turn:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether nothing but a message is waited for."""
+        """Whether the coroutine waits for a message."""
         return self._sleep is not None and not self._sleep.done()
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the task has yet to learn what it waits for."""
+        """Whether the coroutine waits for something the task doesn't wait for yet."""
         return self._has_awaited
 
     def go_on(self) -> None:
-        """Go on, in a callback of the loop."""
+        """Resume the coroutine in a callback of the loop."""
         driver = self._driver
         task: Any = driver.owner
         loop = driver.loop
@@ -130,7 +130,7 @@ class Turn:
         self.wake_task()
 
     def wake_task(self) -> None:
-        """Have the task go on, if it waits for a message."""
+        """Wake the task if it waits for a message."""
         if self._sleep is not None and not self._sleep.done():
             self._sleep.set_result(None)
 
@@ -145,7 +145,7 @@ class Turn:
     # -- what a task needs of its coroutine -------------------------------------------------------
 
     def send(self, value: Any) -> Any:
-        """Go on, in the task; returns what it has to wait for."""
+        """Resume in the task; return what the task has to wait for."""
         self._sleep = None
         if self._end is not None:
             raise self._end

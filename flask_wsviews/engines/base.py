@@ -20,31 +20,31 @@ from ..typing import Conversation, Transport
 from .driver import Driver
 from .places import Place, check_start
 
-# The share of a shutdown's time in which peers may answer the close frame. The rest is for the
-# on_close hooks of those that haven't.
+# The share of a shutdown's time that peers have to answer the close frame. The on_close hooks of
+# those that don't answer get the rest.
 ANSWER_SHARE = 0.8
 
-# How often a shutdown looks whether the conversations are over, in seconds.
+# How often a shutdown checks whether the conversations have ended, in seconds.
 SHUTDOWN_INTERVAL = 0.02
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Engine(ABC):
-    """Runs conversations. One per extension; holds nothing before the first connection."""
+    """Runs conversations. Each extension has one; it allocates nothing before it is used."""
 
-    #: As in the configuration.
+    #: The name in the configuration.
     name: ClassVar[str]
 
     #: Whether hooks and function routes may be ``async def``.
     runs_coroutines: ClassVar[bool] = False
 
-    #: The options of uWSGI that serve pages and handshakes beside the engine, with their defaults.
+    #: The uWSGI options that serve pages and handshakes, with their default values.
     uwsgi_options: ClassVar[Mapping[str, int]] = {"threads": 8}
 
-    #: The places where the engine can't run, and what to change there.
+    #: The places the engine refuses, each with the change that helps.
     refused: ClassVar[Mapping[Place, str]] = {}
 
-    #: How many connections a worker takes unless configured; ``None`` for as many as there come.
+    #: The default limit of connections per worker; ``None`` for no limit.
     max_connections: ClassVar[int | None] = None
 
     def __init__(self) -> None:
@@ -55,28 +55,28 @@ class Engine(ABC):
         self._shutdown_began: float | None = None
 
     def check(self) -> None:
-        """Check, while an application is being set up, that the engine runs on its server.
+        """Check during the application's setup that the engine runs on this server.
 
         :raises EngineError: naming what to change.
         """
         check_start(self.refused)
 
     def prepare(self, settings: Settings) -> None:  # noqa: B027
-        """Set the process up before the application handles anything.
+        """Prepare the process before the application handles its first request.
 
         :param settings: the application's.
         """
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine of a handler to its end, for the thread that calls.
+        """Run a handler's coroutine and return its result; block the calling thread.
 
-        :raises EngineError: if the engine runs none.
+        :raises EngineError: if the engine doesn't run coroutines.
         """
         coroutine.close()
         raise EngineError(f"the {self.name} engine can't run coroutines")
 
     def make_ready(self) -> None:  # noqa: B027
-        """Make what all connections of this worker share, before a socket is taken for one.
+        """Create what this worker's connections share, before a connection takes its socket.
 
         :raises OSError: if too few descriptors are left.
         :raises RuntimeError: if no thread can be started.
@@ -86,7 +86,7 @@ class Engine(ABC):
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        """Run a conversation that was announced; returns when the server may have its request back.
+        """Run an announced conversation; return when the server may end the request.
 
         If it raises, call :meth:`give_up`.
 
@@ -94,9 +94,9 @@ class Engine(ABC):
         """
 
     def give_up(self, transport: Transport, conversation: Conversation) -> bool:
-        """Free what a connection has taken that couldn't be served.
+        """Free the socket and the place of a connection that couldn't be served.
 
-        :returns: ``False`` if a driver has it, which frees everything when the connection ends.
+        :returns: ``False`` if a driver owns it; the driver frees everything at its end.
         """
         if not self.withdraw(conversation):
             return False
@@ -106,26 +106,26 @@ class Engine(ABC):
         return True
 
     def stop(self) -> None:  # noqa: B027
-        """End the threads that the engine has begun; the next connection begins them anew."""
+        """Stop the engine's threads; the next connection starts them again."""
 
     @property
     def connections(self) -> int:
-        """How many connections this worker has, those included whose handshake has just ended."""
+        """The number of connections of this worker, including those that are being opened."""
         return len(self._starting) + len(self._drivers)
 
     # -- the end of the worker --------------------------------------------------------------------
 
     @property
     def is_shutting_down(self) -> bool:
-        """Whether no new connection is wanted any more."""
+        """Whether the engine refuses new connections because the worker ends."""
         return self._farewell is not None
 
     def announce(self, conversation: Conversation) -> bool:
-        """Have :meth:`shutdown` wait for a connection that is about to be opened.
+        """Reserve a connection that is about to open: :meth:`shutdown` waits for it.
 
-        Either :meth:`serve` or :meth:`withdraw` has to follow.
+        Call :meth:`serve` or :meth:`withdraw` afterwards.
 
-        :returns: whether it may be opened; not once the shutdown has begun.
+        :returns: ``False`` once the shutdown has begun.
         """
         with self._drivers_lock:
             if self._farewell is not None:
@@ -134,9 +134,9 @@ class Engine(ABC):
             return True
 
     def withdraw(self, conversation: Conversation) -> bool:
-        """Take an announcement back: the connection wasn't opened.
+        """Cancel :meth:`announce`: the connection wasn't opened.
 
-        :returns: whether it was still announced, and no driver has taken the connection on.
+        :returns: ``False`` if a driver already owns the connection.
         """
         with self._drivers_lock:
             if conversation not in self._starting:
@@ -145,15 +145,15 @@ class Engine(ABC):
             return True
 
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
-        """Close every connection of this worker, and wait until their conversations are over.
+        """Close all connections of this worker and wait until their conversations end.
 
-        Called again, by a server that announces its end twice, it waits for what is left of the
-        first call's time.
+        Some servers announce their end twice: a second call waits for the rest of the first
+        call's time.
 
         :param code: of the close frames.
         :param reason: of the close frames, at most 123 bytes as UTF-8.
-        :param timeout: seconds to wait; a handler that is busy for longer is left behind.
-        :raises ValueError: if the code or the reason can't go into a close frame.
+        :param timeout: seconds to wait; a handler that takes longer is abandoned.
+        :raises ValueError: if a close frame can't carry the code or the reason.
         """
         check_close(code, reason)
         with self._drivers_lock:
@@ -169,11 +169,11 @@ class Engine(ABC):
         self._wait_until_over(began + timeout)
 
     def is_last_call(self) -> bool:
-        """Whether a server that calls its exit hook now will end this process."""
+        """Whether this process ends after the server's exit hook has run."""
         return True
 
     def ending_signal(self) -> int | None:
-        """The signal that ends this worker, as far as that is known.
+        """Return the signal that ends this worker, or ``None`` if it isn't known.
 
         uWSGI calls its exit hook from within its signal handler, and the kernel blocks a signal
         while its handler runs. If none is blocked the worker ends by itself, or after SIGHUP with
@@ -184,7 +184,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _pause(self, seconds: float) -> None:
-        """Let the conversations go on for so long."""
+        """Sleep while the conversations run."""
 
     def _register(self, driver: Driver, conversation: Conversation) -> None:
         """Remember *driver*, until its socket is closed, for :meth:`shutdown`.

@@ -1,9 +1,9 @@
 """The blocking engine: a thread per connection.
 
-Where the server gives the connection up the thread is one of our own: a request of uWSGI's that
-lasted as long would keep pages waiting for its thread, be killed by harakiri, and keep uWSGI from
-calling its exit hook. A few threads are kept for the connections to come. Other servers hold the
-request, and the connection has its thread.
+Under uWSGI the engine starts the thread: a request that lasted as long as the connection would
+occupy one of uWSGI's threads, be killed by harakiri, and keep uWSGI from calling its exit hook. A
+few idle threads are kept for new connections. Other servers hold the request, and the connection
+uses the request's thread.
 
 The thread reads while it waits for a message. While it is busy in a hook, the *keeper*, one
 thread per worker, answers and sends Pings, and writes what others have queued.
@@ -44,7 +44,7 @@ KEPT_FROM: Final = 1.0
 # poll() takes an int of milliseconds, which is less than some settings allow; callers come back.
 LONGEST_POLL = 3600.0
 
-# How many threads wait for new connections, rather than end with theirs.
+# How many idle threads are kept for new connections.
 SPARE_THREADS = 32
 
 
@@ -54,7 +54,7 @@ _BLOCKS_LOOP: Final = (
 
 
 class BlockingEngine(Engine):
-    """One thread per connection: our own under uWSGI, else gunicorn's or Werkzeug's."""
+    """One thread per connection: the engine's under uWSGI, else gunicorn's or Werkzeug's."""
 
     name = "blocking"
     refused: ClassVar[Mapping[Place, str]] = {
@@ -80,7 +80,7 @@ class BlockingEngine(Engine):
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        """Run the conversation in a thread of its own, or in this one if the server holds it."""
+        """Run the conversation in another thread, or here if the server holds the request."""
         self._keeper.get()
         transport.detach()
         if not transport.can_detach:
@@ -136,7 +136,7 @@ class BlockingDriver(KeptDriver):
         self._blocks = self._plain_fd >= 0 and isinstance(select.poll, BuiltinFunctionType)
         if self._blocks:
             self._sock.setblocking(True)
-        self._written_by: float | None = None  # set once nothing more is to be said
+        self._written_by: float | None = None  # set once there is nothing left to send
         with self.lock:
             self._write()
         keeper.add(self)
@@ -212,7 +212,7 @@ class BlockingDriver(KeptDriver):
         return self._keeper
 
     def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
-        """See :meth:`Driver.call_at_home`: a lock is all that it takes."""
+        """Call *function* at once, since :meth:`deliver` takes the lock."""
         function(*arguments)
 
     def call_soon_at_home(self, function: Callable[..., object]) -> None:
@@ -265,7 +265,7 @@ class BlockingDriver(KeptDriver):
             self._tell_of_release()
 
     def _close_in_order(self) -> None:
-        """Wait until the closing handshake is over, one way or the other."""
+        """Wait until the closing handshake has ended or timed out."""
         with self.lock:
             self._told = True
             self.connection.close(NORMAL_CLOSURE, "", monotonic())
@@ -276,7 +276,7 @@ class BlockingDriver(KeptDriver):
             self._poll(self._events(), *deadlines, poller=poller)
 
     def _wait_for_receiver(self) -> None:
-        """Wait until a thread that was left in receive() is out of it: it uses the descriptor."""
+        """Wait until no thread is in receive() any more, because it uses the descriptor."""
         if not self._waiting:
             return
         with self.lock:
@@ -287,7 +287,7 @@ class BlockingDriver(KeptDriver):
             time.sleep(0.001)
 
     def _is_written(self) -> bool:
-        """Go on with the end of the connection; says whether its socket may be closed."""
+        """Continue the closing handshake; return whether the socket may be closed."""
         with self.lock:
             now = monotonic()
             self._tick_beside_receiver(now)
@@ -307,7 +307,7 @@ class BlockingDriver(KeptDriver):
     # -- for the keeper ---------------------------------------------------------------------------
 
     def keep(self, now: float) -> None:
-        """Look after the connection if its hook has been busy for a while."""
+        """Run the timers, and watch the socket if the hook has been busy for a while."""
         with self.lock:
             if self._waiting:
                 self._keep_waiting(now)
@@ -329,7 +329,7 @@ class BlockingDriver(KeptDriver):
             self._tick(now)
 
     def _keep_waiting(self, now: float) -> None:
-        """Do what is overdue for an owner that waits in a read, or isn't awake yet."""
+        """Run the overdue timers of an owner that waits in a read or hasn't woken up yet."""
         connection = self.connection
         due = connection.next_deadline
         # What has arrived is the owner's to read, and may be what the peer was to answer.
@@ -392,7 +392,7 @@ class BlockingDriver(KeptDriver):
         return message
 
     def _can_wait_in_read(self, events: int, wake_at: float | None) -> bool:
-        """Whether nothing but reading is to be done, and the keeper may do what is due then."""
+        """Whether reading is all there is to do, so that the keeper can run the timers."""
         return (
             self._blocks
             and events == POLLIN
@@ -400,7 +400,7 @@ class BlockingDriver(KeptDriver):
         )
 
     def _wait_in_read(self) -> bytes | None:
-        """Wait for bytes by reading them: one system call in place of two."""
+        """Wait for bytes by reading them: one system call instead of two."""
         try:
             data = wait_and_receive(self._sock, self._plain_fd)
         except OSError:

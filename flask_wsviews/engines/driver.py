@@ -22,7 +22,7 @@ from .sockets import READ_SIZE, receive, send
 
 logger = logging.getLogger("flask_wsviews")
 
-# A driver stops after so many bytes to let others have their turn.
+# A driver stops reading after so many bytes, so that other connections are served too.
 READ_BUDGET: Final = 256 * 1024
 
 # Until a handler has been told that its connection ended, what others send to it is dropped, as
@@ -33,32 +33,32 @@ TOLD_AFTER = 1.0
 # kernel answer with RST, which could overtake the close frame (RFC 6455 7.1.1).
 LINGER = 2.0
 
-# Why a client is closed that doesn't take what is sent to it.
+# The close reason for a client that doesn't read what is sent to it.
 TOO_SLOW = "the client is too slow"
 
-#: A hook's sys.exit() would end a hub or an event loop, and all connections with it.
+#: Logged when a hook raises SystemExit, which would end a hub or an event loop.
 WOULD_END = "a hook wanted to end the process, but only its own connection ends"
 
 
 def deadline_after(timeout: float | None) -> float | None:
-    """When *timeout* seconds from now are over; ``None`` for no limit.
+    """Return the time *timeout* seconds from now, or ``None`` for no limit.
 
-    Look for a message before you compare it with the clock: a timeout of 0, or less, asks for
-    what is there now.
+    Look for a message before you compare it with the clock: a timeout of 0 or less asks for a
+    message that has already arrived.
     """
     return None if timeout is None or timeout == inf else monotonic() + timeout
 
 
 def timed_out(timeout: float | None) -> TimeoutError:
-    """The error to raise when no message came before the deadline."""
+    """Return the error to raise when no message arrives before the deadline."""
     return TimeoutError(f"no message within {timeout:g} s")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Driver(ABC):
-    """One connection with its socket. Clients call the public methods, from wherever they are."""
+    """One connection with its socket. Clients may call the public methods from any thread."""
 
-    #: Whether all connections of a home are served by one thread.
+    #: Whether one thread serves all connections of a home.
     shares_thread: ClassVar[bool] = False
 
     def __init__(self, transport: Transport, connection: Connection) -> None:
@@ -92,7 +92,7 @@ class Driver(ABC):
         """
         self._conversation, self._forget = conversation, forget
 
-    # -- for clients ----------------------------------------------------------------------------
+    # -- for clients -------------------------------------------------------------------------------
 
     @property
     def fd(self) -> int:
@@ -103,16 +103,16 @@ class Driver(ABC):
     def receive(self, timeout: float | None = None) -> Message | None:
         """Wait for the next message.
 
-        :param timeout: seconds to wait, ``None`` for as long as it takes; 0, or less, for what
-            is there now.
+        :param timeout: seconds to wait, ``None`` for no limit, 0 or less for a message that
+            has already arrived.
         :returns: ``None`` once the connection has ended.
-        :raises TimeoutError: if none came in time.
+        :raises TimeoutError: if no message arrives in time.
         :raises RuntimeError: if another thread or greenlet is waiting already.
         """
 
     @abstractmethod
     def receive_nowait(self) -> Message | None:
-        """The next message, ``None`` if none is there; the connection's state says why.
+        """Return the next message, or ``None`` if there is none yet or the connection has ended.
 
         :raises RuntimeError: if another thread or greenlet is in :meth:`receive`.
         """
@@ -129,11 +129,11 @@ class Driver(ABC):
 
     @abstractmethod
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; doesn't wait for its end."""
+        """Start the closing handshake without waiting for its end."""
 
     @abstractmethod
     def ping(self, payload: bytes) -> None:
-        """Send a Ping of the application; any thread may, and never waits.
+        """Send a Ping from any thread, without waiting.
 
         :param payload: at most 125 bytes.
         :raises ConnectionClosed: if the connection has ended.
@@ -141,47 +141,47 @@ class Driver(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Wait no longer for what the peer may still say or take. The handler goes on."""
+        """Drop the connection without waiting for the peer. The handler keeps running."""
 
     @abstractmethod
     def finish(self) -> None:
-        """End the connection if it hasn't, and free everything. The owner calls it, last."""
+        """Close the connection if it is open, and free everything. The owner calls this last."""
 
     def wait_for_news(self) -> bool:
-        """Wait for a message, or the end, to receive, as far as that is worth it.
+        """Wait for a message or the end of the connection if waiting is cheaper than parking.
 
-        :returns: whether :meth:`receive` is to be called now. Otherwise the conversation shall
-            return, and is gone on with when there is something.
+        :returns: ``True`` to call :meth:`receive` now. ``False`` to return from the conversation:
+            the driver resumes it when there is something to receive.
         """
         return True
 
-    # -- for groups -----------------------------------------------------------------------------
+    # -- for groups --------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def home(self) -> object:
-        """What the connection is served by: for those of one home, one call serves all."""
+        """What serves the connection: one :meth:`call_at_home` serves all with the same home."""
 
     @abstractmethod
     def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call *function* where :meth:`deliver` works: now, or soon and in order. Never waits."""
+        """Call *function* where :meth:`deliver` may be called: now, or soon and in order."""
 
     @abstractmethod
     def call_soon_at_home(self, function: Callable[..., object]) -> None:
-        """As :meth:`call_at_home`, but where a thread is shared, after others had their turn."""
+        """As :meth:`call_at_home`, but a shared thread first serves its other connections."""
 
     @abstractmethod
     def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
-        """Queue messages that go to many; only for what :meth:`call_at_home` calls.
+        """Queue a broadcast's messages. Call it only inside :meth:`call_at_home`.
 
-        What comes after the end of the connection is dropped without an error.
+        Messages after the end of the connection are silently dropped.
 
         :param policy: see :meth:`Connection.send_prepared`.
-        :returns: how many messages the client has to do without because it is slow.
+        :returns: how many messages were dropped because the client is slow.
         """
 
     def _queue_for_many(self, messages: Sequence[PreparedMessage], policy: str) -> int:
-        """Queue messages, and write when there is much of them, so that a burst isn't slowness."""
+        """Queue messages, and write early if there are many: a burst doesn't make a client slow."""
         connection = self.connection
         half = connection.settings.max_send_buffer // 2
         dropped = 0
@@ -193,10 +193,10 @@ class Driver(ABC):
                 self._write()
         return dropped
 
-    # -- for engines: all of these need the driver to be the only one at work ----------------------
+    # -- for engines: call these from one thread at a time -----------------------------------------
 
     def _read(self) -> None:
-        """Take what the kernel has, within a budget, and give it to the connection."""
+        """Read what the kernel has, up to a budget, and pass it to the connection."""
         connection = self.connection
         budget = READ_BUDGET
         while budget > 0 and not connection.reading_paused:
@@ -213,7 +213,7 @@ class Driver(ABC):
             budget -= len(data)
 
     def _take_in(self, data: bytes) -> None:
-        """Give the connection what was read, which is nothing at the end of the stream."""
+        """Pass the connection what was read: empty bytes mean the end of the stream."""
         if data:
             self.connection.receive_data(data, monotonic())
         else:
@@ -221,9 +221,9 @@ class Driver(ABC):
             self._at_eof = True
 
     def _write(self) -> bool:
-        """Give the kernel what it takes.
+        """Write as much of the queue as the kernel accepts.
 
-        :returns: whether something is left to write.
+        :returns: whether something remains to be written.
         """
         connection = self.connection
         self._is_full = False
@@ -257,7 +257,7 @@ class Driver(ABC):
         self._shutdown()
 
     def _shutdown(self) -> None:
-        """Tell the peer that nothing more will be written."""
+        """Shut the socket down for writing."""
         if self._shut:
             return
         self._shut = True
@@ -270,7 +270,7 @@ class Driver(ABC):
             self._at_eof = True
 
     def _tick(self, now: float) -> None:
-        """Do what is due, having looked first whether the peer has answered."""
+        """Run the connection's timers, after reading what the peer has answered."""
         deadline = self.connection.next_deadline
         if deadline is None or now < deadline:
             return
@@ -280,17 +280,17 @@ class Driver(ABC):
 
     @property
     def _done(self) -> bool:
-        """Whether the socket can be closed without taking anything from the peer."""
+        """Whether the socket can be closed without losing what the peer should still receive."""
         return self._shut and (self._at_eof or self.connection.aborted)
 
     def _cut(self) -> None:
-        """End both directions, which wakes whoever polls the socket."""
+        """Shut both directions down, which wakes every thread that polls the socket."""
         self._shut = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _release(self) -> None:
-        """Close the socket; whoever still polls it is woken first."""
+        """Close the socket, after waking every thread that polls it."""
         is_over = self._shut and self._at_eof
         self.connection.abort()
         self._released = True
@@ -300,7 +300,7 @@ class Driver(ABC):
         self._transport.release()
 
     def _tell_of_release(self) -> None:
-        """Tell who waits for it that the socket is closed; without a lock, as they may use it."""
+        """Report that the socket is closed. Call it without the lock: callees may take it."""
         forget, self._forget = self._forget, None
         conversation, self._conversation = self._conversation, None
         if forget is not None and conversation is not None:
@@ -308,7 +308,7 @@ class Driver(ABC):
             conversation.released()
 
     def _drop_quietly(self) -> bool:
-        """Whether what someone else sends to an ended connection vanishes without an error."""
+        """Whether messages from outside to an ended connection are silently dropped."""
         if self._told:
             return False
         now = monotonic()
@@ -317,7 +317,7 @@ class Driver(ABC):
         return now < self._ended_at + TOLD_AFTER
 
     def _queue_ping(self, payload: bytes) -> None:
-        """Queue a Ping, unless the client is too slow to take it: then close the connection."""
+        """Queue a Ping; close a client that is too slow to read it with 1008 Policy Violation."""
         connection = self.connection
         backlog = connection.send_backlog
         connection.ping(payload)
@@ -325,7 +325,7 @@ class Driver(ABC):
             connection.close(POLICY_VIOLATION, TOO_SLOW, monotonic())
 
     def _queue_from_outside(self, message: Sendable) -> None:
-        """Queue for a client that isn't the sender's own: never wait, close it if it is slow."""
+        """Queue a message from outside without waiting; close a slow client with 1008."""
         connection = self.connection
         if connection.state is not OPEN and self._drop_quietly():
             return
@@ -337,10 +337,10 @@ class Driver(ABC):
 
 
 def take_turn(turn: Callable[[Driver], bool], driver: Driver) -> bool:
-    """Go on with a conversation; whatever it raises, no other one suffers for it.
+    """Run a conversation. An error in it closes this connection with 1011 and no other.
 
-    :param turn: its method for that.
-    :returns: whether it is over.
+    :param turn: the conversation's method to call.
+    :returns: whether the conversation has ended.
     """
     try:
         return turn(driver)

@@ -43,8 +43,8 @@ make_thread_lock: Final[Callable[[], Lock]] = monkey.get_original("_thread", "al
 class GeventEngine(Engine):
     """One greenlet for each connection that is at work, not bounded by ``--gevent N``.
 
-    A server that runs threads and no hub (Werkzeug's, gunicorn's gthread) is served the way of
-    the blocking engine.
+    On a server that runs threads and no hub (Werkzeug's, gunicorn's gthread) the blocking
+    engine serves.
     """
 
     name = "gevent"
@@ -80,7 +80,7 @@ class GeventEngine(Engine):
     def serve(
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
-        """Run the conversation in a greenlet of its own, or in this one if the server holds it."""
+        """Run the conversation in a new greenlet, or here if the server holds the request."""
         if not _in_hub_greenlet():
             self._threaded.serve(transport, connection, conversation)
             return
@@ -144,7 +144,7 @@ class GeventEngine(Engine):
         gevent.sleep(seconds)
 
     def _watch_signals(self) -> None:
-        """Learn what ends this worker, beside uWSGI's own watchers of the same signals."""
+        """Watch for the signal that ends this worker, in addition to uWSGI's own watchers."""
         if self._watching_pid == os.getpid() or not in_uwsgi_loop(b"gevent"):
             return
         self._watching_pid = os.getpid()
@@ -179,7 +179,7 @@ class GeventDriver(LoopDriver):
         self._settle()
 
     def run(self) -> None:
-        """Run the conversation in this greenlet, until it is over or has nothing to do."""
+        """Run the conversation in this greenlet until it ends or can be parked."""
         conversation = self._conversation
         assert conversation is not None
         self._owner = getcurrent()
@@ -349,7 +349,7 @@ class GeventDriver(LoopDriver):
 
 
 class Wait:
-    """That of the current greenlet, which leaves its thread to the hub for so long.
+    """A wait of the current greenlet, during which the hub runs.
 
     gevent's own ``Waiter`` does the same, and costs each message more.
     """

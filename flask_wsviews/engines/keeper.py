@@ -48,7 +48,7 @@ class KeptDriver(Driver):
 
 
 class Keeper:
-    """Looks after the connections of this worker whose threads are busy elsewhere."""
+    """Reads and writes for this worker's connections whose threads are busy in a hook."""
 
     def __init__(self) -> None:
         self._drivers: set[KeptDriver] = set()
@@ -64,7 +64,7 @@ class Keeper:
             self._descriptors = stack.pop_all()
 
     def stop(self) -> None:
-        """End the thread; there may be no connection any more."""
+        """End the thread, after the last connection has ended."""
         with self._lock:
             self._is_over = True
             self._drivers.clear()
@@ -76,7 +76,7 @@ class Keeper:
             self._descriptors.close()
 
     def add(self, driver: KeptDriver) -> None:
-        """Begin to look after *driver*."""
+        """Start looking after *driver*."""
         with self._lock:
             if self._is_over:
                 return
@@ -86,7 +86,7 @@ class Keeper:
                 self._waker.wake()
 
     def remove(self, driver: KeptDriver) -> None:
-        """Look after *driver* no more."""
+        """Stop looking after *driver*."""
         with self._lock:
             self._drivers.discard(driver)
             self._unwatch(driver)

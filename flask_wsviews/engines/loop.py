@@ -1,4 +1,4 @@
-"""What the engines with an event loop share: drivers that a loop calls back, and their timers."""
+"""Drivers that an event loop calls back, and the timers of a loop's connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("flask_wsviews")
 
 Lock = AbstractContextManager[bool]
 
-# For how long a thread that sends much gives way to the loop, in seconds.
+# How long a thread that sends much pauses to let the loop run, in seconds.
 PAUSE = 0.001
 
 # For how long what runs a conversation waits for the next message before it ends; or up to twice
@@ -34,13 +34,13 @@ PATIENCE = 1.0
 class LoopDriver(Driver):
     """A connection whose socket an event loop watches.
 
-    All of it happens in the loop's thread; other threads hand their part over to it.
+    Everything runs in the loop's thread. Other threads pass their calls on to it.
     """
 
     shares_thread = True
 
-    #: Whether the loop reports an error once, with the bytes that came before it, and then stops
-    #: to watch the socket without a word. libuv does.
+    #: Whether the loop reports an error only once, together with the bytes before it, and then
+    #: silently stops watching the socket, as libuv does.
     loses_errors = False
 
     def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
@@ -99,30 +99,30 @@ class LoopDriver(Driver):
             self._finish_by = monotonic() + self.connection.settings.close_timeout + LINGER
             self._settle()
 
-    # -- what a loop has to bring -----------------------------------------------------------------
+    # -- for subclasses to implement ---------------------------------------------------------------
 
     @abstractmethod
     def _watch_reads(self, wanted: bool) -> None:
-        """Begin or stop to call :meth:`_on_readable`."""
+        """Start or stop calling :meth:`_on_readable` when the socket is readable."""
 
     @abstractmethod
     def _watch_writes(self, wanted: bool) -> None:
-        """Begin or stop to call :meth:`_on_writable`."""
+        """Start or stop calling :meth:`_on_writable` when the socket is writable."""
 
     def _forget_socket(self) -> None:
-        """Let go of what watched the socket, which is about to be closed."""
+        """Free the socket's watchers before the socket is closed."""
 
     @abstractmethod
     def _wake_receiver(self) -> None:
-        """Have a pending ``receive()`` look again."""
+        """Wake a pending ``receive()``, or resume a parked conversation."""
 
     def _resume_receiver(self) -> None:
-        """As :meth:`_wake_receiver`, called by the loop itself when there is nothing else to do."""
+        """As :meth:`_wake_receiver`, but at once; only for the loop's own callbacks."""
         self._wake_receiver()
 
     @abstractmethod
     def _wake_sender(self) -> None:
-        """Have whoever waits for room to send look again."""
+        """Wake everyone that waits for room to send."""
 
     @abstractmethod
     def _in_loop(self) -> bool:
@@ -130,22 +130,25 @@ class LoopDriver(Driver):
 
     @abstractmethod
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
-        """Have the loop call *function* soon; from any thread."""
+        """Call *function* soon in the loop's thread; callable from any thread."""
 
     @abstractmethod
     def _call_next(self, function: Callable[[], object]) -> None:
         """As :meth:`_call_in_loop`, from within the loop."""
 
-    # -- in the loop ------------------------------------------------------------------------------
+    # -- in the loop -------------------------------------------------------------------------------
 
     def lose_patience(self) -> None:
-        """End the wait for news if it has lasted for long."""
+        """End the wait for news if it has lasted for at least :data:`PATIENCE`."""
         if self._is_waiting and self._has_waited:
             self._wake_receiver()
         self._has_waited = True
 
     def begin(self) -> bool:
-        """Begin the conversation here, if there is nothing to run for that; says whether it has."""
+        """Begin the conversation without a task or greenlet if no hook has to run.
+
+        :returns: whether it has begun.
+        """
         conversation = self._conversation
         assert conversation is not None
         if not self.parks or conversation.needs_turn:
@@ -156,7 +159,10 @@ class LoopDriver(Driver):
         return True
 
     def _end_if_idle(self) -> bool:
-        """End a parked conversation here, if nothing is to run for that; says whether it has."""
+        """End a parked conversation without a task or greenlet if no hook has to run.
+
+        :returns: whether it has ended.
+        """
         conversation = self._conversation
         assert conversation is not None
         if not self.connection.has_only_end or conversation.needs_turn:
@@ -174,7 +180,7 @@ class LoopDriver(Driver):
         self._sweeper.watch(self)
 
     def _end_turn(self, is_over: bool) -> None:
-        """Note that nobody runs the conversation any more."""
+        """End the turn: park the conversation, or finish it if it has ended."""
         if self._is_patient:
             self._is_patient = False
             self._sweeper.forget(self)
@@ -185,12 +191,12 @@ class LoopDriver(Driver):
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something to receive: a message, or the end."""
+        """Whether a message, or the end of the connection, can be received."""
         return self.connection.has_news
 
     @property
     def deadline(self) -> float | None:
-        """When :meth:`sweep` has something to do."""
+        """The time of the next :meth:`sweep`, or ``None``."""
         if self._released:
             return None
         due, finish_by = self.connection.next_deadline, self._finish_by
@@ -199,7 +205,7 @@ class LoopDriver(Driver):
         return due
 
     def sweep(self, now: float) -> None:
-        """Do what is due."""
+        """Run the timers that are due."""
         if self._released:
             return
         self._tick(now)
@@ -209,7 +215,7 @@ class LoopDriver(Driver):
             self._settle()
 
     def schedule(self, deadline: float | None) -> None:
-        """Have :meth:`sweep` called at *deadline*, and no more for what was scheduled before."""
+        """Call :meth:`sweep` at *deadline* instead of the time scheduled before."""
         deadlines = self._sweeper.deadlines
         if self._swept_at is not None:
             deadlines.remove(self, self._swept_at)
@@ -234,7 +240,7 @@ class LoopDriver(Driver):
             self._settle()
 
     def _read_and_go_on(self) -> None:
-        """Read what is there, and have whoever waits for it go on."""
+        """Read what has arrived, and resume the receiver."""
         connection = self.connection
         # The timer is set for the Pong then, and the next Ping may be due before.
         awaited_pong = connection.awaits_pong
@@ -245,7 +251,7 @@ class LoopDriver(Driver):
             self._settle()
 
     def _look_again(self) -> None:
-        """Find the error that the loop won't report again; see :attr:`loses_errors`."""
+        """Check for an error that the loop doesn't report again; see :attr:`loses_errors`."""
         connection = self.connection
         if self._at_eof or self._released:
             return
@@ -271,7 +277,7 @@ class LoopDriver(Driver):
         self._settle()
 
     def _settle(self) -> None:
-        """Bring everything in line with the connection's state: bytes, watchers, waiters, timer."""
+        """Update bytes, watchers, waiters and timer to match the connection's state."""
         if self._released:
             return
         has_rest = self._write()
@@ -307,7 +313,7 @@ class LoopDriver(Driver):
         return message
 
     def _take_now(self) -> Message | None:
-        """As :meth:`_take`, having looked at the socket, at which the loop may not have yet."""
+        """As :meth:`_take`, but read the socket first if no message is queued."""
         message = self._take()
         if message is None and not self._told:
             self._read()
@@ -333,10 +339,10 @@ class LoopDriver(Driver):
         self._wake_receiver()
         self._tell_of_release()
 
-    # -- for others -------------------------------------------------------------------------------
+    # -- for others --------------------------------------------------------------------------------
 
     def _send_from_outside(self, message: Sendable) -> None:
-        """Send what isn't the owner's, from any thread."""
+        """Send a message from any thread other than the owner."""
         if self._in_loop():
             self._queue_from_outside(message)
             self._settle()
@@ -351,7 +357,7 @@ class LoopDriver(Driver):
         self._hand_over(message)
 
     def _hand_over(self, message: str | bytes) -> None:
-        """Have the loop send a message, unless it has too much of that to do already."""
+        """Pass a message to the loop, or close a client that is too slow with 1008."""
         limit = self.connection.settings.max_send_buffer
         size = message.__sizeof__()
         with self._sweeper.lock:
@@ -398,9 +404,9 @@ class LoopDriver(Driver):
         return dropped
 
     def _settle_soon(self) -> None:
-        """Settle once whoever is at work gives the loop its turn.
+        """Settle in the loop's next iteration.
 
-        What is broadcast until then goes out in one write.
+        Everything broadcast until then goes out in one write.
         """
         if self._is_unsettled:
             return
@@ -421,16 +427,16 @@ class LoopDriver(Driver):
 
 
 class Sweeper:
-    """What a loop's connections have in common: timers, and one call for all that have to write.
+    """The timers of a loop's connections, and one callback for all that have to write.
 
-    :param start_timer: starts one, with the loop's own means.
-    :param make_lock: makes a lock that threads can share, whatever they run.
+    :param start_timer: starts one of the loop's timers.
+    :param make_lock: makes a lock that real threads can share, even where gevent patches locks.
     """
 
     def __init__(
         self, start_timer: StartTimer, make_lock: Callable[[], Lock] = threading.Lock
     ) -> None:
-        #: For what other threads change as well.
+        #: Guards what other threads change.
         self.lock = make_lock()
         self._start_timer = start_timer
         self.deadlines = Deadlines(start_timer)
@@ -440,7 +446,7 @@ class Sweeper:
         self._is_looking = False
 
     def settle(self) -> None:
-        """Write what is new."""
+        """Write what the connections have queued."""
         drivers, self.unsettled = self.unsettled, []
         for driver in drivers:
             driver._is_unsettled = False
@@ -457,7 +463,7 @@ class Sweeper:
             self._start_timer(PATIENCE, self._look)
 
     def forget(self, driver: LoopDriver) -> None:
-        """Take :meth:`watch` back."""
+        """Stop calling ``driver.lose_patience()``."""
         self._patient.discard(driver)
 
     def _look(self) -> None:
