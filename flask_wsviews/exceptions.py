@@ -1,22 +1,22 @@
-"""What can go wrong, as one tree.
+"""The exceptions that this package raises.
 
 ::
 
     WSViewsError
-    ├── ConfigError           a WSVIEWS_* value is unusable             (also a ValueError)
+    ├── ConfigError           a WSVIEWS_* value is invalid              (also a ValueError)
     ├── RegistrationError     a view or rule can't be registered        (also a TypeError)
-    ├── EngineError           the engine can't run where it was started (also a RuntimeError)
-    ├── ServerError           the WSGI server doesn't hand out a socket (also a RuntimeError)
+    ├── EngineError           the engine can't run in this process      (also a RuntimeError)
+    ├── ServerError           the server doesn't hand over the socket   (also a RuntimeError)
     ├── CommandError          uWSGI can't be started                    (also a RuntimeError)
-    ├── InvalidMessage        a client's message is not as declared     (also a ValueError)
-    ├── OutgoingMessageError  our own message is not as declared        (also a ValueError)
-    ├── GroupError            a group name or message id is invalid   (also a ValueError)
-    ├── BrokerUnavailable     nothing gets to other workers for now     (also a RuntimeError)
-    ├── ConnectionClosed      the peer or the network ended it          (also a ConnectionError)
-    └── CloseConnection       raised by a view to end its connection
+    ├── InvalidMessage        a client's message doesn't match a schema (also a ValueError)
+    ├── OutgoingMessageError  a message to a client doesn't match one   (also a ValueError)
+    ├── GroupError            a group name or option is invalid         (also a ValueError)
+    ├── BrokerUnavailable     the broker can't be reached               (also a RuntimeError)
+    ├── ConnectionClosed      the connection has ended                  (also a ConnectionError)
+    └── CloseConnection       raised by a hook to close its connection
         └── GroupRefused      a connection may not join a group
 
-A refused handshake is none of these: it is a :class:`werkzeug.exceptions.HTTPException`.
+A refused handshake isn't one of them: it is a :class:`werkzeug.exceptions.HTTPException`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 
 from .close_codes import ABNORMAL_CLOSURE, INTERNAL_ERROR, NORMAL_CLOSURE, POLICY_VIOLATION
 
-#: A close frame's 125 bytes, without those of the code.
+#: A close frame holds 125 bytes; the code takes 2 of them.
 MAX_REASON = 123
 
 
 class WSViewsError(Exception):
-    """The root of everything this package raises."""
+    """The base class of all exceptions in this package."""
 
 
 class ConfigError(WSViewsError, ValueError):
@@ -38,29 +38,29 @@ class ConfigError(WSViewsError, ValueError):
 
 
 class RegistrationError(WSViewsError, TypeError):
-    """Something that isn't a WebSocket view was registered as one, or on the wrong engine."""
+    """A view or rule can't be registered; the message names the fix."""
 
 
 class EngineError(WSViewsError, RuntimeError):
-    """The engine can't run here; the message names the option or package to add."""
+    """The engine can't run in this process; the message names the option or package to add."""
 
 
 class ServerError(WSViewsError, RuntimeError):
-    """The WSGI server gives no access to the client's socket."""
+    """The WSGI server doesn't hand over the client's socket."""
 
 
 class CommandError(WSViewsError, RuntimeError):
-    """``run()`` can't start uWSGI; the message says what to install or set."""
+    """``run()`` can't start uWSGI; the message names what to install or set."""
 
 
 class InvalidMessage(WSViewsError, ValueError):
-    """A client's message can't be used: it isn't JSON, or not as its schema says.
+    """A client's message isn't JSON, or doesn't match its schema.
 
-    :param errors: what is wrong, in marshmallow's form: lists of messages by field, under
-        ``_schema`` what concerns the message as a whole.
-    :param code: ``invalid_message``, or ``unknown_type`` if there is no handler for its type.
-    :param ref: the message's own ``ref``, ``None`` if it has none.
-    :param message: the text that came.
+    :param errors: lists of error messages by field, as marshmallow returns them; errors of the
+        whole message are under ``_schema``.
+    :param code: ``invalid_message``, or ``unknown_type`` if no handler has the message's type.
+    :param ref: the message's ``ref``, ``None`` if it has none.
+    :param message: the text of the message.
     """
 
     def __init__(
@@ -81,17 +81,17 @@ class InvalidMessage(WSViewsError, ValueError):
 
 
 class OutgoingMessageError(WSViewsError, ValueError):
-    """The application would send a message that isn't declared, or not as its schema says."""
+    """The application tried to send a message that isn't declared or doesn't match its schema."""
 
 
 class GroupError(WSViewsError, ValueError):
-    """The name of a group or an option for it can't be used.
+    """A group's name, or an option for a group, is invalid.
 
-    A hook that lets it out closes its connection with *code*: 1008 Policy Violation if the
-    name is at fault, since a client may have chosen it. A mistake in the application, such as a
+    If a hook doesn't catch it, the connection is closed with *code*: 1008 Policy Violation for an
+    invalid name, because a client may have chosen it. A mistake in the application, such as a
     ``since`` for a group without a history, is logged and closes with 1011 Internal Error.
 
-    :param message: what is wrong.
+    :param message: the error message.
     :param code: the close code, 1008 or 1011.
     """
 
@@ -101,22 +101,23 @@ class GroupError(WSViewsError, ValueError):
 
 
 class BrokerUnavailable(WSViewsError, RuntimeError):
-    """The broker can't be reached: what was to be published has not been.
+    """The broker can't be reached, so nothing was published.
 
-    A hook that lets it out closes its connection with 1013, so that the client tries again.
+    If a hook doesn't catch it, the connection is closed with 1013 Try Again Later, so that the
+    client reconnects.
     """
 
 
 class ConnectionClosed(WSViewsError, ConnectionError):
-    """The connection has ended, so nothing can be sent any more.
+    """The connection has ended, so nothing can be sent.
 
-    :param code: the close code (RFC 6455 7.4), 1006 when no close frame came.
-    :param reason: the reason that came with it, often empty.
+    :param code: the close code (RFC 6455 7.4), 1006 Abnormal Closure if no close frame came.
+    :param reason: the close reason, often empty.
     """
 
     def __init__(self, code: int = ABNORMAL_CLOSURE, reason: str = "") -> None:
         super().__init__()
-        # OSError would take two arguments for an errno and its text.
+        # OSError reads two arguments as an errno and its text.
         self.args = (code, reason)
         self.code = code
         self.reason = reason
@@ -129,7 +130,7 @@ class ConnectionClosed(WSViewsError, ConnectionError):
 class CloseConnection(WSViewsError):
     """Raise it in a hook to close this connection.
 
-    :param code: close code to send: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+    :param code: the close code to send: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
     :param reason: at most 123 bytes as UTF-8 (RFC 6455 5.5).
     :raises ValueError: if the code or the reason can't go into a close frame.
     """
@@ -142,16 +143,16 @@ class CloseConnection(WSViewsError):
 
 
 class GroupRefused(CloseConnection):
-    """The view's ``authorize_group`` doesn't let a connection join a group.
+    """The view's ``authorize_group`` refused to let a connection join a group.
 
-    A hook that lets it out closes its connection with 1008.
+    If a hook doesn't catch it, the connection is closed with 1008 Policy Violation.
 
     :param group: the group's name.
     """
 
     def __init__(self, group: str) -> None:
         super().__init__(POLICY_VIOLATION, "may not join this group")
-        # What pickle and copy make another one of.
+        # pickle and copy call the class with these.
         self.args = (group,)
         self.group = group
 
@@ -162,7 +163,7 @@ class GroupRefused(CloseConnection):
 def check_close(code: int, reason: str) -> None:
     """Check that *code* and *reason* fit into a close frame (RFC 6455 5.5.1 and 7.4).
 
-    :raises ValueError: naming what doesn't fit.
+    :raises ValueError: if one of them doesn't; the message names it.
     """
     if not _can_be_sent(code):
         raise ValueError(f"{code!r} can't be sent as a close code: use 1000, or 4000 to 4999")
@@ -176,12 +177,12 @@ def check_close(code: int, reason: str) -> None:
 
 
 def _can_be_sent(code: Any) -> bool:
-    # A number such as 4000.0, as a client's JSON may have it, doesn't fit into a frame.
+    # 4000.0, which JSON from a client may contain, can't be packed into a frame.
     if not isinstance(code, int) or isinstance(code, bool):
         return False
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def fit_reason(text: str) -> str:
-    """Cut *text*, which wasn't written for it, to what a close frame holds (RFC 6455 5.5)."""
+    """Cut *text* to the length that fits into a close frame (RFC 6455 5.5)."""
     return text.encode(errors="replace")[:MAX_REASON].decode(errors="ignore")

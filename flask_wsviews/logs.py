@@ -1,4 +1,4 @@
-"""One line for each connection that has ended, for those who ask for it."""
+"""Logs one line for each connection that has ended, if the level INFO is enabled."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .observers import Observer, Summary
 if TYPE_CHECKING:
     pass
 
-#: Its lines have the level INFO, which Python's logging leaves out unless it is told otherwise.
+#: The lines have the level INFO, which Python's logging drops by default.
 logger = logging.getLogger("flask_wsviews.connections")
 
 
 class ConnectionLog(Observer):
-    """Logs each connection when it is over: never what its messages were."""
+    """Logs each connection when it ends; never the content of its messages."""
 
     @property
     def watches_ends(self) -> bool:  # type: ignore[override]
@@ -24,7 +24,7 @@ class ConnectionLog(Observer):
         return logger.isEnabledFor(logging.INFO)
 
     def disconnected(self, ws: Any, summary: Summary) -> None:
-        """Log a line; as ``record.websocket`` it has the same as a dictionary."""
+        """Log a line; ``record.websocket`` has its fields as a dictionary."""
         traffic = asdict(summary.traffic)
         fields = {
             "endpoint": summary.endpoint,
@@ -36,7 +36,7 @@ class ConnectionLog(Observer):
             "close_code": summary.close_code,
             "close_reason": summary.close_reason,
         }
-        # repr() keeps a client's line breaks from making lines of its own.
+        # repr() escapes line breaks, so a client can't forge lines.
         line = " ".join(
             f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
             for name, value in fields.items()

@@ -1,4 +1,4 @@
-"""Prometheus metrics of an application's WebSockets, and a page that shows them.
+"""Prometheus metrics of an application's WebSockets, and a page that exports them.
 
 ::
 
@@ -7,8 +7,8 @@
     metrics = Metrics(websocket)
     app.register_blueprint(metrics.blueprint)  # GET /metrics
 
-With several workers, set ``PROMETHEUS_MULTIPROC_DIR`` to an empty folder before they start: each
-writes its own files there, and the page adds them up, whichever worker shows it.
+With several workers, set ``PROMETHEUS_MULTIPROC_DIR`` to an empty folder before they start. Each
+worker writes its own files there, and the page of any worker adds them up.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from .typing import Environ
 if TYPE_CHECKING:
     from .extension import WebSocket
 
-#: How often what went over open connections is counted, in seconds.
+#: Seconds between two counts of the messages and bytes of open connections.
 INTERVAL = 1.0
 
-#: Upper bounds of how long hooks take, in seconds.
+#: Upper bounds of the histogram of hook durations, in seconds.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics(Observer):
-    """Counts connections, handshakes, messages, bytes, hooks and closings.
+    """Counts connections, handshakes, messages, bytes, exceptions and close codes; times hooks.
 
-    Messages and bytes are counted once a second and at the end of each connection, so that a
-    message costs nothing more; hooks are timed as they run.
+    Messages and bytes are counted once a second and at the end of each connection, so the metrics
+    add no cost per message. Each hook is timed.
 
-    :param websocket: the extension to watch.
-    :param registry: where the metrics go; by default prometheus_client's own.
-    :param prefix: what their names begin with.
-    :param buckets: upper bounds of the histogram of hooks, in seconds.
+    :param websocket: the extension to observe.
+    :param registry: the registry of the metrics; by default the global one of prometheus_client.
+    :param prefix: the prefix of the metrics' names.
+    :param buckets: upper bounds of the histogram of hook durations, in seconds.
     """
 
     watches_hooks = True
@@ -117,18 +117,18 @@ class Metrics(Observer):
             registry=registry,
             multiprocess_mode="livemin",
         )
-        #: Has the page ``/metrics``.
+        #: Register it to serve the page ``/metrics``.
         self.blueprint = flask.Blueprint("wsviews_metrics", __name__)
         self.blueprint.add_url_rule("/metrics", "show", self.show)
         websocket.add_observer(self)
 
     def show(self) -> flask.Response:
-        """The page, in the text format that Prometheus reads."""
+        """Return the page, in the text format that Prometheus reads."""
         self.count()
         return flask.Response(generate_latest(self._collected()), content_type=CONTENT_TYPE_LATEST)
 
     def count(self) -> None:
-        """Count what went over the open connections of this worker since the last time."""
+        """Count the messages and bytes of this worker's open connections since the last count."""
         with self._lock:
             for ws in self._counted:
                 self._count(ws, ws.traffic)
@@ -146,10 +146,10 @@ class Metrics(Observer):
         multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         return registry
 
-    # -- what an observer is told -----------------------------------------------------------------
+    # -- as an observer ---------------------------------------------------------------------------
 
     def rejected(self, environ: Environ, status: int) -> None:
-        """Count a handshake that was refused."""
+        """Count a refused handshake."""
         self.handshakes.labels(str(status)).inc()
 
     def connected(self, ws: Any) -> None:
@@ -188,7 +188,7 @@ class Metrics(Observer):
         before = self._counted.get(ws)
         if before is None or before == now:
             return
-        # What was counted as sent may be dropped after all.
+        # Messages that were counted as sent may be dropped later, and counters never decrease.
         now = replace(now, messages_sent=max(now.messages_sent, before.messages_sent))
         self._counted[ws] = now
         endpoint = ws.endpoint
@@ -200,7 +200,7 @@ class Metrics(Observer):
         self.dropped.labels(endpoint).inc(now.messages_dropped - before.messages_dropped)
 
     def _run(self) -> None:
-        """Count now and then, as long as there are connections."""
+        """Count every ``INTERVAL`` seconds, until there are no connections."""
         pause = threading.Event()
         while not self._ends():
             pause.wait(INTERVAL)
@@ -213,7 +213,7 @@ class Metrics(Observer):
 
 
 def _dead_workers(folder: Path) -> Iterator[int]:
-    """The processes that have left a gauge of what is open, and don't run any more."""
+    """Yield the ids of processes that have ended but left a file of a live gauge."""
     for path in folder.glob("gauge_live*.db"):
         pid: Any = path.stem.rpartition("_")[2]
         if pid.isdigit() and not Path("/proc", pid).exists():

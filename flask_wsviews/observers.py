@@ -1,4 +1,4 @@
-"""What may watch an application's connections: logs, signals, metrics, traces."""
+"""Observers of connections: logs, signals, metrics and traces are built on them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger("flask_wsviews")
 
 @dataclass(frozen=True)
 class Summary:
-    """A connection that is over."""
+    """A connection that has ended."""
 
     endpoint: str
     path: str
-    #: The client's, as Flask sees it; ``None`` if the server doesn't say.
+    #: The client's address, as in Flask's ``request``; ``None`` if the server doesn't set it.
     remote_addr: str | None
     #: From the 101 until the socket was closed, in seconds.
     duration: float
@@ -34,55 +34,55 @@ class Summary:
 
 
 class Observer:
-    """Is told of the connections of a worker. What it doesn't override is passed over.
+    """The base class of observers: override the methods for the events that you need.
 
-    Pass one to :meth:`flask_wsviews.WebSocket.add_observer`. It is called in the thread, greenlet
-    or event loop that serves the connection, so it must not wait. What it raises is logged, and
-    harms nobody.
+    Pass an instance to :meth:`flask_wsviews.WebSocket.add_observer`. Its methods are called in the
+    thread, greenlet or event loop that serves the connection, so they must not block. Exceptions
+    that they raise are logged and don't affect the connection.
     """
 
-    #: Whether it wants :meth:`received` and :meth:`sent`, asked once for each connection.
+    #: Whether to call :meth:`received` and :meth:`sent`; read once for each connection.
     watches_messages: bool = False
 
-    #: Whether it wants :meth:`hook`, asked once for each connection.
+    #: Whether to call :meth:`hook`; read once for each connection.
     watches_hooks: bool = False
 
-    #: Whether it wants :meth:`disconnected`, asked at the end of each connection.
+    #: Whether to call :meth:`disconnected`; read at the end of each connection.
     watches_ends: bool = True
 
     def rejected(self, environ: Environ, status: int) -> None:
-        """A handshake was answered with something else than 101.
+        """Observe a refused handshake: its answer isn't 101.
 
-        :param environ: its WSGI environment.
-        :param status: of the answer.
+        :param environ: the handshake's WSGI environment.
+        :param status: the HTTP status of the answer.
         """
 
     def connected(self, ws: Any) -> None:
-        """A connection is open, and its view hasn't been called yet."""
+        """Observe a connection that has opened; its view hasn't been called yet."""
 
     def received(self, ws: Any, message: Any) -> None:
-        """A message was taken from a connection; no schema has seen it yet."""
+        """Observe a message from the client, before a schema loads it."""
 
     def sent(self, ws: Any, message: Any) -> None:
-        """A message was sent by a method of *ws*. Those of groups go out without it."""
+        """Observe a message that a method of *ws* has sent. Not called for messages to groups."""
 
     def hook(self, ws: Any, name: str) -> AbstractContextManager[Any]:
-        """What is around a hook of a class-based view.
+        """Return a context manager that is entered around a hook of a class-based view.
 
-        :param name: of the hook, such as ``on_message``.
+        :param name: the name of the hook, such as ``on_message``.
         """
         return nullcontext()
 
     def failed(self, ws: Any, error: Exception) -> None:
-        """A hook raised an exception that nobody expects; its context is still entered."""
+        """Observe an unexpected exception of a hook; the hook's context is still entered."""
 
     def disconnected(self, ws: Any, summary: Summary) -> None:
-        """A connection is over, its last hook included, and its socket is closed."""
+        """Observe the end of a connection: its last hook has run and its socket is closed."""
 
 
 @contextmanager
 def around_hook(observers: Iterable[Observer], ws: Any, name: str) -> Generator[None, None, None]:
-    """Enter what each of the observers has for a hook."""
+    """Enter each observer's context manager for a hook."""
     stack = ExitStack()
     tell(observers, lambda observer: stack.enter_context(observer.hook(ws, name)))
     try:

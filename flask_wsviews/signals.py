@@ -1,9 +1,9 @@
-"""Flask signals of WebSockets: what an application may listen to.
+"""Flask signals of WebSockets.
 
-The sender of each is the application. Receivers are plain functions; they run in the thread,
-greenlet or event loop that serves the connection, with an application context, so they must not
-wait. What they raise is logged. Receivers of messages are to be connected before the WebSockets
-are: without one, messages cost nothing more.
+The sender is always the application. Receivers are plain functions. They run in the thread,
+greenlet or event loop that serves the connection, in an application context, so they must not
+block. Exceptions that they raise are logged. Connect receivers of messages before connections open:
+a connection looks for them once, so that messages without receivers cost nothing.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 _namespace = Namespace()
 
-#: A connection is open, and its view hasn't been called yet. Arguments: ``ws``.
+#: A connection has opened; its view hasn't been called yet. Arguments: ``ws``.
 websocket_connected = _namespace.signal("websocket-connected")
 
-#: A connection is over and its socket closed. Arguments: ``ws`` and ``summary``, a
+#: A connection has ended, and its socket is closed. Arguments: ``ws`` and ``summary``, a
 #: :class:`~flask_wsviews.observers.Summary`.
 websocket_disconnected = _namespace.signal("websocket-disconnected")
 
-#: A message was taken from a connection; no schema has seen it yet. Arguments: ``ws``, ``message``.
+#: A message was received; no schema has loaded it yet. Arguments: ``ws``, ``message``.
 message_received = _namespace.signal("message-received")
 
-#: A message was sent by a method of ``ws``; those of groups go out without it. Arguments: ``ws``,
+#: A method of ``ws`` sent a message. Not sent for messages to groups. Arguments: ``ws``,
 #: ``message``.
 message_sent = _namespace.signal("message-sent")
 
-#: A handshake was answered with something else than 101. Arguments: ``environ``, ``status``.
+#: A handshake was refused: its answer isn't 101. Arguments: ``environ``, ``status``.
 handshake_rejected = _namespace.signal("handshake-rejected")
 
 
 class Signals(Observer):
-    """Sends the signals.
+    """An observer that sends the signals.
 
-    :param app: their sender.
+    :param app: the sender.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -59,23 +59,23 @@ class Signals(Observer):
         return bool(websocket_disconnected.receivers)
 
     def rejected(self, environ: Environ, status: int) -> None:
-        """Tell of a handshake that was refused."""
+        """Send ``handshake_rejected``."""
         self._send(handshake_rejected, environ=environ, status=status)
 
     def connected(self, ws: Any) -> None:
-        """Tell of a connection."""
+        """Send ``websocket_connected``."""
         self._send(websocket_connected, ws=ws)
 
     def received(self, ws: Any, message: Any) -> None:
-        """Tell of a message of a client."""
+        """Send ``message_received``."""
         self._send(message_received, ws=ws, message=message)
 
     def sent(self, ws: Any, message: Any) -> None:
-        """Tell of a message to a client."""
+        """Send ``message_sent``."""
         self._send(message_sent, ws=ws, message=message)
 
     def disconnected(self, ws: Any, summary: Summary) -> None:
-        """Tell of the end of a connection."""
+        """Send ``websocket_disconnected``."""
         self._send(websocket_disconnected, ws=ws, summary=summary)
 
     def _send(self, signal: NamedSignal, **arguments: Any) -> None:

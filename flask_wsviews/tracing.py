@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each connection, and one in it for each hook.
+"""OpenTelemetry traces: a span for each connection, with a child span for each hook.
 
 ::
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 
 class Tracing(Observer):
-    """Makes spans. That of a connection is a child of the span that the handshake's headers name.
+    """Makes a span for each connection, and a child span for each hook of a class-based view.
 
-    The span of a hook is the current one while the hook runs, so that those of a database or of a
-    request to another service lie in it. A function route has the connection's span alone.
+    A connection's span is a child of the span that the handshake's headers name. A hook's span is
+    current while the hook runs, so the spans of database queries and HTTP requests that the hook
+    makes are its children. A function route has only the connection's span.
 
-    :param websocket: the extension to watch.
-    :param tracer_provider: by default OpenTelemetry's global one.
+    :param websocket: the extension to observe.
+    :param tracer_provider: by default the global one of OpenTelemetry.
     """
 
     watches_hooks = True
@@ -41,7 +42,7 @@ class Tracing(Observer):
         websocket.add_observer(self)
 
     def connected(self, ws: Any) -> None:
-        """Begin the span of a connection."""
+        """Start the connection's span."""
         environ = ws.environ
         headers = {
             key.removeprefix("HTTP_").replace("_", "-").lower(): value
@@ -62,13 +63,13 @@ class Tracing(Observer):
 
     @contextmanager
     def hook(self, ws: Any, name: str) -> Iterator[None]:
-        """A span that is the current one while a hook runs."""
+        """Make a span that is current while the hook runs."""
         parent = trace.set_span_in_context(self._spans[ws.id])
         with self._tracer.start_as_current_span(f"{ws.endpoint} {name}", context=parent):
             yield
 
     def failed(self, ws: Any, error: Exception) -> None:
-        """Note an exception in the span of its hook, or of the connection for a function route."""
+        """Record an exception in the hook's span; for a function route, in the connection's."""
         span = trace.get_current_span()
         if not span.is_recording():
             span = self._spans[ws.id]
@@ -76,7 +77,7 @@ class Tracing(Observer):
         span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
     def disconnected(self, ws: Any, summary: Summary) -> None:
-        """End the span of a connection."""
+        """End the connection's span."""
         span = self._spans.pop(ws.id)
         traffic = summary.traffic
         span.set_attributes(

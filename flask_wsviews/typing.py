@@ -1,4 +1,4 @@
-"""Aliases and protocols that more than one module names."""
+"""Type aliases, and protocols between the layers: what each may call of its neighbour."""
 
 from __future__ import annotations
 
@@ -11,61 +11,62 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
 
-#: What a client sent: text as ``str``, binary as ``bytes``.
+#: A received message: text as ``str``, binary as ``bytes``.
 Message: TypeAlias = str | bytes
 
-#: What can be sent: text as ``str``, binary as anything bytes-like.
+#: A message to send: text as ``str``, binary as any bytes-like object.
 Sendable: TypeAlias = str | bytes | bytearray | memoryview
 
 #: A WSGI environment.
 Environ: TypeAlias = dict[str, Any]
 
-#: Runs one hook in its context; says, perhaps to who awaits it, whether the conversation may go on.
+#: Runs a hook in its context. Returns (or, awaited, results in) whether the conversation goes on.
 RunHook: TypeAlias = Callable[..., Any]
 
 
 class WaitingDriver(Protocol):
-    """What a conversation in a thread or greenlet needs of its driver."""
+    """The methods of a driver that a conversation in a thread or greenlet calls."""
 
     def wait_for_news(self) -> bool:
-        """Wait for a message, or the end, as far as that is worth it.
+        """Wait for a message or the end of the connection. May stop waiting early, to park.
 
-        :returns: whether there is some; otherwise the conversation shall return.
+        :returns: whether there is one. If not, the conversation must return.
         """
         ...
 
 
 class AsyncDriver(Protocol):
-    """What a conversation on asyncio needs of its driver."""
+    """The methods of a driver that a conversation on asyncio calls."""
 
-    #: Whether a conversation may stop where it has nothing to do, to be gone on with later.
+    #: Whether an idle conversation may return, to be resumed when there is news.
     parks: bool
 
     @property
     def has_news(self) -> bool:
-        """Whether :meth:`take` has something: a message, or the end."""
+        """Whether :meth:`take` can return a message or the end of the connection."""
         ...
 
     async def wait_for_news(self) -> bool:
-        """Wait for it, as far as that is worth it.
+        """Wait for a message or the end of the connection. May stop waiting early, to park.
 
-        :returns: whether there is some; otherwise the conversation shall return.
+        :returns: whether there is one. If not, the conversation must return.
         """
         ...
 
     def take(self) -> Message | None:
-        """The next message, ``None`` at the end, without waiting; only if there is news."""
+        """Return the next message, or ``None`` at the end. Call it only if :attr:`has_news`."""
         ...
 
     def receive_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Message | None]:
-        """Wait for the next message, ``None`` at the end."""
+        """Wait for the next message; the result is ``None`` at the end."""
         ...
 
     def call_in_thread(self, function: Callable[[], Any], *, keep: bool = False) -> Awaitable[Any]:
-        """Call *function* in a thread that may block, and that it may keep to the end.
+        """Call *function* in a thread that may block.
 
-        It runs in the connection's context variables, so only the conversation itself may call
-        this.
+        It runs in the connection's context variables, so only the conversation may call this.
+
+        :param keep: whether the connection keeps the thread until it ends.
         """
         ...
 
@@ -75,59 +76,60 @@ class AsyncDriver(Protocol):
 
 
 class Conversation(Protocol):
-    """What an engine runs on a connection, in the way that suits it.
+    """Runs the hooks of a connection. Each engine calls the method that suits it.
 
-    Both ways return whether the conversation is over. If not, it has nothing to do: it is gone
-    on with, by the same call, once there is news. That answer is for drivers that park only.
+    :meth:`converse` and :meth:`converse_async` return whether the conversation is over. They return
+    ``False`` only to drivers that park: the conversation is idle, and the engine calls the same
+    method again once there is news.
     """
 
     def converse(self, driver: WaitingDriver) -> bool:
-        """Begin it or go on with it, in this thread or greenlet."""
+        """Begin or resume the conversation in this thread or greenlet."""
         ...
 
     def converse_async(self, driver: AsyncDriver) -> Coroutine[Any, Any, bool]:
-        """Begin it or go on with it, in this task."""
+        """Begin or resume the conversation in this task."""
         ...
 
     @property
     def needs_turn(self) -> bool:
-        """Whether its beginning or, once it has begun, its end runs code of the application."""
+        """Whether the next step, its beginning or its end, runs code of the application."""
         ...
 
     def skip_turn(self, driver: WaitingDriver) -> bool:
-        """Begin it or end it, in place of the above, where that needs no turn."""
+        """Begin or end the conversation without a turn; only if not :attr:`needs_turn`."""
         ...
 
     def released(self) -> None:
-        """The socket is closed; called once, from wherever that was done."""
+        """Clean up after the socket is closed. Called once, from any thread."""
 
 
 class Transport(Protocol):
-    """The client's socket as a WSGI server hands it over."""
+    """The client's socket, taken from a WSGI server."""
 
     #: The raw, non-blocking client stream.
     sock: socket.socket
 
-    #: Whether the request may end while the connection lives on.
+    #: Whether the connection can outlive its request.
     can_detach: bool
 
     def preface(self, fields: list[tuple[str, str]]) -> bytes:
-        """What the engine writes first: the 101 with these header fields."""
+        """Return the bytes that the engine writes first: the 101 with these header fields."""
         ...
 
     def detach(self) -> None:
-        """Take the connection away from the server, which will not touch it again."""
+        """Take the connection from the server, which then no longer uses it."""
 
     def release(self) -> None:
-        """Close what is ours of the socket. The engine does it last."""
+        """Close our descriptor of the socket. The engine calls this last."""
 
     def finish(
         self, start_response: StartResponse, fields: list[tuple[str, str]]
     ) -> Iterable[bytes]:
-        """End the request: give the server a response that it logs and no client receives.
+        """End the request with a response that the server logs but doesn't send.
 
-        :param start_response: perhaps a surrounding middleware's, which may do anything.
+        :param start_response: the server's, or one that a middleware has wrapped, which may raise.
         :param fields: the header fields of the 101.
-        :returns: the body.
+        :returns: the body of the response.
         """
         ...

@@ -1,4 +1,4 @@
-"""One connection's part in groups: what its ``ws.join()`` and ``ws.leave()`` do."""
+"""The groups that one connection is in: implements ``ws.join()`` and ``ws.leave()``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Connected(Protocol):
-    """What a membership needs of the client object that has it."""
+    """The methods of a client that its membership calls."""
 
     @property
     def id(self) -> str:
-        """A unique name of the connection."""
+        """The connection's unique id."""
         ...
 
     def send(self, message: str | bytes) -> Any:
@@ -43,12 +43,12 @@ class Connected(Protocol):
 class Membership:
     """The groups that a connection is in.
 
-    :param groups: the application's.
-    :param client: the connection's.
-    :param driver: sends it the messages of groups.
-    :param view: says what it may join.
-    :param lost_frame: makes the text that tells the client that messages of a group are lost, for
-        views that declare their messages.
+    :param groups: the application's groups.
+    :param client: the connection's client.
+    :param driver: sends the groups' messages to the client.
+    :param view: its ``authorize_group`` allows or refuses to join.
+    :param lost_frame: makes the error frame for lost messages of a group, which clients of views
+        that declare messages get.
     """
 
     def __init__(
@@ -71,30 +71,30 @@ class Membership:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names of the groups."""
+        """The names of the groups that the connection is in."""
         return frozenset(self._names)
 
     def join(self, group: str, since: str | None, meta: Any) -> Joined:
-        """Join, waiting for the broker and, if messages are sent again, for the client."""
+        """Join. Waits for the broker and, if missed messages are sent, for the client."""
         return run_steps(self._join(group, since, meta))
 
     def join_async(self, group: str, since: str | None, meta: Any) -> Outcome[Joined]:
-        """Join, for a coroutine."""
+        """Join, from a coroutine."""
         steps = self._join(group, since, meta)
         never_waits = not self._groups.broker.waits and since is None and in_event_loop()
         if never_waits and not is_coroutine_function(hook_of(self._view, "authorize_group")):
-            # Done at once, so that it comes before what the coroutine does next.
+            # Joins before this returns, so before anything that the coroutine does next.
             return Outcome(result=run_steps(steps))
         return Outcome(run_steps_async(steps), on_error=self._joining_failed)
 
     def leave(self, group: str) -> None:
-        """Leave; nothing happens if it hasn't joined. Never waits."""
+        """Leave a group. Does nothing if the connection isn't in it; never waits."""
         if group in self._names:
             self._names.discard(group)
             self._groups.leave(self._member, group)
 
     def end(self) -> None:
-        """Leave all groups, for good."""
+        """Leave all groups and join none any more."""
         self._is_over = True
         for group in list(self._names):
             self.leave(group)
@@ -105,7 +105,7 @@ class Membership:
         if not (yield partial(authorize, self._client, group)):
             raise GroupRefused(group)
         if group in self._names:
-            # Nothing twice: it begins anew.
+            # Leave first, or the connection would get each message twice.
             self.leave(group)
         joined = yield from self._groups.join(self._member, group, since, self._client.send, meta)
         self._names.add(group)
@@ -124,5 +124,5 @@ class Membership:
 
 
 def messages_lost(group: str) -> InvalidMessage:
-    """What a client of typed messages is told when messages to a group can't be had any more."""
+    """Return the error that a client of typed messages gets when messages to a group are lost."""
     return InvalidMessage({"_schema": [f"Messages to {group} are lost."]}, code="messages_lost")

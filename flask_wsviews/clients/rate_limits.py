@@ -1,8 +1,8 @@
-"""How many messages a client may send: rates as the library ``limits`` reads them.
+"""Rate limits for clients' messages, written as the library ``limits`` reads them.
 
-A connection that is counted by itself does so itself: it lives in one worker, its clock can't be
-set back, and nothing is left behind when it ends. What several connections share is counted by the
-library, in the memory of the worker or in Redis.
+A connection with its own limit counts its messages itself: it stays in one worker, its clock is
+monotonic, and its counts vanish when it ends. The library counts the messages of connections that
+share a key, in the worker's memory or in Redis.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ logger = logging.getLogger("flask_wsviews")
 KEY = "WSVIEWS_RATE_LIMIT_STORAGE"
 MEMORY = "memory://"
 
-# How long a storage that fails is left alone, in seconds, so that it delays a message now and then
-# and not each.
+# Seconds until a failed storage is asked again: its timeout then delays few messages, not each.
 RETRY_AFTER = 1.0
 
-# The storages that wait for an answer as long as they are told.
+# The storages that take a timeout.
 _TAKES_TIMEOUT = ("redis", "valkey")
 
 
 def check_rate(key: str, value: Any) -> str | None:
     """Check rates such as ``"20/second"`` or ``"20/second; 300/minute"``.
 
-    :param key: what it is called, for the error.
-    :returns: ``None`` if *value*, ``None`` or ``""``, stands for no limit.
-    :raises ConfigError: if it is none, or the library isn't installed.
+    :param key: the name of the option, for the error message.
+    :returns: the rates, or ``None`` if *value* is ``None`` or ``""``, which mean no limit.
+    :raises ConfigError: if *value* isn't a rate, or the library isn't installed.
     """
     if value is None or value == "":
         return None
@@ -52,25 +51,25 @@ def check_rate(key: str, value: Any) -> str | None:
 
 
 def windows(rate: str) -> list[tuple[int, float, str]]:
-    """The limits of a connection that is counted by itself.
+    """Return the limits for a connection that counts its own messages.
 
-    :param rate: what :func:`check_rate` has returned.
-    :returns: how many messages in how many seconds, and the reason to close with.
+    :param rate: a result of :func:`check_rate`.
+    :returns: for each limit the number of messages, the seconds, and the close reason.
     """
     return [(item.amount, item.get_expiry(), _reason(item)) for item in _parse(rate)]
 
 
 class RateLimits:
-    """Where an application counts what several connections share.
+    """An application's storage for the counts that several connections share.
 
-    :param storage_url: as ``limits`` has it: ``memory://``, ``redis://…`` and so on.
-    :param prefix: what keys in the storage begin with.
-    :param timeout: seconds that an answer of Redis may take.
+    :param storage_url: a URL that ``limits`` understands: ``memory://``, ``redis://…`` and so on.
+    :param prefix: the prefix of keys in the storage.
+    :param timeout: seconds to wait for an answer from Redis.
     """
 
     def __init__(self, storage_url: str, prefix: str = "wsviews", timeout: float = 2.0) -> None:
         self._url = storage_url
-        # Whether the rest can be used is for check() to say.
+        # check() validates the rest.
         scheme, separator, _ = storage_url.partition("://")
         self._scheme = scheme.lower() if separator else ""
         self._timeout = timeout
@@ -80,19 +79,19 @@ class RateLimits:
         self.prefix = prefix
 
     def check(self) -> None:
-        """See that there is such a storage; nothing is connected to yet, but for a cluster.
+        """Check the storage's URL and libraries. Connects only if the storage is a cluster.
 
-        :raises ConfigError: if there is none, or a library is missing.
+        :raises ConfigError: if the URL is invalid, or a library is missing.
         """
         _library(KEY)
         if self._url != MEMORY:
             self._make()
 
     def meter(self, rate: str, key: str) -> Meter:
-        """What counts the messages that have *key* in common.
+        """Return a meter for the messages of all connections with the same *key*.
 
-        :param rate: what :func:`check_rate` has returned.
-        :param key: whose messages are counted together.
+        :param rate: a result of :func:`check_rate`.
+        :param key: connections with the same key share one count.
         """
         return Meter(self, self._limiter.get(), _parse(rate), key, self._url != MEMORY)
 
@@ -103,7 +102,7 @@ class RateLimits:
 
         if self._scheme.startswith("async+"):
             raise ConfigError(
-                f"{KEY}: remove async+ from the URL, as the storage is used from threads"
+                f"{KEY}: remove async+ from the URL: the storage is used from threads"
             )
         options: dict[str, Any] = {}
         if self._scheme.startswith(_TAKES_TIMEOUT):
@@ -117,24 +116,24 @@ class RateLimits:
 
     @property
     def is_resting(self) -> bool:
-        """Whether the storage has just failed, and isn't asked for now."""
+        """Whether the storage failed less than ``RETRY_AFTER`` seconds ago and isn't asked."""
         return self._retry_at is not None and monotonic() < self._retry_at
 
     def note(self, error: Exception | None) -> None:
-        """Tell the log once when the storage fails, and when it works again."""
+        """Log once when the storage begins to fail, and once when it works again."""
         was_failing = self._retry_at is not None
         self._retry_at = None if error is None else monotonic() + RETRY_AFTER
         if error is not None and not was_failing:
             reason = without_secrets(str(error), self._url)
-            logger.error("rates aren't limited, as their storage fails: %s", reason)
+            logger.error("rate limits are off because their storage fails: %s", reason)
         elif error is None and was_failing:
-            logger.warning("rates are limited again")
+            logger.warning("rate limits are on again: their storage works")
 
 
 class Meter:
-    """Counts messages that have a key in common.
+    """Counts the messages of all connections with the same key.
 
-    :param waits: whether that waits for a network.
+    :param waits: whether :meth:`count` waits for the network.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class Meter:
         waits: bool,
     ) -> None:
         self.waits = waits
-        #: Why the client is closed, once it has sent too many.
+        #: The close reason, once the rate is exceeded.
         self.reason = ""
         self._owner = owner
         self._limiter = limiter
@@ -154,7 +153,7 @@ class Meter:
         self._key = key
 
     def count(self) -> bool:
-        """Count a message; says whether it is within the rates."""
+        """Count a message and return whether it is within the rates."""
         from limits.errors import StorageError
 
         owner = self._owner
@@ -166,7 +165,7 @@ class Meter:
             )
             exceeded = next((rate for rate, is_within in hits if not is_within), None)
         except StorageError as error:
-            # Clients are not to suffer for it.
+            # A failing storage doesn't close connections.
             owner.note(error)
             return True
         owner.note(None)

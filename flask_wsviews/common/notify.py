@@ -1,4 +1,4 @@
-"""Calls observers, whose errors must not reach the connection that they observe."""
+"""Calls observers and logs their exceptions, which must not affect the connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAILED = "an observer of WebSockets failed: %s"
 
 
 def tell(observers: Iterable[T], call: Callable[[T], object]) -> None:
-    """Call *call* with each observer, and log what it raises."""
+    """Call *call* with each observer, and log exceptions."""
     for observer in observers:
         try:
             call(observer)

@@ -163,7 +163,7 @@ def test_rates_of_all_workers_together(mode, tmp_path: Path):
                 exchange(ws, 3)
                 ws.send("one too many")
                 assert end(ws)[0] == 1008
-        assert one.log.count("rates aren't limited, as their storage fails") == 1
+        assert one.log.count("rate limits are off because their storage fails") == 1
         assert "Traceback" not in one.log + two.log
 
 
@@ -180,13 +180,13 @@ def test_a_storage_that_hangs(mode, tmp_path: Path):
                     exchange(ws, 5)
                 finally:
                     redis.resume()
-                assert "rates aren't limited, as their storage fails" in server.log
+                assert "rate limits are off because their storage fails" in server.log
                 # It isn't asked at once again, but after a while.
                 with pytest.raises(ConnectionClosed) as caught:
                     poll(lambda: exchange(ws, 1), 20)
                 assert caught.value.rcvd is not None
                 assert caught.value.rcvd.code == 1008
-            assert "rates are limited again" in server.log
+            assert "rate limits are on again" in server.log
             assert "Traceback" not in server.log
 
 

@@ -135,8 +135,8 @@ def test_a_storage_that_fails(
     assert [meter.count() for _ in range(2)] == [True] * 2
     now += RETRY_AFTER
     assert [meter.count() for _ in range(2)] == [True, False]
-    assert caplog.text.count("rates aren't limited, as their storage fails: away") == 1
-    assert caplog.text.count("rates are limited again") == 1
+    assert caplog.text.count("rate limits are off because their storage fails: away") == 1
+    assert caplog.text.count("rate limits are on again") == 1
     stop(limits)
 
 
