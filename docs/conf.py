@@ -46,8 +46,10 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r"(flask_wsviews\..*\.[TF]|dict\[str)"),
     (r"py:.*", r"flask_wsviews\.(groups\.groups\.Groups|protocol\.connection\.PreparedMessage)"),
-    (r"py:.*", r"(Driver|Extension|Handshake|contextlib\.AbstractContextManager)"),
+    (r"py:.*", r"(Drained|Driver|Extension|Handshake|PairTransport)"),
+    (r"py:.*", r"(BaseClient|contextlib\.AbstractContextManager)"),
     (r"py:.*", r"flask_wsviews\.engines\.(places\.Place|asyncio\.AsyncioDriver)"),
+    (r"py:.*", r"flask_wsviews\.clients\.base\.(BaseClient|Sent)"),
 ]
 
 #: Files of the repository that are pages of the site as well, by the page that stands for them.

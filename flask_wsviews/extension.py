@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from flask import Flask, current_app, request
 from flask.signals import request_started
@@ -164,7 +164,8 @@ class WebSocket:
         elif any(isinstance(one, WebSocketMiddleware) for one in wrapped(app.wsgi_app)):
             return
         made = self.middleware(_with_debugger(app.wsgi_app), self)
-        app.wsgi_app = made  # type: ignore[method-assign]
+        setting_up: Any = app
+        setting_up.wsgi_app = made
 
     def adopt(self, middleware: WebSocketMiddleware) -> None:
         """Prepare a middleware that wraps an application; it calls this when it is made.
@@ -212,7 +213,8 @@ class WebSocket:
         app.extensions[GROUPS] = groups
         app.extensions[PATHS] = Paths()
         app.extensions[OBSERVERS] = (ConnectionLog(), Signals(app))
-        app.run = partial(self._run_app, app)  # type: ignore[method-assign]
+        setting_up: Any = app
+        setting_up.run = partial(self._run_app, app)
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
         app.extensions[EXTENSION] = self
         app.cli.add_command(cli.ws)
@@ -383,8 +385,8 @@ class WebSocket:
             if isinstance(blueprint, Blueprint):
                 app.register_blueprint(blueprint, **options)
             else:
-                rules = _WebSocketRules(app, self, blueprint)
-                blueprint.register(rules, options)  # type: ignore[arg-type]
+                rules: Any = _WebSocketRules(app, self, blueprint)
+                blueprint.register(rules, options)
 
         self._add(add_to)
 
@@ -514,9 +516,8 @@ class WebSocket:
         :raises GroupError: if *group* isn't a name, or *exclude* has something else than ids.
         :raises ConfigError: if members may be in other workers, and the broker is ``memory://``.
         """
-        return self.groups.publish(  # type: ignore[return-value]
-            group, message, exclude=exclude, keep=keep
-        )
+        message_id = self.groups.publish(group, message, exclude=exclude, keep=keep)
+        return cast("str | None", message_id)
 
     def send_message(
         self,
@@ -553,9 +554,8 @@ class WebSocket:
                 f"{type!r} already has a field {MESSAGE_ID!r}, which {group!r} needs for the id"
             )
         text = dump_text(app.json.dumps, payload)
-        return groups.publish(  # type: ignore[return-value]
-            group, text, exclude=exclude, typed=True, keep=keep
-        )
+        message_id = groups.publish(group, text, exclude=exclude, typed=True, keep=keep)
+        return cast("str | None", message_id)
 
     def disconnect(
         self,
@@ -616,11 +616,11 @@ class WebSocket:
         :raises GroupError: if *group* isn't a valid name, or has no presence.
         :raises BrokerUnavailable: if the broker can't be reached.
         """
-        return self.groups.members(group)  # type: ignore[return-value]
+        return cast("list[GroupMember]", self.groups.members(group))
 
     def count(self, group: str) -> int:
         """How many connections are in a group, in all workers; see :meth:`members`."""
-        return self.groups.count(group)  # type: ignore[return-value]
+        return cast("int", self.groups.count(group))
 
     def on_join(self, pattern: str) -> Callable[[T], T]:
         """Decorate a function to be told of each connection that joins a group with presence::
@@ -770,6 +770,7 @@ class AsyncioWebSocket(WebSocket):
     middleware = AsyncioWebSocketMiddleware
     _engine_name = "asyncio"
 
+    # Like the methods of its clients, these return something to await.
     def broadcast(  # type: ignore[override]
         self, group: str, message: Sendable, *, exclude: Any = None, keep: bool = True
     ) -> Outcome[str | None]:

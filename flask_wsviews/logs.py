@@ -18,9 +18,7 @@ logger = logging.getLogger("flask_wsviews.connections")
 class ConnectionLog(Observer):
     """Logs each connection when it ends; never the content of its messages."""
 
-    @property
-    def watches_ends(self) -> bool:  # type: ignore[override]
-        """Whether its lines are asked for."""
+    def _watches_ends(self) -> bool:
         return logger.isEnabledFor(logging.INFO)
 
     def disconnected(self, ws: Any, summary: Summary) -> None:

@@ -140,10 +140,11 @@ class Metrics(Observer):
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if folder is None:
             return self._registry
+        untyped: Any = multiprocess
         for pid in _dead_workers(Path(folder)):
-            multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+            untyped.mark_process_dead(pid, folder)
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        untyped.MultiProcessCollector(registry, folder)
         return registry
 
     # -- as an observer ---------------------------------------------------------------------------

@@ -50,6 +50,12 @@ class Observer:
     #: Whether to call :meth:`disconnected`; read at the end of each connection.
     watches_ends: bool = True
 
+    def _watches_messages(self) -> bool:
+        return self.watches_messages
+
+    def _watches_ends(self) -> bool:
+        return self.watches_ends
+
     def rejected(self, environ: Environ, status: int) -> None:
         """Observe a refused handshake: its answer isn't 101.
 

@@ -48,14 +48,10 @@ class Signals(Observer):
     def __init__(self, app: Flask) -> None:
         self._app = app
 
-    @property
-    def watches_messages(self) -> bool:  # type: ignore[override]
-        """Whether anybody listens."""
+    def _watches_messages(self) -> bool:
         return bool(message_received.receivers or message_sent.receivers)
 
-    @property
-    def watches_ends(self) -> bool:  # type: ignore[override]
-        """Whether anybody listens."""
+    def _watches_ends(self) -> bool:
         return bool(websocket_disconnected.receivers)
 
     def rejected(self, environ: Environ, status: int) -> None:

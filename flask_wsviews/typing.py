@@ -46,7 +46,7 @@ class AsyncDriver(Protocol):
         """Whether :meth:`take` can return a message or the end of the connection."""
         ...
 
-    async def wait_for_news(self) -> bool:
+    async def wait_for_news_async(self) -> bool:
         """Wait for a message or the end of the connection. May stop waiting early, to park.
 
         :returns: whether there is one. If not, the conversation must return.

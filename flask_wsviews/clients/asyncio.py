@@ -137,4 +137,5 @@ class AsyncioWebSocketClient(BaseClient["Drained"]):
         return self._opened_async().close_async(code, reason)
 
     def _opened_async(self) -> AsyncioDriver:
+        # The engine of this class of clients makes no other kind; a cast would cost each message.
         return self._driver or self._opened()  # type: ignore[return-value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from types import FrameType
 from typing import Any, NamedTuple
 
 _forked: list[bool] = []
@@ -72,12 +73,12 @@ def _find_arbiter() -> Any:
     module = sys.modules.get("gunicorn.arbiter")
     if module is None:
         return None
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         found = frame.f_locals.get("self") if frame.f_code.co_name == "setup" else None
         if isinstance(found, module.Arbiter):
             return found
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

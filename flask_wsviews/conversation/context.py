@@ -102,7 +102,8 @@ class Handshake:
     @classmethod
     def current(cls) -> Handshake:
         """The handshake that Flask is dispatching right now."""
-        return cls(request_ctx._get_current_object())  # type: ignore[attr-defined]
+        proxy: Any = request_ctx
+        return cls(proxy._get_current_object())
 
     def hook_context(self) -> HookContext:
         """A context for one hook, to be entered with ``with``."""
@@ -123,9 +124,11 @@ class HookContext(RequestContext):
         if _SESSION_IS_PROPERTY:
             self._session = handshake.session
         else:
+            # A property without a setter in the Flask that types are taken from.
             self.session = handshake.session  # type: ignore[misc, assignment]
         self._cv_tokens = []
 
+    # Attributes of Flask's class; as properties they cost nothing until somebody asks.
     @property
     def _after_request_functions(self) -> list[AfterRequestCallable[Any]]:  # type: ignore[override]
         """What ``after_this_request`` is given, in vain."""

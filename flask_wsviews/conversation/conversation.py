@@ -133,7 +133,7 @@ class Conversation(ABC):
             if not self._has_begun:
                 await run_steps_async(self._begin(run))
             while self._listens:
-                if parks and not driver.has_news and not await driver.wait_for_news():
+                if parks and not driver.has_news and not await driver.wait_for_news_async():
                     return False
                 # A plain client would wait in a thread for the next message.
                 if receives_as_is:
@@ -160,7 +160,7 @@ class Conversation(ABC):
         if self._give_back is not None:
             self._give_back()
         client = self._client
-        watching = [one for one in self._hooks.observers if one.watches_ends]
+        watching = [one for one in self._hooks.observers if one._watches_ends()]
         # A connection that couldn't be served never had a driver.
         if not watching or not self._is_connected:
             return
@@ -266,7 +266,8 @@ class FunctionConversation(Conversation):
             client._loads_messages = True
 
     def _opening_hook(self) -> Callable[..., Any]:
-        function: Callable[..., Any] = self._view.function  # type: ignore[attr-defined]
+        view: Any = self._view
+        function: Callable[..., Any] = view.function
         return function
 
 

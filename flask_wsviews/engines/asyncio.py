@@ -18,6 +18,8 @@ from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Final, TypeVar, cast
 
+from mypy_extensions import mypyc_attr
+
 from ..close_codes import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from ..common.per_process import PerProcess
 from ..common.process import in_uwsgi_loop
@@ -57,6 +59,7 @@ _BLOCKS_HUB: Final = (
 )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AsyncioEngine(Engine):
     """One event loop per worker, with a task for each connection that is at work."""
 
@@ -212,7 +215,7 @@ class AsyncioDriver(TaskDriver):
             self._turn = None
             self._end_turn(is_over)
 
-    async def wait_for_news(self) -> bool:  # type: ignore[override]
+    async def wait_for_news_async(self) -> bool:
         """See :meth:`AsyncDriver.wait_for_news`."""
         if self._is_patient:
             self._is_waiting = True

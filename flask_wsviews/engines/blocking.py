@@ -22,6 +22,8 @@ from time import monotonic
 from types import BuiltinFunctionType
 from typing import ClassVar, Final
 
+from mypy_extensions import mypyc_attr
+
 from ..close_codes import NORMAL_CLOSURE
 from ..common.per_process import PerProcess
 from ..common.threads import Threads
@@ -53,6 +55,7 @@ _BLOCKS_LOOP: Final = (
 )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class BlockingEngine(Engine):
     """One thread per connection: the engine's under uWSGI, else gunicorn's or Werkzeug's."""
 

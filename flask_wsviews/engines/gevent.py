@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 import gevent
 from gevent import monkey
 from gevent.hub import Hub, get_hub
+from mypy_extensions import mypyc_attr
 
 from ..common.process import find_uwsgi, in_uwsgi_loop
 from ..common.threads import ENDING_SIGNALS
@@ -40,6 +41,7 @@ sleep_thread: Final[Callable[[float], None]] = monkey.get_original("time", "slee
 make_thread_lock: Final[Callable[[], Lock]] = monkey.get_original("_thread", "allocate_lock")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class GeventEngine(Engine):
     """One greenlet for each connection that is at work, not bounded by ``--gevent N``.
 

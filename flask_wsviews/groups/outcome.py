@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Outcome(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         self._awaited = True
         if self._task is None:
-            return self._result  # type: ignore[return-value]
+            return cast("T", self._result)
         return (yield from asyncio.shield(self._task).__await__())
 
     #: For ``yield from`` in a coroutine made by ``types.coroutine``.

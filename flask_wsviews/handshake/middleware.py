@@ -300,7 +300,7 @@ class Upgrader:
             return refusal
         self._settings, self._offer, self._client = _settings_of(declared, settings), offer, client
         self._limit_rate(view, declared.rate_limit, view_args, settings)
-        watchers = tuple(one for one in self.observers if one.watches_messages)
+        watchers = tuple(one for one in self.observers if one._watches_messages())
         if watchers:
             client._watchers = watchers
         groups.listen(client)

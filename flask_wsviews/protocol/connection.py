@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Sequence
 from copy import copy
 from enum import Enum
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 from websockets.exceptions import PayloadTooBig, ProtocolError
@@ -709,25 +709,27 @@ class Connection:
 
         zlib's stream ends with it: what follows would be kept there, unread and without a bound.
         """
+        extension: Any  # of a class that has no types
         for extension in self._extensions:
             inflater = getattr(extension, "decoder", None)
             if inflater is None or not inflater.eof:
                 continue
             if inflater.unused_data.strip(b"\0\xff"):
                 raise ProtocolError("data after a final block")
-            bits = extension.remote_max_window_bits  # type: ignore[attr-defined]
-            extension.decoder = zlib.decompressobj(wbits=-bits)  # type: ignore[attr-defined]
+            bits = extension.remote_max_window_bits
+            extension.decoder = zlib.decompressobj(wbits=-bits)
 
     def _renew_deflaters(self) -> None:
         """Let later messages not refer to those before one that another compressor has made.
 
         It gets into the peer's window, too, and would be in the way of what is counted back.
         """
+        extension: Any  # of a class that has no types
         for extension in self._extensions:
             if getattr(extension, "encoder", None) is not None:
-                bits = extension.local_max_window_bits  # type: ignore[attr-defined]
-                options = extension.compress_settings  # type: ignore[attr-defined]
-                extension.encoder = zlib.compressobj(wbits=-bits, **options)  # type: ignore[attr-defined]
+                bits = extension.local_max_window_bits
+                options = extension.compress_settings
+                extension.encoder = zlib.compressobj(wbits=-bits, **options)
 
     def _take_frame(self, frame: Frame, now: float) -> None:
         if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
@@ -771,12 +773,12 @@ class Connection:
             self._take_message()
 
     def _take_message(self) -> None:
-        pieces = self._pieces or ()
+        pieces: Any = self._pieces or ()
         message: Message
         if self._opcode is Opcode.TEXT:
-            message = pieces[0] if len(pieces) == 1 else "".join(pieces)  # type: ignore[arg-type]
+            message = pieces[0] if len(pieces) == 1 else "".join(pieces)
         else:
-            message = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[arg-type]
+            message = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._pieces = None
         self._opcode = None
         self._message_size = 0
@@ -891,9 +893,10 @@ class _SharedFrame(bytes):
 
 def _without_memory(extension: Extension) -> Extension:
     """A copy that compresses each message by itself, so that any peer can inflate it."""
-    fresh = copy(extension)
-    fresh.local_no_context_takeover = True  # type: ignore[attr-defined]
-    return fresh
+    fresh: Any = copy(extension)
+    fresh.local_no_context_takeover = True
+    made: Extension = fresh
+    return made
 
 
 def deflate_overhead(size: int) -> int:

@@ -30,8 +30,9 @@ def ws_client(app: Flask) -> Iterator[Callable[..., WebSocketTestClient]]:
         def connect(path: str, **options: Any) -> WebSocketTestClient:
             return stack.enter_context(websocket_connect(client, path, **options))
 
-        connect.client = client  # type: ignore[attr-defined]
-        yield connect
+        connecting: Any = connect
+        connecting.client = client
+        yield connecting
     _stop(app)
 
 

@@ -141,7 +141,8 @@ def client_maker(url: str, timeout: float) -> Callable[[], Any]:
     if kind == "cluster":
         if parts.path.strip("/"):
             raise _no_url(kind, "a cluster has no databases")
-        nodes = [ClusterNode(*host) for host in hosts]  # type: ignore[no-untyped-call]
+        make_node: Any = ClusterNode
+        nodes = [make_node(*host) for host in hosts]
         return partial(RedisCluster, startup_nodes=nodes, **options)
     if not kind:
         if len(hosts) > 1:
@@ -161,8 +162,9 @@ def client_maker(url: str, timeout: float) -> Callable[[], Any]:
     }
 
     def ask_sentinels() -> Any:
-        sentinel = Sentinel(hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(service, **options)  # type: ignore[no-untyped-call]
+        make_sentinel: Any = Sentinel
+        sentinel = make_sentinel(hosts, sentinel_kwargs=asking)
+        return sentinel.master_for(service, **options)
 
     return ask_sentinels
 
