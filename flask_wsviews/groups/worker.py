@@ -32,7 +32,8 @@ T = TypeVar("T")
 class Connected(Protocol):
     """What is needed of a client object to close its connection."""
 
-    _driver: Driver | None
+    @property
+    def _driver(self) -> Driver | None: ...
 
 
 # Operations that an event loop has handed over and that aren't done yet. A broker that is
