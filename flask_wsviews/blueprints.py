@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -63,9 +63,59 @@ class Blueprint(flask.Blueprint):
         self.record(partial(_check_on_extension, endpoint, rule_variables(rule, defaults)))
 
 
+class _WebSocketSetupState(BlueprintSetupState):
+    """Registers each rule of a blueprint as a WebSocket rule, except its static files."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._views: dict[str, Callable[..., Any]] = {}
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Register a rule, which gets the prefixes of the blueprint."""
+        if view_func is not None and view_func == getattr(self.blueprint, "send_static_file", None):
+            super().add_url_rule(rule, endpoint, view_func, **options)
+            return
+        defaults = options.get("defaults")
+        endpoint, view = view_function(view_func, endpoint, options, self._views)
+        self._views[endpoint] = view
+        super().add_url_rule(rule, endpoint, view, **rule_options(options))
+        _check_on_extension(endpoint, rule_variables(rule, defaults), self)
+
+
+def register_as_websockets(
+    blueprint: flask.Blueprint, app: flask.Flask, options: dict[str, Any]
+) -> None:
+    """Register a blueprint, and those nested in it, with all of their rules as WebSockets.
+
+    :param options: as for :meth:`flask.Flask.register_blueprint`.
+    """
+    blueprints = list(_with_nested(blueprint))
+    for each in blueprints:
+        make = partial(_WebSocketSetupState, each)
+        each.make_setup_state = make
+    try:
+        blueprint.register(app, options)
+    finally:
+        for each in blueprints:
+            vars(each).pop("make_setup_state", None)
+
+
+def _with_nested(blueprint: Any) -> Iterator[Any]:
+    yield blueprint
+    for nested, _ in blueprint._blueprints:
+        yield from _with_nested(nested)
+
+
 def _check_on_extension(
     endpoint: str, variables: frozenset[str], state: BlueprintSetupState
 ) -> None:
+    """Check a new rule if the application has an extension; otherwise init_app() checks it."""
     extension = state.app.extensions.get(EXTENSION)
     if extension is not None:
         full_name = f"{state.name_prefix}.{state.name}.{endpoint}".lstrip(".")

@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from .app_state import SETTINGS, AppSettings
-from .blueprints import EXTENSION, Blueprint
+from .blueprints import EXTENSION, Blueprint, register_as_websockets
 from .clients.rate_limits import RateLimits, check_rate
 from .close_codes import POLICY_VIOLATION
 from .commands import cli
@@ -385,8 +385,7 @@ class WebSocket:
             if isinstance(blueprint, Blueprint):
                 app.register_blueprint(blueprint, **options)
             else:
-                rules: Any = _WebSocketRules(app, self, blueprint)
-                blueprint.register(rules, options)
+                register_as_websockets(blueprint, app, options)
 
         self._add(add_to)
 
@@ -825,30 +824,6 @@ class AsyncioWebSocket(WebSocket):
 
 def _outcome(result: Any) -> Outcome[Any]:
     return result if isinstance(result, Outcome) else Outcome(result=result)
-
-
-class _WebSocketRules:
-    """An application to a blueprint that registers itself: its rules become WebSocket rules."""
-
-    def __init__(self, app: flask.Flask, extension: WebSocket, blueprint: flask.Blueprint) -> None:
-        self._app = app
-        self._static_view = blueprint.send_static_file if blueprint.has_static_folder else None
-        self._extension = extension
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._app, name)
-
-    def add_url_rule(
-        self,
-        rule: str,
-        endpoint: str | None = None,
-        view_func: Callable[..., Any] | None = None,
-        **options: Any,
-    ) -> None:
-        if view_func is not None and view_func == self._static_view:
-            self._app.add_url_rule(rule, endpoint, view_func, **options)
-            return
-        self._extension._add_rule(rule, endpoint, view_func, options, self._app)
 
 
 def _with_debugger(wsgi_app: WSGIApplication) -> WSGIApplication:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 import flask
@@ -270,3 +272,35 @@ def test_static_files_of_a_plain_blueprint_stay_pages(tmp_path):
     websocket.register_blueprint(plain)
     with app.test_client().get(f"/plain/{tmp_path.name}/style.css") as response:
         assert response.data == b"body {}"
+
+
+def calls_to_register(number: int) -> int:
+    """Count the calls in the package's modules while a blueprint registers its rules."""
+    views = [
+        type(f"View{index}", (WebSocketView,), {"groups": ["room:{room}"]})
+        for index in range(number)
+    ]
+    app = Flask("site")
+    WebSocket(app)
+    blueprint = Blueprint("many", "many")
+    for view in views:
+        blueprint.websocket(f"/{view.__name__}/<room>")(view)
+    calls = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and "flask_wsviews" in frame.f_code.co_filename
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        app.register_blueprint(blueprint)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_the_work_for_each_rule_does_not_grow_with_their_number() -> None:
+    calls_to_register(1)
+    few, many = calls_to_register(10), calls_to_register(100)
+    assert 0 < many <= 10 * few
