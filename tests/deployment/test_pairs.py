@@ -248,7 +248,7 @@ def test_beside_a_socket_that_works_only_its_own_handshakes_are_refused(tmp_path
             echoes(server)
         assert refuses_at(port)
         assert refuses_at(path)
-        assert "uWSGI's --http11-socket keeps" in server.log
+        assert "--http11-socket reads the next request" in server.log
         echoes(server)
 
 
