@@ -71,6 +71,9 @@ class Conversation(ABC):
         self._has_groups = bool(declared.groups)
         #: Whether messages are checked or routed before a hook gets them.
         self._is_routed = declared.protocol.is_typed or not declared.protocol.binary
+        if self.is_function and self._is_routed:
+            # The function receives by itself, so the client loads what it gets.
+            client._loads_messages = True
         #: Whether the view has an ``on_pong``.
         self._takes_pongs = not self.is_function and not is_needless(hook_of(view, "on_pong"))
         self._is_connected = False
@@ -251,19 +254,6 @@ class FunctionConversation(Conversation):
     """The conversation of a function route: the function is called once, and receives itself."""
 
     is_function = True
-
-    def __init__(
-        self,
-        handshake: Handshake,
-        view: WebSocketView,
-        view_args: dict[str, Any],
-        client: BaseClient[Any],
-        observers: Sequence[Observer] = (),
-        give_back: Callable[[], object] | None = None,
-    ) -> None:
-        super().__init__(handshake, view, view_args, client, observers, give_back)
-        if self._is_routed:
-            client._loads_messages = True
 
     def _opening_hook(self) -> Callable[..., Any]:
         view: Any = self._view

@@ -45,7 +45,7 @@ from .framing import (
     read_one,
     read_plain,
 )
-from .pongs import AwaitedPongs
+from .pongs import MAX_CONTROL_PAYLOAD, AwaitedPongs
 
 # Why a client is closed that keeps us busy with frames which carry no message.
 CONTROL_FRAMES = "too many control frames"
@@ -53,9 +53,6 @@ CONTROL_FRAMES = "too many control frames"
 # How long a peer that has sent its close frame waits for ours while a hook is still at work on
 # what came before. A reply that is ready within it arrives; no browser waits longer than this.
 CLOSE_GRACE = 1.0
-
-# Control frames are limited by RFC 6455 5.5, whatever is left of the message limit.
-MAX_CONTROL_PAYLOAD = 125
 
 # Small frames that wait are joined into writes of about this size, in bytes.
 WRITE_SIZE: Final = 64 * 1024
@@ -612,6 +609,7 @@ class Connection:
     def _new_parser(self) -> Generator[None, None, Frame]:
         limit = self.settings.max_message_size
         if limit is not None:
+            # A control frame may come between fragments, whatever is left of the message limit.
             limit = max(limit - self._message_size, MAX_CONTROL_PAYLOAD)
             if self._extensions and self._may_be_compressed(self._buffer[0]):
                 # What is inflated is counted afterwards.

@@ -5,8 +5,10 @@ The Pings that keep a connection alive are the connection's own: nobody is told 
 
 from __future__ import annotations
 
+from typing import Final
+
 #: The longest payload of a control frame, in bytes (RFC 6455 5.5).
-MAX_PAYLOAD = 125
+MAX_CONTROL_PAYLOAD: Final = 125
 
 #: How many Pings may wait for their Pongs; older ones are forgotten.
 MAX_AWAITED = 16
@@ -51,8 +53,9 @@ def ping_payload(payload: str | bytes) -> bytes:
     if not isinstance(payload, (str, bytes)):
         raise TypeError(f"the payload of a Ping is str or bytes, not {type(payload).__name__}")
     data = payload.encode() if isinstance(payload, str) else payload
-    if len(data) > MAX_PAYLOAD:
+    if len(data) > MAX_CONTROL_PAYLOAD:
         raise ValueError(
-            f"the payload of a Ping has {len(data)} bytes; at most {MAX_PAYLOAD} are allowed"
+            f"the payload of a Ping has {len(data)} bytes; at most {MAX_CONTROL_PAYLOAD} are "
+            "allowed"
         )
     return data
