@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import ssl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from flask_wsviews import BrokerUnavailable, WebSocket
 from flask_wsviews.commands.doctor.broker import check_broker
 from flask_wsviews.config import Settings
 from flask_wsviews.groups import Delivery, History, Publication, make_broker
+from flask_wsviews.groups.brokers.redis.broker import RedisBroker
 
 KEPT = History(10)
 SECRET = "hush+hush/hush"
@@ -155,6 +158,33 @@ def test_the_permissions_that_are_needed(redis: RedisServer) -> None:
     assert broker.presence is not None
     assert broker.presence.count("team") == 0
     broker.close()
+
+
+def clients(redis: RedisServer) -> int:
+    """How many connections the server has, without the one that asks."""
+    return redis.command("CLIENT", "LIST").count(b" addr=") - 1
+
+
+def test_what_runs_after_close_leaves_no_connection(redis: RedisServer) -> None:
+    """Neither a call that has begun, nor one that a thread of the broker had in its queue."""
+    poll(lambda: clients(redis) == 0)
+    broker = RedisBroker(Settings(broker_url=redis.url))
+    broker.start(lambda delivery: None)
+    broker.subscribe("team", KEPT)
+    gate = threading.Event()
+    broker._chores.do(gate.wait)
+    broker.unsubscribe("team")
+    # The server's answer puts the call that lets go of the group's settings into the queue.
+    poll(lambda: broker._chores._queue.qsize() == 1)
+    assert redis.command("CLIENT", "PAUSE", "300") == b"+OK\r\n"
+    with ThreadPoolExecutor() as threads:
+        published = threads.submit(broker.publish, Publication("team", "x", history=KEPT))
+        poll(lambda: broker._shared._uses == 2)
+        broker.close()
+        assert published.result() is not None
+    gate.set()
+    broker._chores.close(10)
+    poll(lambda: clients(redis) == 0)
 
 
 def test_the_doctor_wants_a_message_back(redis: RedisServer) -> None:

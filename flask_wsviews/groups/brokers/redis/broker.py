@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ from ..base import (
 )
 from ..health import BrokerRefused, Health
 from ..wire import decode, encode
+from .client import SharedClient
 from .listener import Listener
 from .presence import RedisPresence
 from .url import client_maker, close_client, why_no_master
@@ -325,7 +327,9 @@ class RedisBroker(Broker):
         url = settings.broker_url
         clean = partial(without_secrets, url=url)
         self._is_cluster = url.partition("://")[0].lower().endswith("+cluster")
-        self._make_client = client_maker(url, settings.broker_timeout)
+        make_client = client_maker(url, settings.broker_timeout)
+        # Made when it is needed: that of a cluster connects, and gevent may patch until then.
+        self._shared = SharedClient(make_client)
         self._ground = f"{settings.key_prefix}:epoch"
         self._health = Health(f"the broker {shown_url(url)}", clean)
         # Out of memory it still publishes, but keeps nothing.
@@ -335,15 +339,13 @@ class RedisBroker(Broker):
         # Where hundreds of handlers call at once, most of them wait here: redis-py's pool would
         # refuse them, which is no failure of the server's.
         self._turns = threading.Semaphore(MAX_CALLS)
-        self._made_client: Any = None
-        self._scripts: dict[str, Any] = {}
         self._clock_offset: float | None = None
         self._listener: Listener | None = None
         self._chores = Chores("wsviews-redis-groups", self._renew, RENEWAL)
         self.presence = RedisPresence(self)
         if not self._is_cluster:
             # Nothing is connected to; a URL that can't be used is found out.
-            close_client(self._make_client())
+            close_client(make_client())
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """See :meth:`Broker.start`."""
@@ -357,7 +359,7 @@ class RedisBroker(Broker):
         limits = _limits(history) if publication.keep else ("none", "")
 
         def send() -> tuple[bytes, bytes]:
-            answer: tuple[bytes, bytes] = self._script(PUBLISH)(
+            answer: tuple[bytes, bytes] = self._shared.script(PUBLISH)(
                 keys=self._keys(group),
                 args=[
                     self.channel(group),
@@ -402,7 +404,7 @@ class RedisBroker(Broker):
         self, group: str, since: str | None, history: History, *, is_believed: bool = False
     ) -> Any:
         epoch, rest = ("", "") if since is None else _split(since)
-        return self._script(REPLAY)(
+        return self._shared.script(REPLAY)(
             keys=self._keys(group),
             args=[
                 epoch,
@@ -427,22 +429,7 @@ class RedisBroker(Broker):
         if self._listener is not None:
             self._listener.close()
         self._chores.close(0)
-        self._close_client()
-
-    def listener_ended(self, listener: Listener) -> None:
-        """Close the client that a listener has made again after :meth:`close`, for its last calls.
-
-        :param listener: whose thread is about to end.
-        """
-        if listener is self._listener:
-            self._close_client()
-
-    def _close_client(self) -> None:
-        with self._lock:
-            client, self._made_client = self._made_client, None
-            self._scripts.clear()
-        if client is not None:
-            close_client(client)
+        self._shared.close()
 
     # -- for presence -----------------------------------------------------------------------------
 
@@ -462,9 +449,15 @@ class RedisBroker(Broker):
         :raises BrokerUnavailable: if it can't be run.
         """
         keys = [self._key(group, name) for name in names]
-        return self._call(lambda: self._script(script)(keys=keys, args=arguments), keeps=keeps)
+        return self._call(
+            lambda: self._shared.script(script)(keys=keys, args=arguments), keeps=keeps
+        )
 
     # -- for the listener -------------------------------------------------------------------------
+
+    def client_in_use(self) -> AbstractContextManager[None]:
+        """Keep the client open while the listener's thread runs."""
+        return self._shared.in_use()
 
     def catch_up(self, group: str, since: str | None, history: History) -> Replay:
         """As :meth:`replay`, but ahead of all who wait for the server: they wait for this, too.
@@ -551,18 +544,7 @@ class RedisBroker(Broker):
 
     @property
     def _client(self) -> Any:
-        # Made when it is needed: that of a cluster connects, and gevent may patch until then.
-        with self._lock:
-            if self._made_client is None:
-                self._made_client = self._make_client()
-            return self._made_client
-
-    def _script(self, source: str) -> Any:
-        client = self._client
-        script = self._scripts.get(source)
-        if script is None:
-            script = self._scripts[source] = client.register_script(source)
-        return script
+        return self._shared.get()
 
     def _keys(self, group: str) -> list[str]:
         ground = self._key(group, "epoch") if self._is_cluster else self._ground
@@ -596,6 +578,10 @@ class RedisBroker(Broker):
             self._turns.release()
 
     def _attempt(self, function: Callable[[], T], *, keeps: bool) -> T:
+        with self._shared.in_use():
+            return self._attempt_in_use(function, keeps=keeps)
+
+    def _attempt_in_use(self, function: Callable[[], T], *, keeps: bool) -> T:
         try:
             result = function()
         except MasterNotFoundError as error:

@@ -12,6 +12,7 @@ import select
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, Protocol
 
@@ -80,8 +81,9 @@ class Servers(Protocol):
     def unsubscribed(self, group: str) -> None:
         """Called when a subscription has ended."""
 
-    def listener_ended(self, listener: Listener) -> None:
-        """Called when the listener's thread has ended."""
+    def client_in_use(self) -> AbstractContextManager[None]:
+        """Keep the client open until the block ends."""
+        ...
 
 
 class Wanted:
@@ -272,6 +274,10 @@ class Listener:
     # -- in the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with self._broker.client_in_use():
+            self._listen()
+
+    def _listen(self) -> None:
         assert self._waker is not None
         while not self._closed:
             began = monotonic()
@@ -287,7 +293,6 @@ class Listener:
         for link in self._links.values():
             link.close()
         self._waker.close()
-        self._broker.listener_ended(self)
 
     def _look_after(self) -> None:
         now = monotonic()
