@@ -32,8 +32,9 @@ from ..conversation.identity import identity_on
 from ..engines.places import check_handshake
 from ..groups import Groups
 from ..observers import Observer
-from ..protocol import opening as handshake
+from ..protocol import opening, response
 from ..protocol.connection import Connection
+from ..protocol.origin import check_origin
 from ..servers import before_exit, check_server, detach_environ, take_socket
 from ..typing import Environ
 from ..views import TIME_LIMITS, UPGRADER, WebSocketView, is_async_view
@@ -152,7 +153,7 @@ class WebSocketMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request (PEP 3333)."""
-        if not handshake.is_handshake(environ) or self._is_within_another(environ):
+        if not opening.is_handshake(environ) or self._is_within_another(environ):
             return self.wsgi_app(environ, start_response)
         # A copy, because the connection keeps it and servers use theirs again.
         environ = dict(environ)
@@ -263,14 +264,14 @@ class Upgrader:
         self._reserve(request, settings)
         # What is on the instance is the application's, whatever its name.
         declared = type(view)._wsviews_declared(view)
-        offer = handshake.check_request(request.environ)
+        offer = opening.check_request(request.environ)
         if "HTTP_ORIGIN" in request.environ:
             self._check_origin(kept, declared, settings)
         check_server(request.environ)
         engine = self._middleware.engine
         check_handshake(engine.name, engine.refused)
         self._make_ready(kept.app)
-        self._extensions, self._extensions_header = handshake.negotiate_extensions(
+        self._extensions, self._extensions_header = response.negotiate_extensions(
             offer, settings, declared.compression
         )
         client_class = self._middleware.client_for(view)
@@ -282,7 +283,7 @@ class Upgrader:
         client._groups, client._view = groups, view
         if offer.subprotocols:
             client._offered = offer.subprotocols
-            client.subprotocol = handshake.choose_subprotocol(declared.subprotocols, offer)
+            client.subprotocol = response.choose_subprotocol(declared.subprotocols, offer)
         protocol = declared.protocol
         client._protocol = protocol
         if settings.text_as_bytes and not protocol.is_typed:
@@ -320,7 +321,7 @@ class Upgrader:
     ) -> None:
         request = kept.request
         try:
-            handshake.check_origin(
+            check_origin(
                 request.environ,
                 f"{request.scheme}://{request.host}",
                 settings.allowed_origins,
@@ -395,7 +396,7 @@ class Upgrader:
         engine = self._middleware.engine
         logger = self._client.app.logger
         try:
-            fields = handshake.response_fields(
+            fields = response.response_fields(
                 self._offer, self._client.subprotocol, self._extensions_header, headers
             )
         except ValueError as error:
@@ -521,7 +522,7 @@ class _Answer:
 
 def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
     for name, value in headers:
-        handshake.check_field(name, value)
+        response.check_field(name, value)
 
 
 def _faulty(error: ValueError) -> Response:

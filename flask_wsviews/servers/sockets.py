@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-from ..protocol.opening import STATUS, serialize_response
+from ..protocol.response import STATUS, serialize_response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..protocol.opening import STATUS
+from ..protocol.response import STATUS
 from ..typing import Environ
 from .base import Adapter
 

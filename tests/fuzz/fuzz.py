@@ -20,7 +20,9 @@ with atheris.instrument_imports(include=["flask_wsviews", "websockets"]):
     from flask_wsviews import InvalidMessage, WebSocketView, message
     from flask_wsviews.config import Settings
     from flask_wsviews.protocol.connection import Connection
-    from flask_wsviews.protocol.opening import check_origin, check_request, negotiate_extensions
+    from flask_wsviews.protocol.opening import check_request
+    from flask_wsviews.protocol.origin import check_origin
+    from flask_wsviews.protocol.response import negotiate_extensions
 
 SETTINGS = Settings(
     max_message_size=1000, max_fragments=20, max_receive_buffer=4000, compression=True

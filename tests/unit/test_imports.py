@@ -192,8 +192,8 @@ class A:
 
 def test_the_reader_finds_the_package() -> None:
     assert {"", "engines", "engines.base", "protocol.connection", "servers.uwsgi"} <= MODULES.keys()
-    assert own("protocol.opening") == {"common.origins", "config", "typing"}
-    assert "websockets" in libraries("protocol.opening")
+    assert own("protocol.response") == {"config", "protocol.opening"}
+    assert "websockets" in libraries("protocol.response")
 
 
 # -- the rules ----------------------------------------------------------------------------------

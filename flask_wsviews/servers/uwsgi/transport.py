@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ...common.process import find_uwsgi, in_uwsgi_loop
-from ...protocol.opening import STATUS, serialize_response
+from ...protocol.response import STATUS, serialize_response
 from ..sockets import duplicate
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import Forbidden
 from flask_wsviews import ConfigError
 from flask_wsviews.common.origins import normal_origin
 from flask_wsviews.config import origins
-from flask_wsviews.protocol.opening import check_origin
+from flask_wsviews.protocol.origin import check_origin
 
 OWN = "http://own.example:5000"
 

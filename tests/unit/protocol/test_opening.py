@@ -15,10 +15,12 @@ from flask_wsviews.protocol.opening import (
     Offer,
     UpgradeRequired,
     asks_for_websocket,
-    check_origin,
     check_request,
-    choose_subprotocol,
     is_handshake,
+)
+from flask_wsviews.protocol.origin import check_origin
+from flask_wsviews.protocol.response import (
+    choose_subprotocol,
     negotiate_extensions,
     response_fields,
     serialize_response,
