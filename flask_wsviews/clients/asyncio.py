@@ -74,10 +74,11 @@ class AsyncioWebSocketClient(BaseClient["Drained"]):
 
         :returns: an awaitable that waits while the client is slow.
         """
-        driver = self._opened_async()
+        # Not _opened_async(): a call less for each message.
+        driver: Any = self._driver or self._opened()
         if binary is not None or self._text_as_bytes:
             message = self._converted(message, binary)
-        drained = driver.send_async(message)
+        drained: Drained = driver.send_async(message)
         if self._watchers:
             self._observe_sent(message)
         return drained

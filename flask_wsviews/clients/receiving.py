@@ -53,6 +53,9 @@ class ReceivingClient(ABC):
     _watchers: Sequence[MessageWatcher] = ()
     _meter: Meter | None = None
 
+    #: Shortcut: handlers get exactly what the driver returns. Saves a generator per message.
+    _receives_as_is: bool = True
+
     @abstractmethod
     def receive(self, timeout: float | None = None) -> Any:
         """Wait for the next message."""
@@ -83,20 +86,6 @@ class ReceivingClient(ABC):
         except InvalidMessage as error:
             self.send_error(error)
             return ""
-
-    @property
-    def _receives_as_is(self) -> bool:
-        """Shortcut: whether handlers get exactly what the driver returns.
-
-        Saves a generator per message.
-        """
-        return not (
-            self._loads_messages
-            or self._meter is not None
-            or self._watchers
-            or self._text_as_bytes
-            or self._reports_pongs
-        )
 
     def _receive_checked(
         self,
@@ -169,10 +158,23 @@ class ReceivingClient(ABC):
             given = self._protocol.take(message, self.app.json.loads).data
         return given.encode() if self._text_as_bytes and isinstance(given, str) else given
 
-    def _report_pongs(self) -> None:
-        """Have the driver return Pongs as well, in order with the messages."""
-        self._reports_pongs = True
-        self._opened().connection.report_pongs()
+    def _open(self, driver: Any, *, pongs: bool = False) -> None:
+        """Note the driver, before the first hook: the options above don't change from now on.
+
+        :param pongs: whether the driver returns Pongs as well, in order with the messages.
+        """
+        self._driver = driver
+        if pongs:
+            self._reports_pongs = True
+            driver.connection.report_pongs()
+        if (
+            self._loads_messages
+            or self._meter is not None
+            or self._watchers
+            or self._text_as_bytes
+            or self._reports_pongs
+        ):
+            self._receives_as_is = False
 
     def _observe_received(self, message: Message) -> None:
         tell(self._watchers, lambda watcher: watcher.received(self, message))

@@ -111,11 +111,11 @@ class Conversation(ABC):
                 if message is None:
                     self._listens = False
                 elif self._takes_pongs and isinstance(message, Pong):
-                    hooks.run(hook_of(view, "on_pong"), client, bytes(message))
+                    hooks.run(hook_of(view, "on_pong"), (client, bytes(message)))
                 elif self._is_routed:
                     hooks.run(take(view, client, message))
                 else:
-                    hooks.run(hook_of(view, "on_message"), client, message)
+                    hooks.run(hook_of(view, "on_message"), (client, message))
         except BaseException:
             run_steps(self._finish(hooks.run))
             raise
@@ -146,11 +146,13 @@ class Conversation(ABC):
                 if message is None:
                     self._listens = False
                 elif self._takes_pongs and isinstance(message, Pong):
-                    await run(hook_of(view, "on_pong"), client, bytes(message))
+                    await hooks.run_async(
+                        driver, hook_of(view, "on_pong"), (client, bytes(message))
+                    )
                 elif self._is_routed:
-                    await run(take(view, client, message))
+                    await hooks.run_async(driver, take(view, client, message))
                 else:
-                    await run(hook_of(view, "on_message"), client, message)
+                    await hooks.run_async(driver, hook_of(view, "on_message"), (client, message))
         except BaseException as error:
             raised = error
         await run_steps_async(self._finish(run))
@@ -183,9 +185,7 @@ class Conversation(ABC):
 
     def _connect(self, driver: Any) -> None:
         self._is_connected = True
-        self._client._driver = driver
-        if self._takes_pongs:
-            self._client._report_pongs()
+        self._client._open(driver, pongs=self._takes_pongs)
         tell(self._hooks.observers, lambda observer: observer.connected(self._client))
 
     def _begin(self, run: RunHook) -> Generator[Step, Any, None]:
@@ -201,7 +201,7 @@ class Conversation(ABC):
         self._listens = self._owes_on_close = not self.is_function
         opening_hook = self._opening_hook()
         if self._matters(opening_hook):
-            yield partial(run, opening_hook, client, **view_args)
+            yield partial(run, opening_hook, (client,), view_args)
 
     def _finish(self, run: RunHook) -> Generator[Step, Any, None]:
         """Leave the groups, then call ``on_close``."""
@@ -210,7 +210,7 @@ class Conversation(ABC):
         on_close = hook_of(self._view, "on_close")
         if self._owes_on_close and self._matters(on_close):
             code, reason = client.close_code or ABNORMAL_CLOSURE, client.close_reason or ""
-            yield partial(run, on_close, client, code, reason)
+            yield partial(run, on_close, (client, code, reason))
 
     def _matters(self, hook: Callable[..., Any]) -> bool:
         """Return whether a hook does something, or an observer watches it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from ..clients.base import BaseClient
     from ..typing import AsyncDriver
     from ..views import WebSocketView
+
+# Most hooks take none. Not *args and **kwargs: those are packed again at each call in between.
+NO_KWARGS: Final[dict[str, Any]] = {}
 
 
 class HookRunner:
@@ -67,10 +70,14 @@ class HookRunner:
         self.is_async = type(view)._wsviews_is_async(view)
         self._reported: Exception | None = None
 
-    def run(self, hook: Any, *args: Any, **kwargs: Any) -> bool:
+    def run(
+        self, hook: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] = NO_KWARGS
+    ) -> bool:
         """Run a hook in this thread or greenlet.
 
         :param hook: a function, or the ``Steps`` of several calls in one context.
+        :param args: the function's arguments.
+        :param kwargs: its keyword arguments.
         :returns: whether the conversation may go on.
         """
         if self.watchers or isinstance(hook, Steps):
@@ -78,11 +85,15 @@ class HookRunner:
         return self._run_plain(hook, args, kwargs)
 
     def run_async(
-        self, driver: AsyncDriver, hook: Any, *args: Any, **kwargs: Any
+        self,
+        driver: AsyncDriver,
+        hook: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] = NO_KWARGS,
     ) -> Coroutine[Any, Any, bool]:
         """Run a hook in this task, or in a thread if the view has no coroutines; as :meth:`run`."""
         if not self.is_async:
-            return self._run_in_thread(driver, partial(self.run, hook, *args, **kwargs))
+            return self._run_in_thread(driver, partial(self.run, hook, args, kwargs))
         if self.watchers or isinstance(hook, Steps) or not is_coroutine_function(hook):
             call = partial(self._call, driver)
             return run_steps_async(self._watched(hook, args, kwargs), call)
@@ -183,7 +194,7 @@ class HookRunner:
         context = None
         try:
             context = self.enter()
-            result = hook(*args, **kwargs)
+            result = hook(*args, **kwargs) if kwargs else hook(*args)
             if result is not None:
                 check_result(hook, result)
         except BaseException as error:
@@ -196,7 +207,7 @@ class HookRunner:
         context = None
         try:
             context = self.enter()
-            await hook(*args, **kwargs)
+            await (hook(*args, **kwargs) if kwargs else hook(*args))
         except BaseException as error:
             raised = error
         else:

@@ -244,5 +244,5 @@ def open_client(app: Flask, environ: dict[str, Any] | None = None) -> tuple[WebS
     peer = Peer()
     client = WebSocketClient(environ or handshake_environ())
     client.app = app
-    client._driver = FakeDriver(peer)  # type: ignore[assignment]
+    client._open(FakeDriver(peer))
     return client, peer

@@ -135,6 +135,7 @@ def test_a_loop_over_the_messages_can_be_gone_on_with(
 ) -> None:
     if is_watched:
         client._watchers = (Observer(),)
+        client._open(client._driver)
     peer.feed(text("one") + text("") + binary(b"") + text("four") + close(4000))
     messages = iter(client)
     assert next(messages) == "one"
@@ -280,6 +281,7 @@ def typed(client: WebSocketClient) -> WebSocketClient:
     client.app.json = Provider(client.app)
     client._protocol = make_protocol("view", schema=Note, emits={"note": Note})
     client._loads_messages = True
+    client._open(client._driver)
     return client
 
 

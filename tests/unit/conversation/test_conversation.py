@@ -62,7 +62,7 @@ class Site:
         return self._conversation
 
     def run_raising(self, error: BaseException) -> bool:
-        return self.conversation._hooks.run(raise_, error)
+        return self.conversation._hooks.run(raise_, (error,))
 
     def handle(self, kind: Any, name: str = "app", on: Any = None) -> None:
         """Register an error handler that notes what it gets."""
@@ -118,7 +118,7 @@ def test_a_hook_runs_in_a_context_of_its_own(site: Site) -> None:
         seen.append((args, kwargs))
         return "nobody cares"
 
-    assert site.conversation._hooks.run(hook, 1, 2, name="x") is True
+    assert site.conversation._hooks.run(hook, (1, 2), {"name": "x"}) is True
     assert site.conversation._hooks.run(hook) is True
     assert seen == [((1, 2), {"name": "x"}), ((), {})]
     assert not flask.has_app_context()
@@ -646,7 +646,7 @@ def test_what_ends_the_worker_goes_through(
     seen.clear()
     error = kind()
     with pytest.raises(kind):
-        run(raise_, error)
+        run(raise_, (error,))
     assert seen == [error]
     assert site.peer.sent() == [sent_close(1011)]
     assert site.view.errors == site.signalled == site.handled == logged(caplog) == []
