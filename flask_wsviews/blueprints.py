@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 import flask
 from flask.blueprints import BlueprintSetupState
 
+from .app_state import STATE, state_of
 from .registration.rules import registering, rule_options, rule_variables
 from .registration.view_functions import view_function
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-#: Where an extension registers itself with its application.
-EXTENSION = "wsviews"
 
 
 class Blueprint(flask.Blueprint):
@@ -116,8 +114,8 @@ def _check_on_extension(
     endpoint: str, variables: frozenset[str], state: BlueprintSetupState
 ) -> None:
     """Check a new rule if the application has an extension; otherwise init_app() checks it."""
-    extension = state.app.extensions.get(EXTENSION)
-    if extension is not None:
+    app: Any = state.app
+    if STATE in app.extensions:
         full_name = f"{state.name_prefix}.{state.name}.{endpoint}".lstrip(".")
         more = rule_variables(state.url_prefix or "", state.url_defaults)
-        extension.check_endpoint(state.app, full_name, variables | more)
+        state_of(app).check_endpoint(full_name, variables | more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -15,63 +15,41 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing.exceptions import WebsocketMismatch
 
-from .app_state import SETTINGS, AppSettings
-from .blueprints import EXTENSION, Blueprint, register_as_websockets
-from .clients.rate_limits import RateLimits, check_rate
+from .app_state import EXTENSION, STATE, AppState, groups_of, state_of
+from .blueprints import Blueprint, register_as_websockets
 from .close_codes import POLICY_VIOLATION
 from .commands import cli
+from .common.admission import Admission
 from .common.json_text import dump_text
 from .common.steps import is_coroutine_function
-from .config import CHECKS, Settings
-from .engines import Engine, make_engine
-from .exceptions import (
-    ConfigError,
-    EngineError,
-    OutgoingMessageError,
-    RegistrationError,
-    WSViewsError,
-)
+from .config import Settings
+from .engines import Engine
+from .engines.shared import SharedEngines
+from .exceptions import EngineError, OutgoingMessageError, RegistrationError
 from .groups import GroupMember, Groups, Outcome
-from .groups.declared import GroupOptions, history_of, narrowest
+from .groups.declared import GroupOptions, history_of
 from .groups.mailbox import MESSAGE_ID
 from .groups.presence.attendance import JOINED, LEFT
-from .handshake.admission import Admission
 from .handshake.middleware import (
-    GROUPS,
-    RATE_LIMITS,
     AsyncioWebSocketMiddleware,
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
     wrapped,
 )
-from .logs import ConnectionLog
-from .messages.declared import ErrorMessage, Protocol, SchemaLike, as_schema
+from .messages.declared import ErrorMessage, SchemaLike, as_schema
 from .observers import Observer
 from .protocol.opening import UpgradeRequired, asks_for_websocket, is_handshake
-from .registration.checks import check_classes, check_variables
-from .registration.declaration import Declaration, declaration_of
 from .registration.mistakes import check_presence_handler
-from .registration.rules import Paths, registering, rule_options, rule_variables
+from .registration.rules import registering, rule_options, rule_variables
 from .registration.view_functions import view_function
-from .servers import check_start, when_worker_starts
+from .servers import when_worker_starts
 from .servers.uwsgi.command import DEBUG_VARIABLE, WITHOUT_DEBUGGER, debugged, run_uwsgi
-from .signals import Signals
 from .typing import Sendable
-from .views import TIME_LIMITS, WebSocketView
+from .views import WebSocketView
 
 if TYPE_CHECKING:
     import flask
     from _typeshed.wsgi import WSGIApplication
-    from werkzeug.routing import Rule
-
-#: Where the extension keeps the paths of an application's WebSockets.
-PATHS = "wsviews.paths"
-
-#: Where an application keeps its own observers.
-OBSERVERS = "wsviews.observers"
-
-#: Marks an application that a middleware has set up, so that init_app() may still be called.
-BY_MIDDLEWARE = "wsviews.by_middleware"
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -109,13 +87,8 @@ class WebSocket:
         self.timeout = timeout
         #: What shapes error frames.
         self.error_schema = as_schema("error_schema", error_schema) or ErrorMessage()
-        name = engine or self._engine_name
-        # Where it runs is known once the application is set up, but a library that isn't
-        # installed shall be missed here.
-        self._engine_default = name
-        # Engines by name that no application has settled on yet, and those in use.
-        self._spare_engines = {} if name == "auto" else {name: make_engine(name)}
-        self._engines: dict[tuple[str, int], Engine] = {}
+        #: The engines of its applications.
+        self.engines = SharedEngines(engine or self._engine_name)
         #: The application, the last one if several are set up.
         self.app: flask.Flask | None = None
         #: What :meth:`add_observer` was given.
@@ -135,13 +108,13 @@ class WebSocket:
         app: flask.Flask | None = current_app or self.app
         extension: WebSocket | None = app.extensions.get(EXTENSION) if app else None
         if app and extension is self:
-            return self._engine_of(app)
-        if self._engine_default == "auto":
+            return state_of(app).engine
+        if self.engines.default == "auto":
             raise EngineError(
                 'with engine="auto" the engine is chosen when an application is set up: call '
                 "init_app()"
             )
-        return self._spare_engine(self._engine_default)
+        return self.engines.unused(None)
 
     def init_app(self, app: flask.Flask) -> None:
         """Set an application up, and wrap its ``wsgi_app`` in :attr:`middleware`.
@@ -157,17 +130,20 @@ class WebSocket:
         extension = app.extensions.get(EXTENSION)
         if extension is None:
             self._set_up(app)
-        elif extension is not self or not app.extensions.pop(BY_MIDDLEWARE, False):
-            raise RegistrationError(
-                f"{type(extension).__name__} is already set up for {app.name!r}"
-            )
-        elif any(isinstance(one, WebSocketMiddleware) for one in wrapped(app.wsgi_app)):
-            return
+        else:
+            state = state_of(app)
+            if extension is not self or not state.is_set_up_by_middleware:
+                raise RegistrationError(
+                    f"{type(extension).__name__} is already set up for {app.name!r}"
+                )
+            state.is_set_up_by_middleware = False
+            if any(isinstance(one, WebSocketMiddleware) for one in wrapped(app.wsgi_app)):
+                return
         made = self.middleware(_with_debugger(app.wsgi_app), self)
         setting_up: Any = app
         setting_up.wsgi_app = made
 
-    def adopt(self, middleware: WebSocketMiddleware) -> None:
+    def adopt(self, middleware: WebSocketMiddleware) -> AppState:
         """Prepare a middleware that wraps an application; it calls this when it is made.
 
         An application of the old package may make it itself, without ``init_app()``. The
@@ -191,84 +167,29 @@ class WebSocket:
                     f"place of a new {name}"
                 )
             self._set_up(app)
-            app.extensions[BY_MIDDLEWARE] = True
+            state_of(app).is_set_up_by_middleware = True
             middleware.wsgi_app = _with_debugger(wraps)
         if app is None or app.extensions.get(EXTENSION) is not self:
             app = self.app
         assert app is not None
-        middleware.observers = app.extensions[OBSERVERS]
+        return state_of(app)
 
     def _set_up(self, app: flask.Flask) -> None:
-        state = AppSettings(app, self.read_settings, partial(self._apply, app))
-        settings = state.initial
-        engine = self._spare_engine(settings.engine or self._engine_default)
-        engine.prepare(settings)
-        engine.check()
-        check_start()
-        groups = Groups(settings)
-        _check_default_rate(settings)
+        state = AppState(app, self)
         if os.environ.get(DEBUG_VARIABLE):
             app.debug = True
-        app.extensions[SETTINGS] = state
-        app.extensions[GROUPS] = groups
-        app.extensions[PATHS] = Paths()
-        app.extensions[OBSERVERS] = (ConnectionLog(), Signals(app))
+        app.extensions[EXTENSION] = self
+        app.extensions[STATE] = state
         setting_up: Any = app
         setting_up.run = partial(self._run_app, app)
         app.register_error_handler(WebsocketMismatch, partial(_answer_mismatch, app))
-        app.extensions[EXTENSION] = self
         app.cli.add_command(cli.ws)
         self.app = app
         request_started.disconnect(self._explain_unused)
         for add_rule in self._rules:
             add_rule(app)
-        self.check_views(app)
-        when_worker_starts(partial(_settle_at_start, state))
-
-    def _apply(self, app: flask.Flask, settings: Settings) -> Engine:
-        """Make what the settings of an application ask for, now that they are final.
-
-        :raises WSViewsError: if the views that are registered can't be served with them.
-        """
-        initial = app.extensions[SETTINGS].initial
-        if settings.monkey_patch != initial.monkey_patch:
-            raise ConfigError(
-                f"WSVIEWS_MONKEY_PATCH was changed from {initial.monkey_patch} to "
-                f"{settings.monkey_patch} after it took effect: set it before "
-                f"{type(self).__name__}(app) or init_app()"
-            )
-        _check_default_rate(settings)
-        engine = self._engine_with(settings)
-        app.extensions[GROUPS].use(settings)
-        app.extensions[RATE_LIMITS] = _rate_limits(settings)
-        for view in app.view_functions.values():
-            self._check_view(view, engine)
-        self._check_rules(app)
-        self._check_services(app, app.view_functions.values())
-        return engine
-
-    def _engine_with(self, settings: Settings) -> Engine:
-        """The engine for an application; those with equal settings share one."""
-        name = settings.engine or self._engine_default
-        key = (name, settings.threads)
-        if key not in self._engines:
-            engine = self._spare_engine(name)
-            engine.prepare(settings)
-            engine.check()
-            self._engines[key] = self._spare_engines.pop(name)
-        return self._engines[key]
-
-    def _spare_engine(self, name: str) -> Engine:
-        if name not in self._spare_engines:
-            self._spare_engines[name] = make_engine(name)
-        return self._spare_engines[name]
-
-    def _engine_of(self, app: flask.Flask) -> Engine:
-        """The engine of an application; before its settings are settled, the one they name now."""
-        settled: Engine | None = app.extensions[SETTINGS].engine
-        if settled is not None:
-            return settled
-        return self._spare_engine(app.config.get("WSVIEWS_ENGINE") or self._engine_default)
+        state.check_views()
+        when_worker_starts(state.settle_at_start)
 
     def read_settings(self, config: Mapping[str, Any]) -> Settings:
         """The ``WSVIEWS_*`` settings in *config*.
@@ -283,60 +204,6 @@ class WebSocket:
         :param observer: see :class:`~flask_wsviews.observers.Observer`.
         """
         self.observers.append(observer)
-
-    def check_views(self, app: flask.Flask) -> None:
-        """Check what is registered.
-
-        Whether the broker and the storage of rates fit it is known once the settings are settled.
-
-        :raises RegistrationError: naming the handlers or groups that don't fit.
-        :raises ConfigError: if the settings are settled, there are groups, and the broker doesn't
-            reach all workers.
-        """
-        for endpoint in app.view_functions:
-            self._check_endpoint(app, endpoint)
-        self._check_rules(app)
-        if app.extensions[SETTINGS].is_settled:
-            self._check_services(app, app.view_functions.values())
-
-    def check_endpoint(self, app: flask.Flask, endpoint: str, variables: Container[str]) -> None:
-        """Check one view, as :meth:`check_views` checks all of them.
-
-        :param variables: those of the rule that was added last, as far as they are known.
-        """
-        self._check_endpoint(app, endpoint, variables)
-        self._check_rule(app, _newest_rule(app, endpoint))
-        if app.extensions[SETTINGS].is_settled:
-            self._check_services(app, [app.view_functions[endpoint]])
-
-    def _check_endpoint(
-        self, app: flask.Flask, endpoint: str, variables: Container[str] = frozenset()
-    ) -> None:
-        view = app.view_functions[endpoint]
-        self._check_view(view, self._engine_of(app))
-        self._check_limits(view)
-        self._check_groups(app, endpoint, variables)
-
-    def _check_rules(self, app: flask.Flask) -> None:
-        """Check all rules: ``app.add_url_rule(…, websocket=True)`` may have added some.
-
-        :raises RegistrationError: naming what is wrong with one, or with its view.
-        """
-        check_classes(app.view_functions.values())
-        for rule in app.url_map.iter_rules():
-            self._check_rule(app, rule)
-
-    def _check_rule(self, app: flask.Flask, rule: Rule) -> None:
-        """Check that a rule leads to its view, and that the view takes its variables.
-
-        :raises RegistrationError: naming the other view, or the signature to write.
-        """
-        view = app.view_functions.get(rule.endpoint)
-        if view is None or not rule.websocket:
-            return
-        app.extensions[PATHS].add(rule)
-        if not _has_preprocessors(app, rule.endpoint):
-            check_variables(view, rule.rule, rule.arguments)
 
     # -- registration ---------------------------------------------------------------------------
 
@@ -399,14 +266,10 @@ class WebSocket:
     ) -> None:
         own_options = dict(options)
         endpoint, view = view_function(view_func, endpoint, own_options, app.view_functions)
-        self._check_view(view, self._engine_of(app))
-        self._check_limits(view)
+        state = state_of(app)
+        state.views.check_view(view, state.engine)
         app.add_url_rule(rule, endpoint, view, **rule_options(own_options))
-        self._check_rule(app, _newest_rule(app, endpoint))
-        variables = rule_variables(rule, own_options.get("defaults"))
-        self._check_groups(app, endpoint, variables)
-        if app.extensions[SETTINGS].is_settled:
-            self._check_services(app, [view])
+        state.check_newest_rule(endpoint, rule_variables(rule, own_options.get("defaults")))
 
     def _add(self, add_to: Callable[[flask.Flask], None]) -> None:
         if self.app is not None:
@@ -427,61 +290,6 @@ class WebSocket:
                 name,
                 name,
             )
-
-    def _check_view(self, view: Callable[..., Any], engine: Engine) -> None:
-        declaration = declaration_of(view)
-        if declaration is None or engine.runs_coroutines:
-            return
-        handlers = declaration.coroutines()
-        if handlers:
-            raise RegistrationError(
-                f"{', '.join(handlers)}: async def needs AsyncioWebSocket; "
-                f"{type(self).__name__} on the {engine.name} engine runs plain functions"
-            )
-
-    def _check_limits(self, view: Callable[..., Any]) -> None:
-        declaration = declaration_of(view)
-        if declaration is None:
-            return
-        for name in TIME_LIMITS:
-            # 0 stands for no limit.
-            CHECKS[name](f"{name} of {view.__name__}", declaration.option(name) or None)
-        check_rate(f"rate_limit of {view.__name__}", declaration.option("rate_limit"))
-        if is_coroutine_function(declaration.option("rate_limit_key")):
-            raise RegistrationError(f"rate_limit_key of {view.__name__} can't be async def")
-
-    def _check_services(self, app: flask.Flask, views: Iterable[Callable[..., Any]]) -> None:
-        """Check that the settled settings provide what views need of other services.
-
-        :raises ConfigError: if groups don't reach all workers, or rates can't be counted.
-        """
-        declarations = _declarations(views)
-        if any(one.option("rate_limit") for one in declarations):
-            app.extensions[RATE_LIMITS].check()
-        if any(one.option("groups") for one in declarations):
-            app.extensions[GROUPS].check_workers()
-
-    def _check_groups(self, app: flask.Flask, endpoint: str, variables: Container[str]) -> None:
-        """Check the groups that a view declares.
-
-        :param variables: asked first. The URL map sorts all of its rules before it answers, so
-            asking it after each rule takes quadratic time.
-        """
-        declaration = declaration_of(app.view_functions[endpoint])
-        if declaration is None:
-            return
-        groups: Groups = app.extensions[GROUPS]
-        for pattern, options in declaration.groups():
-            groups.configure(pattern.text, options)
-            if all(variable in variables for variable in pattern.variables):
-                continue
-            for rule in app.url_map.iter_rules(endpoint):
-                missing = pattern.variables - rule.arguments
-                if missing:
-                    raise RegistrationError(
-                        f"groups of {endpoint!r}: {rule.rule} has no variable "
-                        f"{', '.join(sorted(missing))} for {pattern.text!r}"
-                    )
 
     # -- groups ---------------------------------------------------------------------------------
 
@@ -546,7 +354,7 @@ class WebSocket:
         groups = self.groups
         app = current_app or self.app
         assert app is not None
-        protocol = view.protocol if view else self._protocol_for(app, group, type)
+        protocol = view.protocol if view else state_of(app).views.protocol_for(group, type)
         payload = protocol.dump(type, obj, validate=groups.settings.validate_outgoing)
         if MESSAGE_ID in payload and keep and groups.has_history(group):
             raise OutgoingMessageError(
@@ -583,28 +391,6 @@ class WebSocket:
             ``memory://``.
         """
         self.groups.disconnect(group, connection, code, reason)
-
-    def _protocol_for(self, app: flask.Flask, group: str, type: str) -> Protocol:
-        """The protocol that says how messages of this type look in this group."""
-        senders = [
-            one for one in _declarations(app.view_functions.values()) if type in one.protocol.emits
-        ]
-        own = [
-            (pattern, one.protocol)
-            for one in senders
-            for pattern, _ in one.groups()
-            if pattern.matches(group)
-        ]
-        closest = narrowest([pattern for pattern, _ in own])
-        candidates = [protocol for pattern, protocol in own if pattern in closest]
-        candidates = candidates or [one.protocol for one in senders]
-        if not candidates:
-            raise OutgoingMessageError(f"no view declares {type!r} in emits")
-        forms = {(one.discriminator, one.emits[type].__class__) for one in candidates}
-        if len(forms) > 1:
-            owners = ", ".join(one.owner for one in candidates)
-            raise OutgoingMessageError(f"{owners} declare {type!r} differently: pass view=")
-        return candidates[0]
 
     def members(self, group: str) -> list[GroupMember]:
         """Who is in a group, in all workers.
@@ -677,17 +463,16 @@ class WebSocket:
         :raises RegistrationError: if *pattern* isn't valid, or has other options already.
         """
         options = GroupOptions(history_of(history, history_seconds), presence)
-        self._add(lambda app: app.extensions[GROUPS].configure(pattern, options))
+        self._add(lambda app: state_of(app).groups.configure(pattern, options))
 
     def stop(self) -> None:
         """End the threads that serving connections has begun in this process, for tests.
 
         There may be no connection any more; the next one begins them anew.
         """
-        for engine in (*self._spare_engines.values(), *self._engines.values()):
-            engine.stop()
+        self.engines.stop()
         if self.app is not None:
-            self.app.extensions[GROUPS].close()
+            state_of(self.app).groups.close()
 
     # -- running --------------------------------------------------------------------------------
 
@@ -832,59 +617,6 @@ def _with_debugger(wsgi_app: WSGIApplication) -> WSGIApplication:
     return debugged(wsgi_app) if wants_it else wsgi_app
 
 
-def groups_of(app: flask.Flask) -> Groups:
-    """Return the groups of an application, whose settings are settled by that.
-
-    :raises RegistrationError: if it isn't set up.
-    :raises ConfigError: if the settings can't be used, or were changed after their first use.
-    """
-    state: AppSettings | None = app.extensions.get(SETTINGS)
-    if state is None:
-        raise RegistrationError(
-            f"no WebSocket(app) has been made for {app.name!r}: call init_app() first"
-        )
-    state.settle()
-    groups: Groups = app.extensions[GROUPS]
-    return groups
-
-
-def _declarations(views: Iterable[Callable[..., Any]]) -> list[Declaration]:
-    """Return the declarations of those view functions that serve WebSockets."""
-    return [one for one in map(declaration_of, views) if one is not None]
-
-
-def _newest_rule(app: flask.Flask, endpoint: str) -> Rule:
-    """The rule that was added last for an endpoint."""
-    # iter_rules() sorts the rules of all endpoints first, which takes long for many.
-    rule: Rule = app.url_map._rules_by_endpoint[endpoint][-1]
-    return rule
-
-
-def _has_preprocessors(app: flask.Flask, endpoint: str) -> bool:
-    """Whether something may change the variables of an endpoint's URL before its view gets them."""
-    names: list[str | None] = [None]
-    parts = endpoint.split(".")[:-1]
-    names += [".".join(parts[: number + 1]) for number in range(len(parts))]
-    return any(app.url_value_preprocessors.get(name) for name in names)
-
-
-def _settle_at_start(state: AppSettings) -> None:
-    """Settle the settings in a worker that starts, so that its log says at once what is wrong."""
-    try:
-        state.settle()
-    except WSViewsError as error:
-        logger.error("this worker can't serve WebSockets: %s", error)
-
-
-def _rate_limits(settings: Settings) -> RateLimits:
-    return RateLimits(settings.rate_limit_storage, settings.key_prefix, settings.broker_timeout)
-
-
-def _check_default_rate(settings: Settings) -> None:
-    if check_rate("WSVIEWS_RATE_LIMIT", settings.rate_limit) is not None:
-        _rate_limits(settings).check()
-
-
 def _add_presence_handler(
     event: str, pattern: str, handler: Callable[..., Any], app: flask.Flask
 ) -> None:
@@ -892,8 +624,7 @@ def _add_presence_handler(
         with app.app_context():
             handler(group, member)
 
-    groups: Groups = app.extensions[GROUPS]
-    groups.events.add(event, pattern, call)
+    state_of(app).groups.events.add(event, pattern, call)
 
 
 def _answer_mismatch(app: flask.Flask, error: WebsocketMismatch) -> ResponseReturnValue:

@@ -34,8 +34,8 @@ from prometheus_client import (
     multiprocess,
 )
 
+from .app_state import groups_of
 from .common.threads import start_thread
-from .extension import groups_of
 from .observers import Observer, Summary, Traffic
 from .typing import Environ
 

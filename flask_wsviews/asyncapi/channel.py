@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import Schema
 
 from .. import close_codes
-from ..blueprints import EXTENSION
+from ..app_state import EXTENSION
 from ..groups.mailbox import MESSAGE_ID
 from ..messages.declared import ERROR_TYPE, REF, Handler, as_schema
 from ..registration.declaration import Declaration, declaration_of

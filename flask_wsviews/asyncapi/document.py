@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..blueprints import EXTENSION
+from ..app_state import EXTENSION
 from .channel import ChannelWriter
 from .components import JSON, Components
 from .text import slug, unused

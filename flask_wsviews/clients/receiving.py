@@ -20,8 +20,8 @@ from ..typing import AsyncDriver, Message
 if TYPE_CHECKING:
     from flask import Flask
 
+    from ..common.rate_limits import Meter
     from ..engines import Driver
-    from .rate_limits import Meter
 
 # Shared by all clients whose view declares no messages.
 _ANY_MESSAGES = declared.Protocol()

@@ -8,8 +8,7 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from ..app_state import SETTINGS
-from ..blueprints import EXTENSION
+from ..app_state import EXTENSION, state_of
 from ..exceptions import WSViewsError
 
 
@@ -23,9 +22,9 @@ def settled_extension() -> Any:
 
     :raises click.ClickException: if the settings are wrong.
     """
-    extensions = application().extensions
+    app = application()
     try:
-        extensions[SETTINGS].settle()
+        state_of(app).settle()
     except WSViewsError as error:
         raise click.ClickException(str(error)) from error
-    return extensions[EXTENSION]
+    return app.extensions[EXTENSION]

@@ -17,45 +17,33 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from werkzeug.wsgi import ClosingIterator
 
-from ..app_state import SETTINGS, AppSettings
+from ..app_state import AppState, state_of
 from ..clients.asyncio import AsyncioWebSocketClient
 from ..clients.base import BaseClient
 from ..clients.blocking import GeventWebSocketClient, WebSocketClient
-from ..clients.rate_limits import RateLimits, windows
-from ..close_codes import GOING_AWAY, SERVICE_RESTART
+from ..common.admission import Place
 from ..common.notify import tell
+from ..common.rate_limits import windows
 from ..common.steps import check_result, hook_of
 from ..config import Settings, origins
 from ..conversation.context import Handshake
 from ..conversation.conversation import Conversation, conversation_of
 from ..conversation.identity import identity_on
 from ..engines.places import check_handshake
-from ..groups import Groups
-from ..observers import Observer
 from ..protocol import opening, response
 from ..protocol.connection import Connection
 from ..protocol.origin import check_origin
 from ..servers import before_exit, check_server, detach_environ, take_socket
 from ..typing import Environ
 from ..views import TIME_LIMITS, UPGRADER, WebSocketView, is_async_view
-from .admission import Admission, Place
 from .declared_fields import load_headers, load_query
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
     from flask import Request
-    from marshmallow import Schema
-
-    from ..engines import Engine
 
 
 logger = logging.getLogger("flask_wsviews")
-
-#: Where the extension keeps the groups of an application.
-GROUPS = "wsviews.groups"
-
-#: Where the extension keeps the rates of an application.
-RATE_LIMITS = "wsviews.rate_limits"
 
 #: For a client that comes too late.
 ENDING = "This worker is about to end; please try again."
@@ -76,8 +64,6 @@ FOUND = (302, 303)
 
 # Whoever has more middlewares than that wraps an application in itself.
 _MOST_LAYERS = 100
-
-GOODBYES = {GOING_AWAY: "the server stops", SERVICE_RESTART: "the server restarts"}
 
 
 class Upgrade(Response):
@@ -104,24 +90,11 @@ class Upgrade(Response):
 
 
 class Extension(Protocol):
-    """What a handshake needs of the extension, :class:`~flask_wsviews.WebSocket`."""
+    """The extension, as a middleware knows it."""
 
-    #: The observers of all its applications.
-    observers: list[Observer]
-
-    #: Shapes error frames.
-    error_schema: Schema
-
-    #: Counts the connections of this worker.
-    admission: Admission
-
-    @property
-    def engine(self) -> Engine:
-        """What drives the connections."""
+    def adopt(self, middleware: WebSocketMiddleware) -> AppState:
+        """Return the state of the application that a middleware wraps."""
         ...
-
-    def adopt(self, middleware: WebSocketMiddleware) -> None:
-        """Prepare a middleware that wraps an application."""
 
 
 class WebSocketMiddleware:
@@ -143,13 +116,8 @@ class WebSocketMiddleware:
     def __init__(self, wsgi_app: WSGIApplication, websocket: Extension) -> None:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
-        self._state: AppSettings | None = None
-        #: What watches its application's connections, besides those of the extension.
-        self.observers: tuple[Observer, ...] = ()
-        self._all_observers: tuple[Observer, ...] = ()
-        #: The groups of its application, from the first handshake on.
-        self.groups: Groups | None = None
-        websocket.adopt(self)
+        #: The state of its application.
+        self.state = websocket.adopt(self)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request (PEP 3333)."""
@@ -179,43 +147,9 @@ class WebSocketMiddleware:
         upgrader = environ.get(UPGRADER)
         return upgrader is not None and upgrader.websocket is self.websocket
 
-    def all_observers(self) -> tuple[Observer, ...]:
-        """What watches this application's connections; the same object while they stay."""
-        every = (*self.observers, *self.websocket.observers)
-        if every != self._all_observers:
-            self._all_observers = every
-        return self._all_observers
-
     def client_for(self, view: WebSocketView) -> type[BaseClient[Any]]:
         """The class of the client object that *view* gets."""
         return AsyncioWebSocketClient if is_async_view(view) else self.client
-
-    def settings(self) -> Settings:
-        """Return the application's settings, settled by their first use.
-
-        :raises ConfigError: if a value can't be used, or was changed after that.
-        """
-        state: AppSettings = current_app.extensions[SETTINGS]
-        self._state = state
-        return state.settle()
-
-    @property
-    def engine(self) -> Engine:
-        """What drives the connections of its application."""
-        settled = None if self._state is None else self._state.engine
-        return settled or self.websocket.engine
-
-    def say_goodbye(self, code: int) -> None:
-        """Close the connections of this worker, which ends, within the time that is set for it.
-
-        :param code: of the close frames: 1012 if the worker will be replaced, else 1001.
-        """
-        state = self._state
-        if state is not None and state.settings is not None and self.engine.is_last_call():
-            reason = GOODBYES.get(code, "")
-            self.engine.shutdown(code, reason, state.settings.shutdown_timeout)
-            if self.groups is not None:
-                self.groups.close()
 
 
 class GeventWebSocketMiddleware(WebSocketMiddleware):
@@ -249,8 +183,10 @@ class Upgrader:
         # From the check of the handshake until its connection has it.
         self._place: Place | None = None
         self._rates: list[tuple[int, float, str]] = []
-        #: Are told of this handshake, and of its connection.
-        self.observers = middleware.all_observers()
+        # Flask knows the application, if the middleware wraps several.
+        self._state = middleware.state
+        #: Observe this handshake and its connection.
+        self.observers = middleware.state.observers()
 
     def __call__(self, view: WebSocketView, view_args: dict[str, Any]) -> ResponseReturnValue:
         """Check the handshake for *view* and answer it, within Flask's request.
@@ -258,8 +194,9 @@ class Upgrader:
         :raises werkzeug.exceptions.HTTPException: if it is refused.
         :raises ServerError: if this server can't serve WebSockets.
         """
-        settings = self._middleware.settings()
         kept = Handshake.current()
+        self._state = state = state_of(kept.app)
+        settings = state.settle()
         request = kept.request
         self._reserve(request, settings)
         # What is on the instance is the application's, whatever its name.
@@ -268,7 +205,7 @@ class Upgrader:
         if "HTTP_ORIGIN" in request.environ:
             self._check_origin(kept, declared, settings)
         check_server(request.environ)
-        engine = self._middleware.engine
+        engine = state.engine
         check_handshake(engine.name, engine.refused)
         self._make_ready(kept.app)
         self._extensions, self._extensions_header = response.negotiate_extensions(
@@ -278,8 +215,7 @@ class Upgrader:
         client = client_class(request.environ, -1, settings.close_timeout)
         client.app = kept.app
         client.endpoint = request.endpoint or ""
-        groups: Groups = kept.app.extensions[GROUPS]
-        self._middleware.groups = groups
+        groups = state.groups
         client._groups, client._view = groups, view
         if offer.subprotocols:
             client._offered = offer.subprotocols
@@ -288,14 +224,14 @@ class Upgrader:
         client._protocol = protocol
         if settings.text_as_bytes and not protocol.is_typed:
             client._text_as_bytes = protocol.binary or declared._wsviews_owns_conversation
-        client._error_schema = self._middleware.websocket.error_schema
+        client._error_schema = state.extension.error_schema
         if declared.query_schema is not None:
             client.query = load_query(declared.query_schema)
         if declared.headers_schema is not None:
             client.headers = load_headers(declared.headers_schema)
         answer = hook_of(view, "on_handshake")(client, **view_args)
         if inspect.iscoroutine(answer):
-            answer = self._middleware.engine.wait_for(answer)
+            answer = engine.wait_for(answer)
         refusal: ResponseReturnValue | None = answer
         if refusal is not None:
             return refusal
@@ -334,7 +270,7 @@ class Upgrader:
             raise
 
     def _reserve(self, request: Request, settings: Settings) -> None:
-        engine = self._middleware.engine
+        engine = self._state.engine
         if engine.is_shutting_down:
             raise ServiceUnavailable(ENDING)
         # A decorator may call the view again.
@@ -342,11 +278,11 @@ class Upgrader:
         limit = settings.max_connections or engine.max_connections
         address_limit = settings.max_connections_per_address
         address = None if address_limit is None else request.remote_addr
-        self._place = self._middleware.websocket.admission.admit(address, limit, address_limit)
+        self._place = self._state.extension.admission.admit(address, limit, address_limit)
 
     def _make_ready(self, app: Flask) -> None:
         try:
-            self._middleware.engine.make_ready()
+            self._state.engine.make_ready()
         except (OSError, RuntimeError) as error:
             app.logger.error(NOT_READY, error)
             raise ServiceUnavailable(NO_ROOM) from error
@@ -380,8 +316,7 @@ class Upgrader:
         if key is None:
             self._rates = windows(rate)
         else:
-            limits: RateLimits = current_app.extensions[RATE_LIMITS]
-            self._client._meter = limits.meter(rate, key)
+            self._client._meter = self._state.rate_limits.meter(rate, key)
 
     def take_over(
         self,
@@ -393,7 +328,7 @@ class Upgrader:
 
         :param headers: those of Flask's answer.
         """
-        engine = self._middleware.engine
+        engine = self._state.engine
         logger = self._client.app.logger
         try:
             fields = response.response_fields(
@@ -404,7 +339,7 @@ class Upgrader:
             return _refuse(start_response, "500 Internal Server Error", SERVER_FAULT)
         try:
             # Before the 101: whoever gets that hears the goodbye, too.
-            before_exit(environ, engine.ending_signal, self._middleware.say_goodbye)
+            before_exit(environ, engine.ending_signal, self._state.close_connections)
             transport = take_socket(environ)
         except (OSError, RuntimeError) as error:
             logger.error(NOT_READY, error)

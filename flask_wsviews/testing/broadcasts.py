@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..extension import groups_of
+from ..app_state import groups_of
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -18,7 +18,7 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from ..blueprints import EXTENSION
+from ..app_state import EXTENSION
 from ..close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..common.json_text import dump_text
 from ..exceptions import ConnectionClosed

@@ -55,6 +55,6 @@ def disconnects(app: Flask) -> Iterator[list[Disconnect]]:
 
 
 def _stop(app: Flask) -> None:
-    from ..blueprints import EXTENSION
+    from ..app_state import EXTENSION
 
     app.extensions[EXTENSION].stop()

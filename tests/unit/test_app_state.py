@@ -29,7 +29,7 @@ from flask_wsviews import (
     WebSocketView,
     servers,
 )
-from flask_wsviews.app_state import SETTINGS, AppSettings
+from flask_wsviews.app_state import EXTENSION, STATE, state_of
 from flask_wsviews.config import Settings, key_of
 from flask_wsviews.groups.brokers.memory import MemoryBroker
 from flask_wsviews.servers.uwsgi import adapter as uwsgi_adapter
@@ -114,11 +114,6 @@ def app_of(websocket: WebSocket) -> Flask:
     return websocket.app
 
 
-def state_of(app: Flask) -> AppSettings:
-    state: AppSettings = app.extensions[SETTINGS]
-    return state
-
-
 @contextmanager
 def connected(app: Flask, path: str = "/echo", **options: Any) -> Iterator[WebSocketTestClient]:
     with app.test_client() as client, websocket_connect(client, path, **options) as ws:
@@ -129,6 +124,21 @@ def use(app: Flask) -> None:
     """A first use, which closes nothing and sends nothing."""
     with captured_broadcasts(app):
         pass
+
+
+# -- where the state is kept --------------------------------------------------------------------
+
+
+def test_an_application_keeps_the_extension_and_one_state(made: WebSocket) -> None:
+    app = app_of(made)
+    use(app)
+    assert {key for key in app.extensions if key.startswith("wsviews")} == {EXTENSION, STATE}
+    assert app.extensions[EXTENSION] is state_of(app).extension is made
+
+
+def test_the_state_of_an_application_that_is_not_set_up() -> None:
+    with pytest.raises(RegistrationError, match=r"call init_app\(\) first"):
+        state_of(site())
 
 
 # -- before the first use -----------------------------------------------------------------------

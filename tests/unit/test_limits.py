@@ -18,9 +18,9 @@ from flask_wsviews import (
     WebSocket,
     WebSocketView,
 )
-from flask_wsviews.clients.rate_limits import RETRY_AFTER, RateLimits, check_rate, windows
+from flask_wsviews.common.admission import Admission
+from flask_wsviews.common.rate_limits import RETRY_AFTER, RateLimits, check_rate, windows
 from flask_wsviews.config import Settings
-from flask_wsviews.handshake.admission import Admission
 from flask_wsviews.handshake.middleware import _settings_of
 
 
@@ -114,7 +114,7 @@ def test_a_storage_that_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("flask_wsviews.clients.rate_limits.monotonic", lambda: now)
+    monkeypatch.setattr("flask_wsviews.common.rate_limits.monotonic", lambda: now)
     limits = RateLimits("memory://")
     meter = limits.meter("1/hour", "a")
     asked = 0

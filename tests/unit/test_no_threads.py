@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from flask_wsviews import AsyncioWebSocket, ConnectionClosed, WebSocketView
+from flask_wsviews.app_state import state_of
 from flask_wsviews.groups import worker as groups_worker
-from flask_wsviews.handshake.middleware import GROUPS
 from flask_wsviews.testing import websocket_connect
 
 THREADS = 2
@@ -39,7 +39,7 @@ def app() -> Iterator[Flask]:
     async def operation(ws: Any) -> None:
         """As joining a group does, where its broker isn't in memory."""
         async for message in ws:
-            worker = app.extensions[GROUPS]._the_worker()
+            worker = state_of(app).groups._the_worker()
             await ws.send(await worker.call_in_thread(str, message))
 
     @websocket.route("/gives-up")

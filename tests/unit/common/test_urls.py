@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from flask_wsviews import ConfigError
-from flask_wsviews.clients.rate_limits import RateLimits
+from flask_wsviews.common.rate_limits import RateLimits
 from flask_wsviews.common.urls import shown_url, without_secrets
 from flask_wsviews.config import Settings
 from flask_wsviews.groups import Publisher, make_broker

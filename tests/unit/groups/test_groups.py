@@ -59,6 +59,7 @@ from flask_wsviews.groups.mailbox import (
 )
 from flask_wsviews.groups.names import Pattern, check_group
 from flask_wsviews.protocol.connection import PreparedMessage
+from flask_wsviews.registration.app_views import AppViews
 
 # -- names --------------------------------------------------------------------------------------
 
@@ -644,17 +645,17 @@ def test_registration_looks_at_each_view_once(
 ) -> None:
     checked: list[str] = []
     sorted_maps: list[object] = []
-    check, update = WebSocket._check_groups, MapType.update
+    check, update = AppViews.check_groups, MapType.update
 
-    def note_check(self: WebSocket, app: Flask, endpoint: str, *rest: Any) -> None:
+    def note_check(self: AppViews, endpoint: str, *rest: Any) -> None:
         checked.append(endpoint)
-        check(self, app, endpoint, *rest)
+        check(self, endpoint, *rest)
 
     def note_update(self: MapType) -> None:
         sorted_maps.append(self)
         update(self)
 
-    monkeypatch.setattr(WebSocket, "_check_groups", note_check)
+    monkeypatch.setattr(AppViews, "check_groups", note_check)
     monkeypatch.setattr(MapType, "update", note_update)
     app = Flask("site")
     websocket = WebSocket(app)

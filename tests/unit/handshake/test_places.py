@@ -17,6 +17,7 @@ from greenlet import GreenletExit
 
 import flask_wsviews
 from flask_wsviews import AsyncioWebSocket, WebSocket, WebSocketView
+from flask_wsviews.app_state import AppState
 from flask_wsviews.engines import Engine
 from flask_wsviews.engines.asyncio import AsyncioEngine
 from flask_wsviews.engines.asyncio_loop import LoopThread
@@ -179,7 +180,7 @@ def faulty(websocket: WebSocket, what: str, error: BaseException) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         if hasattr(engine, what):
             failing = FaultyEngine(engine, what, error)
-            patch.setattr(middleware.WebSocketMiddleware, "engine", failing)
+            patch.setattr(AppState, "engine", failing)
         else:
             patch.setattr(middleware, what, raising(error))
         yield

@@ -11,9 +11,9 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..common.per_process import PerProcess
-from ..common.urls import without_secrets
 from ..exceptions import ConfigError
+from .per_process import PerProcess
+from .urls import without_secrets
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
