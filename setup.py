@@ -1,7 +1,7 @@
 """Compiles the hot-path modules with mypyc, if ``FLASK_WSVIEWS_COMPILE`` is 1.
 
-mypyc compiles the same Python sources that run uncompiled. Only speedups.c is written twice, in C
-and in Python. Everything else about the package is in setup.cfg.
+mypyc compiles the same Python sources that run uncompiled. Only the modules of SPEEDUPS are written
+twice, in C and in Python. Everything else about the package is in setup.cfg.
 """
 
 import os
@@ -10,7 +10,6 @@ import sys
 from setuptools import Extension, setup
 
 COMPILED = [
-    "flask_wsviews/protocol/connection.py",
     "flask_wsviews/conversation/context.py",
     "flask_wsviews/conversation/conversation.py",
     "flask_wsviews/conversation/hooks.py",
@@ -25,9 +24,19 @@ COMPILED = [
     "flask_wsviews/engines/keeper.py",
     "flask_wsviews/engines/loop.py",
     "flask_wsviews/engines/sockets.py",
-    "flask_wsviews/protocol/framing.py",
+    "flask_wsviews/protocol/assembler.py",
+    "flask_wsviews/protocol/connection.py",
+    "flask_wsviews/protocol/frames.py",
+    "flask_wsviews/protocol/outbox.py",
+    "flask_wsviews/protocol/plain_frames.py",
+    "flask_wsviews/protocol/prepared.py",
+    "flask_wsviews/protocol/rates.py",
+    "flask_wsviews/protocol/time_limits.py",
     "flask_wsviews/common/steps.py",
 ]
+
+# Written in C. Python code beside each of them does the same where it isn't compiled.
+SPEEDUPS = ["flask_wsviews/engines/_sockets.c", "flask_wsviews/protocol/_frames.c"]
 
 # What compiling takes: mypyc, which is part of mypy, and the types of what the modules import.
 # These are the versions that are tested on CPython 3.10 to 3.13.
@@ -51,9 +60,9 @@ def extensions() -> list[Extension]:
     """Return the modules to compile; generating their C sources takes some seconds."""
     from mypyc.build import mypycify
 
-    speedups = Extension("flask_wsviews.protocol.speedups", ["flask_wsviews/protocol/speedups.c"])
+    in_c = [Extension(path.removesuffix(".c").replace("/", "."), [path]) for path in SPEEDUPS]
     paths = [*MYPY_OPTIONS, *COMPILED]
-    return [speedups, *mypycify(paths, group_name="flask_wsviews", debug_level="0")]
+    return [*in_c, *mypycify(paths, group_name="flask_wsviews", debug_level="0")]
 
 
 if os.environ.get("FLASK_WSVIEWS_COMPILE") == "1":

@@ -1,7 +1,7 @@
-"""The calls of a socket that every message needs: by a short way in C where that is compiled.
+"""Receive from a socket and send to it, in C where that is compiled.
 
-Each takes the socket, and its descriptor if that carries the bytes as they are; -1 otherwise, for
-TLS, and once the socket is closed.
+Each function takes the socket and its descriptor. The descriptor is -1 for TLS, where Python's ssl
+module reads and writes, and once the socket is closed.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from typing import Any, Final
 
 speedups: Any
 try:
-    from ..protocol import speedups
+    from . import _sockets as speedups
 except ImportError:  # it isn't compiled
     speedups = None
 
-Take = Callable[[int], "bytes | None"]
-Give = Callable[[int, "bytes | memoryview", bool], "int | None"]
+Receive = Callable[[int], "bytes | None"]
+Send = Callable[[int, "bytes | memoryview", bool], "int | None"]
 
-_receive: Final[Take | None] = getattr(speedups, "receive", None)
-_wait_and_receive: Final[Take | None] = getattr(speedups, "wait_and_receive", None)
-_send: Final[Give | None] = getattr(speedups, "send", None)
+_receive: Final[Receive | None] = getattr(speedups, "receive", None)
+_wait_and_receive: Final[Receive | None] = getattr(speedups, "wait_and_receive", None)
+_send: Final[Send | None] = getattr(speedups, "send", None)
 
-#: How much is read at once, in bytes.
+#: The maximum number of bytes that one call receives.
 READ_SIZE: Final = 64 * 1024
 
-#: How much who waits for it gets at first: each of them has room for it all the time.
+#: The same for a call that waits: each waiting thread has a buffer of this size all the time.
 WAIT_SIZE: Final = 4096
 
-# What a socket raises instead of waiting.
+# A socket raises these instead of waiting.
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-# Also for a socket that would wait otherwise.
+# For one call on a socket that blocks.
 DONT_WAIT: Final = socket.MSG_DONTWAIT
 
-# With what comes last, so that the end of the stream goes out in the same packet.
+# With the last bytes, so that the end of the stream goes out in the same packet.
 MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 
 def receive(sock: socket.socket, fd: int) -> bytes | None:
-    """Take what the kernel has.
+    """Return the bytes that have arrived, without waiting.
 
-    :returns: ``None`` if it has nothing yet, nothing but the empty ``b""`` at the end.
-    :raises OSError: if the stream is broken.
+    :returns: ``None`` if there are none yet, ``b""`` at the end of the stream.
+    :raises OSError: if the connection is broken.
     """
     if fd >= 0 and _receive is not None:
         return _receive(fd)
@@ -57,12 +57,12 @@ def receive(sock: socket.socket, fd: int) -> bytes | None:
 
 
 def wait_and_receive(sock: socket.socket, fd: int) -> bytes | None:
-    """Wait until the kernel has something, and take up to :data:`WAIT_SIZE` bytes of it.
+    """Wait until bytes have arrived, and return up to :data:`WAIT_SIZE` of them.
 
-    For a socket that blocks, without TLS.
+    Only for a socket that blocks, without TLS.
 
-    :returns: as :func:`receive`; ``None`` if a signal came in between, or it doesn't block.
-    :raises OSError: if the stream is broken.
+    :returns: as :func:`receive`; ``None`` if a signal interrupted the call or it doesn't block.
+    :raises OSError: if the connection is broken.
     """
     if _wait_and_receive is not None:
         return _wait_and_receive(fd)
@@ -73,11 +73,11 @@ def wait_and_receive(sock: socket.socket, fd: int) -> bytes | None:
 
 
 def send(sock: socket.socket, fd: int, data: bytes | memoryview, more: bool) -> int | None:
-    """Give the kernel what it takes.
+    """Send as many bytes as the kernel accepts without waiting.
 
     :param more: whether the end of the stream follows at once.
-    :returns: how many bytes it has taken, ``None`` if it has no room.
-    :raises OSError: if the stream is broken.
+    :returns: how many bytes the kernel has accepted, ``None`` if its buffer is full.
+    :raises OSError: if the connection is broken.
     """
     if fd >= 0 and _send is not None:
         return _send(fd, data, more)
@@ -92,7 +92,7 @@ def send(sock: socket.socket, fd: int, data: bytes | memoryview, more: bool) -> 
 def check_descriptors(count: int) -> None:
     """Check that *count* descriptors can be opened, rounded up to an even number.
 
-    :raises OSError: if fewer are left.
+    :raises OSError: if too few are left.
     """
     with contextlib.ExitStack() as stack:
         for _ in range((count + 1) // 2):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..protocol.connection import PreparedMessage
+from ..protocol.prepared import PreparedMessage
 from .brokers.base import Delivery, Key, parse_id
 
 if TYPE_CHECKING:

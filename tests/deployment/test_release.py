@@ -21,7 +21,7 @@ from support.servers import BIN
 from websockets.sync.client import connect
 
 SETUP = (ROOT / "setup.py").read_text()
-COMPILED = re.findall(r'"(flask_wsviews/\S+\.py)"', SETUP)
+COMPILED = re.findall(r'"(flask_wsviews/\S+\.(?:py|c))"', SETUP)
 
 
 def run(*command: str, cwd: Path, **env: str) -> str:
@@ -82,7 +82,7 @@ def test_the_source_has_what_the_tests_and_examples_need(dist: Path):
         assert path in names
     assert {"Makefile", "CHANGELOG.md", "deploy/nginx.conf", "benchmarks/load.c"} <= names
     assert {"setup.py", "setup.cfg", "pyproject.toml", "tests/support/check_compiled.py"} <= names
-    assert {"flask_wsviews/protocol/speedups.c", *COMPILED} <= names
+    assert set(COMPILED) <= names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith("docs/_build")]
 
 

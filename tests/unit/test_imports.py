@@ -73,7 +73,8 @@ class Import:
 def module_names() -> dict[str, Path]:
     """The package's modules by name: ``flask_wsviews.engines.base`` is ``engines.base``."""
     names = {}
-    for path in sorted(ROOT.rglob("*.py")):
+    # A module in C has a stub.
+    for path in sorted([*ROOT.rglob("*.py"), *ROOT.rglob("*.pyi")]):
         parts = path.relative_to(ROOT).with_suffix("").parts
         names[".".join(part for part in parts if part != "__init__")] = path
     return names

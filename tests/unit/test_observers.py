@@ -15,7 +15,8 @@ from flask_wsviews import Observer, WebSocket, WebSocketView, signals
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
 from flask_wsviews.observers import Traffic
-from flask_wsviews.protocol.connection import Connection, PreparedMessage
+from flask_wsviews.protocol.connection import Connection
+from flask_wsviews.protocol.prepared import PreparedMessage
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 

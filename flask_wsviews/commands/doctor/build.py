@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ...protocol import framing
+from ...protocol import frames
 from .finding import Finding
 
 
 def is_compiled() -> bool:
     """Return whether the hot-path modules are compiled."""
-    return not str(framing.__file__).endswith(".py")
+    return not str(frames.__file__).endswith(".py")
 
 
 def check_build() -> Finding:

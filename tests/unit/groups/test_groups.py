@@ -58,7 +58,7 @@ from flask_wsviews.groups.mailbox import (
     text_of,
 )
 from flask_wsviews.groups.names import Pattern, check_group
-from flask_wsviews.protocol.connection import PreparedMessage
+from flask_wsviews.protocol.prepared import PreparedMessage
 from flask_wsviews.registration.app_views import AppViews
 
 # -- names --------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ class Recorder(Driver):
         self.closed: tuple[int, str] | None = None
 
     def deliver(self, messages: list[PreparedMessage], policy: str) -> int:
-        self.got += [bytes(message._frame.data).decode() for message in messages]
+        self.got += [message.payload.decode() for message in messages]
         return 0
 
     def close(self, code: int, reason: str) -> None:

@@ -8,7 +8,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from flask_wsviews.exceptions import ConnectionClosed
-from flask_wsviews.protocol.connection import PreparedMessage
+from flask_wsviews.protocol.prepared import PreparedMessage
 
 POLICIES = ("close", "drop-oldest", "drop-newest")
 

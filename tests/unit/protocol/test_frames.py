@@ -1,4 +1,4 @@
-"""The short way for plain frames: it says what the long way does, and leaves the rest to it."""
+"""Frames, and the shortcut for plain ones: it agrees with the assembler."""
 
 from __future__ import annotations
 
@@ -10,21 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.peers import binary, bounded, close, frame, more, ping, pong, text
-from websockets.exceptions import ProtocolError
-from websockets.frames import Close, Frame, Opcode
+from websockets.frames import Frame, Opcode
 
 from flask_wsviews.config import Settings
-from flask_wsviews.protocol import framing
+from flask_wsviews.protocol import plain_frames
 from flask_wsviews.protocol.connection import Connection, State
-from flask_wsviews.protocol.framing import (
-    close_frame,
-    payload_of,
-    plain_binary_size,
-    plain_frame,
-    read_close,
-    read_one,
-    read_plain,
-)
+from flask_wsviews.protocol.frames import BINARY, TEXT, payload_of, serialize
+from flask_wsviews.protocol.plain_frames import read_plain
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 200_000]
 
@@ -37,60 +29,28 @@ def test_messages_of_all_sizes(size: int) -> None:
     assert messages == ["x" * size, b"\xff" * size]
     for message, opcode in (("x" * size, Opcode.TEXT), (b"\xff" * size, Opcode.BINARY)):
         payload = message.encode() if isinstance(message, str) else message
-        assert plain_frame(message) == Frame(opcode, payload).serialize(mask=False)
+        assert serialize(*payload_of(message)) == Frame(opcode, payload).serialize(mask=False)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_one_message(size: int) -> None:
+def test_the_limit_of_one_message(size: int) -> None:
     for message, data in (("x" * size, text("x" * size)), (b"\xff" * size, binary(b"\xff" * size))):
-        assert read_one(data, None) == message
-        assert read_one(data, size) == message
-        assert read_one(data, 10**30) == message
-        assert read_one(data[:-1], None) is None
-        assert read_one(data + b"x", None) is None
+        for limit in (None, size, 10**30):
+            messages: list[str | bytes] = []
+            assert read_plain(data, limit, messages) == len(data)
+            assert messages == [message]
+        assert read_plain(data[:-1], None, []) == 0
+        assert read_plain(data + b"x", None, []) == len(data)
         if size:
-            assert read_one(data, size - 1) is None
+            assert read_plain(data, size - 1, []) == 0
 
 
 def test_what_bytes_may_be() -> None:
     for message in (b"ab", bytearray(b"ab"), memoryview(b"ab")):
-        assert plain_frame(message) == b"\x82\x02ab"
-        assert payload_of(message) == (Opcode.BINARY, b"ab")
+        assert payload_of(message) == (BINARY, b"ab")
+    assert payload_of("ab") == (TEXT, b"ab")
     with pytest.raises(TypeError, match=r"not int; send_json\(\) takes objects"):
-        plain_frame(5)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"), [(1000, ""), (1001, "bye"), (4999, "ü" * 61 + "x"), (1005, "")]
-)
-def test_close_frames(code: int, reason: str) -> None:
-    assert read_close(close(code, reason) if code != 1005 else frame(8, b"")) == Close(code, reason)
-    payload = b"" if code == 1005 else Close(code, reason).serialize()
-    written = close_frame(None if code == 1005 else Close(code, reason))
-    assert written == Frame(Opcode.CLOSE, payload).serialize(mask=False)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        b"",
-        close(1000)[:-1],
-        close(1000) + b"x",
-        ping(b"x"),
-        frame(8, b"x" * 126),
-        frame(8, b"", rsv=4),
-        frame(8, b"", masked=False) + b"....",
-    ],
-)
-def test_what_is_no_close_frame_is_left(other: bytes) -> None:
-    assert read_close(other) is None
-
-
-def test_bad_close_frames() -> None:
-    with pytest.raises(ProtocolError):
-        read_close(frame(8, b"\x03"))
-    with pytest.raises(UnicodeDecodeError):
-        read_close(frame(8, b"\x03\xe8\xff"))
+        payload_of(5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +75,6 @@ def test_bad_close_frames() -> None:
 )
 def test_the_rest_is_left(other: bytes) -> None:
     messages: list[str | bytes] = []
-    assert read_one(other, 5) is None
     data = text("one") + binary(b"two") + other + text("three")
     at = len(text("one") + binary(b"two"))
     if other:
@@ -129,26 +88,6 @@ def test_text_that_is_not_utf_8() -> None:
     with pytest.raises(UnicodeDecodeError):
         read_plain(text("one") + text(b"\xff") + text("two"), None, messages)
     assert messages == ["one"]
-    with pytest.raises(UnicodeDecodeError):
-        read_one(text(b"\xff"), None)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_the_size_of_a_binary_frame_that_has_begun(size: int) -> None:
-    whole = binary(b"x" * size)
-    begun = whole[: max(14, len(whole) // 2)]
-    expected = len(whole) if len(begun) >= 14 else 0
-    assert plain_binary_size(begun, 200_000) == expected
-    assert plain_binary_size(begun, None) == 0
-
-
-def test_frames_that_are_looked_at_before_their_end() -> None:
-    begun = binary(b"x" * 300)[:50]
-    assert plain_binary_size(begun, 300) == 308
-    assert plain_binary_size(begun, 299) == 0
-    assert plain_binary_size(begun[:13], 300) == 0
-    for other in (text("x" * 300), binary(b"x" * 300, masked=False), binary(b"x", fin=False)):
-        assert plain_binary_size(other[:50] + bytes(14), 300) == 0
 
 
 def story(chunks: list[bytes], settings: Settings, *, takes_plain: bool) -> list[Any]:
@@ -219,12 +158,10 @@ def test_what_is_compiled_reads_the_same(parts: list[bytes], cut: int, limit: in
     data = b"".join(parts)
     for part in (data, data[:cut]):
         messages: tuple[list[Any], list[Any]] = ([], [])
-        read = [framing._read_plain, framing.read_plain]
+        read = [plain_frames._read_plain, plain_frames.read_plain]
         ends = [outcome(one, part, limit, into) for one, into in zip(read, messages, strict=True)]
         assert ends[0] == ends[1]
         assert messages[0] == messages[1]
-        one = [outcome(read, part, limit) for read in (framing._read_one, framing.read_one)]
-        assert one[0] == one[1]
 
 
 def test_a_large_binary_message_comes_in_pieces() -> None:

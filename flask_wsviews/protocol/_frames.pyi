@@ -1,0 +1,3 @@
+from ..typing import Message
+
+def read_plain(data: bytes, limit: int | None, messages: list[Message], /) -> int: ...
