@@ -24,6 +24,9 @@ CHOOSE_UWSGI = \
 	elif ! $(HAS_HEADERS); then uwsgi=pyuwsgi; echo "There are no C headers of Python: taking pyuwsgi, a binary wheel, in place of uwsgi."; \
 	else uwsgi=uwsgi; echo "Installing into $(VENV); building uWSGI takes half a minute."; fi
 
+# Tests start hundreds of processes: each would compile every module if none were kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
 .PHONY: help demo test test-compiled lint docs dist pure autobahn fuzz soak bench bench-echo bench-idle bench-fanout bench-typed
@@ -68,8 +71,9 @@ $(COMPILED)/.made: setup.py setup.cfg $(shell find flask_wsviews -name "*.py" -o
 	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/python tests/support/check_compiled.py
 	@touch $@
 
+# These use the processor all the time, and each process collects all of them: one for each core.
 pure: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -n $(JOBS) tests/unit $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses $(JOBS) tests/unit $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check

@@ -1,10 +1,8 @@
-"""Fixtures: one server per engine and mode, shared by all tests, and a leak detector."""
+"""Fixtures: one server per mode, shared by all tests, and a leak detector."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,7 +13,8 @@ from conformance import autobahn
 from flask.globals import _cv_app, _cv_request
 from support import asyncapi_documents, browser, children, servers, side_by_side, uwsgi_asyncio
 from support.engines import MODES, UWSGI_MODES
-from support.servers import Server, poll
+from support.leaks import Leaks
+from support.servers import Server
 
 # Now, because its pipe stays open.
 children.begin()
@@ -67,6 +66,8 @@ class ServerPool:
 
     def stop(self) -> None:
         for server in self._running.values():
+            server.begin_stop()
+        for server in self._running.values():
             server.stop()
 
 
@@ -103,11 +104,9 @@ def libuv() -> None:
 
 @pytest.fixture(autouse=True)
 def leak_detector() -> Iterator[None]:
-    """No test leaves a thread, a descriptor or a Flask context behind in this process."""
-    threads = set(threading.enumerate())
-    descriptors = len(os.listdir("/proc/self/fd"))
+    """Fail a test that leaves a thread, a descriptor or a Flask context behind in this process."""
+    leaks = Leaks()
     yield
-    poll(lambda: set(threading.enumerate()) <= threads)
+    leaks.check()
     assert _cv_app.get(None) is None
     assert _cv_request.get(None) is None
-    poll(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)

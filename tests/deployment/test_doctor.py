@@ -15,6 +15,7 @@ from support.servers import free_port
 
 import flask_wsviews.protocol.connection
 from flask_wsviews import Blueprint, WebSocket, WebSocketView, message
+from flask_wsviews.commands.doctor import handshake
 from flask_wsviews.commands.doctor.handshake import _verdict
 from flask_wsviews.engines import REGISTRY
 
@@ -259,7 +260,11 @@ def test_a_handshake_with_a_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["WebSocket", "GeventWebSocket", "AsyncioWebSocket"])
-def test_a_router_that_passes_no_frames(engine: str, tmp_path: Path) -> None:
+def test_a_router_that_passes_no_frames(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The router never answers the Ping.
+    monkeypatch.setattr(handshake, "SECONDS", 3)
     loop = ["--gevent", "4"] if engine == "GeventWebSocket" else ["--threads", "4"]
 
     def command(port: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,14 @@ APPLICATIONS = {
 }
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("documents")
+
+
+@cache
 def write(application: Path, folder: Path, version: str) -> Path:
-    """The document of an application, by the command."""
+    """Write the document of an application with the command, and return its path."""
     target = folder / f"{application.parent.name}-{application.stem}-{version}.json"
     done = subprocess.run(
         [
@@ -41,8 +48,8 @@ def write(application: Path, folder: Path, version: str) -> Path:
 
 @pytest.mark.parametrize("version", ["3.0.0", "3.1.0"])
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_the_official_schema_accepts_each_document(name: str, version: str, tmp_path: Path):
-    document = json.loads(write(APPLICATIONS[name], tmp_path, version).read_text())
+def test_the_official_schema_accepts_each_document(name: str, version: str, folder: Path) -> None:
+    document = json.loads(write(APPLICATIONS[name], folder, version).read_text())
     assert document["asyncapi"] == version
     assert document["channels"]
     asyncapi_documents.validate(document)
@@ -51,10 +58,10 @@ def test_the_official_schema_accepts_each_document(name: str, version: str, tmp_
 @pytest.mark.skipif(
     asyncapi_documents.why_no_parser() is not None, reason=str(asyncapi_documents.why_no_parser())
 )
-def test_the_official_parser_reads_each_document(tmp_path: Path):
+def test_the_official_parser_reads_each_document(folder: Path) -> None:
     asyncapi_documents.parse(
         [
-            write(application, tmp_path, version)
+            write(application, folder, version)
             for application in APPLICATIONS.values()
             for version in ("3.0.0", "3.1.0")
         ]

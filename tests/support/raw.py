@@ -43,7 +43,11 @@ class RawClient:
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         status, *rest = head.decode("latin-1").split("\r\n")
         pairs = [line.split(": ", 1) for line in rest]
-        return int(status.split()[1]), [(name.lower(), value) for name, value in pairs]
+        fields = [(name.lower(), value) for name, value in pairs]
+        self._content_length = next(
+            (int(value) for name, value in fields if name == "content-length"), None
+        )
+        return int(status.split()[1]), fields
 
     def open(self, path: str, headers: dict[str, str | None] | None = None) -> RawClient:
         status, _ = self.request(path, headers)
@@ -51,9 +55,9 @@ class RawClient:
         return self
 
     def body(self) -> bytes:
-        """What comes until the server closes."""
+        """The body of the last response: until the server closes, if its length isn't given."""
         with contextlib.suppress(EOFError):
-            while True:
+            while self._content_length is None or len(self._buffer) < self._content_length:
                 self._fill()
         body, self._buffer = self._buffer, b""
         return body

@@ -53,6 +53,7 @@ class Server:
         self.port = port
         self.log_path = log
         self._killed: set[int] = set()
+        self._is_asked = False
         with log.open("wb") as output:
             self.process = children.start(
                 command,
@@ -102,9 +103,16 @@ class Server:
         self._killed.add(pid)
         os.kill(pid, signal.SIGKILL)
 
-    def stop(self) -> None:
+    def begin_stop(self) -> None:
+        """Ask the server to end, without waiting: several end side by side."""
+        self._is_asked = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
+
+    def stop(self) -> None:
+        if not self._is_asked:
+            self.begin_stop()
+        if self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(15)
         children.kill_group(self.process)
