@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from flask import Flask, current_app, request
+from flask import current_app, request
 from flask.signals import request_started
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
@@ -34,8 +34,8 @@ from .handshake.middleware import (
     AsyncioWebSocketMiddleware,
     GeventWebSocketMiddleware,
     WebSocketMiddleware,
-    wrapped,
 )
+from .handshake.wrapping import flask_app_in, wrapped
 from .messages.declared import ErrorMessage, SchemaLike, as_schema
 from .observers import Observer
 from .protocol.opening import UpgradeRequired, asks_for_websocket, is_handshake
@@ -153,7 +153,7 @@ class WebSocket:
             with another extension.
         """
         wraps = middleware.wsgi_app
-        app = next((one for one in wrapped(wraps) if isinstance(one, Flask)), None)
+        app = flask_app_in(wraps)
         if self.app is None:
             kind, name = type(middleware).__name__, type(self).__name__
             if app is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from marshmallow import Schema
@@ -16,11 +16,11 @@ from ..common.json_text import dump_text
 from ..common.notify import tell
 from ..common.process import find_uwsgi
 from ..exceptions import ConnectionClosed, GroupError, InvalidMessage
-from ..messages.declared import ErrorMessage, Handler
+from ..messages.declared import ErrorMessage, Handler, Protocol
 from ..protocol.connection import State
 from ..typing import Environ, Sendable
 from .membership import Membership, messages_lost
-from .receiving import ReceivingClient
+from .receiving import MessageWatcher, ReceivingClient
 from .traffic import Traffic
 
 # Guards the making of ids, which happens on first use: few connections need one, and a random
@@ -34,6 +34,9 @@ _ERROR_SCHEMA: Schema = ErrorMessage()
 Sent = TypeVar("Sent")
 
 if TYPE_CHECKING:
+    from flask import Flask
+
+    from ..common.rate_limits import Meter
     from ..groups import Groups
     from ..groups.declared import GroupOptions
     from ..groups.names import Pattern
@@ -77,6 +80,46 @@ class BaseClient(ReceivingClient, Generic[Sent]):
         # For joining groups; None once the connection has left them.
         self._groups: Groups | None = None
         self._view: WebSocketView | None = None
+
+    def _attach(
+        self,
+        *,
+        app: Flask,
+        endpoint: str,
+        view: WebSocketView,
+        groups: Groups,
+        protocol: Protocol,
+        error_schema: Schema,
+        text_as_bytes: bool,
+        watchers: Sequence[MessageWatcher],
+    ) -> None:
+        """Attach the client to its application and view, in the handshake."""
+        self.app = app
+        self.endpoint = endpoint
+        self._view = view
+        self._groups = groups
+        self._protocol = protocol
+        self._error_schema = error_schema
+        if text_as_bytes:
+            self._text_as_bytes = True
+        if watchers:
+            self._watchers = watchers
+
+    def _choose_subprotocol(self, offered: tuple[str, ...], chosen: str | None) -> None:
+        """Note the subprotocols that the client offers, and the one that is used by default."""
+        self._offered = offered
+        self._subprotocol = chosen
+
+    def _count_with(self, meter: Meter) -> None:
+        """Count the client's messages together with those of other connections."""
+        self._meter = meter
+
+    def _take_response_headers(self) -> Headers | None:
+        """Return the headers to add to the 101, which the client then forgets."""
+        headers = self._response_headers
+        if headers is not None:
+            self._response_headers = None
+        return headers
 
     @property
     def id(self) -> str:

@@ -56,12 +56,14 @@ class Place:
     :param address: whom it is counted for.
     """
 
-    __slots__ = ("_admission", "address", "is_free")
+    __slots__ = ("_admission", "address", "has_connection", "is_free")
 
     def __init__(self, admission: Admission, address: str | None) -> None:
         self._admission = admission
         self.address = address
-        #: Whether it was given back.
+        #: Whether a connection has it: the end of the connection releases it.
+        self.has_connection = False
+        #: Whether it was released.
         self.is_free = False
 
     def release(self) -> None:

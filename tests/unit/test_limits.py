@@ -21,7 +21,7 @@ from flask_wsviews import (
 from flask_wsviews.common.admission import Admission
 from flask_wsviews.common.rate_limits import RETRY_AFTER, RateLimits, check_rate, windows
 from flask_wsviews.config import Settings
-from flask_wsviews.handshake.middleware import _settings_of
+from flask_wsviews.handshake.accept import _with_time_limits
 
 
 def test_places_are_reserved_by_address() -> None:
@@ -173,8 +173,8 @@ def test_a_view_has_times_of_its_own() -> None:
         max_lifetime = 0
 
     settings = Settings(idle_timeout=60, max_lifetime=600)
-    assert _settings_of(WebSocketView(), settings) is settings
-    own = _settings_of(Own(), settings)
+    assert _with_time_limits(settings, WebSocketView()) is settings
+    own = _with_time_limits(settings, Own())
     assert (own.idle_timeout, own.max_lifetime) == (5, None)
     assert own.max_message_size == settings.max_message_size
 

@@ -26,7 +26,7 @@ from flask_wsviews import (
     WebSocketClient,
     WebSocketMiddleware,
 )
-from flask_wsviews.handshake.middleware import wrapped
+from flask_wsviews.handshake.wrapping import wrapped
 from flask_wsviews.servers.uwsgi.command import DEBUG_VARIABLE
 from flask_wsviews.testing import websocket_connect
 

@@ -24,7 +24,7 @@ from flask_wsviews.engines.asyncio_loop import LoopThread
 from flask_wsviews.engines.blocking import BlockingEngine
 from flask_wsviews.engines.gevent import GeventEngine
 from flask_wsviews.engines.keeper import Keeper
-from flask_wsviews.handshake import middleware
+from flask_wsviews.handshake import take_over
 from flask_wsviews.servers.testing import PairTransport
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
@@ -182,7 +182,7 @@ def faulty(websocket: WebSocket, what: str, error: BaseException) -> Iterator[No
             failing = FaultyEngine(engine, what, error)
             patch.setattr(AppState, "engine", failing)
         else:
-            patch.setattr(middleware, what, raising(error))
+            patch.setattr(take_over, what, raising(error))
         yield
 
 
