@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from redis import Redis
+from support import toys
 from support.brokers import KEPT, MADE, Listening, publish
 from support.redis_server import RedisServer, redis_server
 from support.servers import poll
@@ -44,9 +45,18 @@ def redis(tmp_path_factory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture
+def toy() -> Iterator[str]:
+    toys.register()
+    yield "toy://here"
+    toys.unregister()
+
+
+@pytest.fixture(params=["memory", "redis", "toy"])
 def url(request) -> str:
-    return "memory://" if request.param == "memory" else request.getfixturevalue("redis").url
+    if request.param == "redis":
+        return request.getfixturevalue("redis").url
+    return "memory://" if request.param == "memory" else request.getfixturevalue("toy")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from support import servers, uwsgi_asyncio
@@ -53,6 +54,9 @@ MODES: dict[str, tuple[Command, Env]] = {
     "werkzeug": (servers.flask_run(APP), BLOCKING),
     "werkzeug-gevent": (servers.flask_run(APP), GEVENT),
 }
+#: Engine, broker and server as somebody else would add them.
+TOYS = {"WSVIEWS_ENGINE": "toy", "WSVIEWS_BROKER_URL": "toy://here"}
+MODES["toys"] = (servers.program("toy_site.py"), {**BLOCKING, "SETTINGS": json.dumps(TOYS)})
 # uWSGI's own event loop, of a build that has one.
 OWN_ASYNCIO = []
 if uwsgi_asyncio.why_not() is None:

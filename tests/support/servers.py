@@ -169,6 +169,11 @@ def gunicorn(app: str, *options: str) -> Callable[[int], list[str]]:
     return command
 
 
+def program(script: str) -> Callable[[int], list[str]]:
+    """A script that serves at the port it is given."""
+    return lambda port: [sys.executable, script, str(port)]
+
+
 def flask_run(app: str, *options: str, debug: bool = False) -> Callable[[int], list[str]]:
     """Werkzeug's development server."""
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from wsgiref.simple_server import WSGIRequestHandler
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref import handlers
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
+
+from flask import Flask
 
 from flask_wsviews.engines import REGISTRY as ENGINES
 from flask_wsviews.engines.blocking import BlockingEngine
@@ -32,6 +38,16 @@ class ToyRequestHandler(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None: ...
 
 
+class ToyServer(ThreadingMixIn, WSGIServer):
+    """Python's own server, with a thread for each request."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The server can't write its response: the connection is the package's."""
+
+
 class ToyAdapter(Adapter):
     environ_keys = ("toy.socket",)
     farewells: list[Callable[[int], None]] = []
@@ -46,6 +62,18 @@ class ToyAdapter(Adapter):
         self, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
     ) -> None:
         self.farewells.append(farewell)
+
+
+def make(app: Flask, port: int = 0) -> WSGIServer:
+    return make_server("127.0.0.1", port, app, ToyServer, ToyRequestHandler)
+
+
+def serve(app: Flask, port: int) -> None:
+    """Serve until SIGINT. A handshake needs HTTP/1.1, and a refusal may have the field Upgrade."""
+    ServerHandler.http_version = "1.1"
+    handlers.is_hop_by_hop = lambda name: False
+    with contextlib.suppress(KeyboardInterrupt):
+        make(app, port).serve_forever(poll_interval=0.1)
 
 
 def register() -> None:

@@ -1,4 +1,7 @@
-"""A new engine, broker or server is one class and one line: nothing else knows their names."""
+"""A new engine, broker or server is one class and one line: nothing else knows their names.
+
+The contract's tests run with the three of them as well: ``toys`` in support.engines.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
-from wsgiref.simple_server import WSGIServer, make_server
 
 import pytest
 from flask import Flask
@@ -85,11 +87,7 @@ def test_the_commands_know_them(app: Flask, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_server(app: Flask) -> None:
-    class Server(WSGIServer):
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """The server can't write its response: the connection is the package's."""
-
-    server = make_server("127.0.0.1", 0, app, Server, toys.ToyRequestHandler)
+    server = toys.make(app)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
