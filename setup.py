@@ -27,11 +27,13 @@ COMPILED = [
     "flask_wsviews/protocol/assembler.py",
     "flask_wsviews/protocol/connection.py",
     "flask_wsviews/protocol/frames.py",
-    "flask_wsviews/protocol/outbox.py",
     "flask_wsviews/protocol/plain_frames.py",
     "flask_wsviews/protocol/prepared.py",
+    "flask_wsviews/protocol/queues.py",
     "flask_wsviews/protocol/rates.py",
+    "flask_wsviews/protocol/state.py",
     "flask_wsviews/protocol/time_limits.py",
+    "flask_wsviews/protocol/violations.py",
     "flask_wsviews/common/steps.py",
 ]
 

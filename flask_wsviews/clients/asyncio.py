@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..close_codes import NORMAL_CLOSURE
 from ..exceptions import check_close
 from ..groups.outcome import Outcome
-from ..protocol.connection import State
 from ..protocol.pongs import ping_payload
+from ..protocol.state import State
 from ..typing import Sendable
 from .base import BaseClient
 

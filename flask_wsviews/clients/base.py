@@ -17,7 +17,7 @@ from ..common.notify import tell
 from ..common.process import find_uwsgi
 from ..exceptions import ConnectionClosed, GroupError, InvalidMessage
 from ..messages.declared import ErrorMessage, Handler, Protocol
-from ..protocol.connection import State
+from ..protocol.state import State
 from ..typing import Environ, Sendable
 from .membership import Membership, messages_lost
 from .receiving import MessageWatcher, ReceivingClient

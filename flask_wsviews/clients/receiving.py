@@ -13,8 +13,8 @@ from ..common.notify import tell
 from ..common.steps import Step, run_steps, run_steps_async
 from ..exceptions import InvalidMessage
 from ..messages import declared
-from ..protocol.connection import State
 from ..protocol.pongs import Pong
+from ..protocol.state import State
 from ..typing import AsyncDriver, Message
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from ..common.steps import throwable
 from ..common.threads import Threads
 from ..config import Settings
 from ..exceptions import CloseConnection
-from ..protocol.connection import OPEN, Connection
+from ..protocol.connection import Connection
+from ..protocol.state import OPEN
 from ..servers.uwsgi.own_loop import make_loop_on_demand, servers_loop, suspend_request
 from ..typing import Conversation, Message, Sendable, Transport
 from .asyncio_loop import LoopThread

@@ -27,8 +27,9 @@ from mypy_extensions import mypyc_attr
 from ..close_codes import NORMAL_CLOSURE
 from ..common.per_process import PerProcess
 from ..common.threads import Threads
-from ..protocol.connection import CLOSED, OPEN, Connection
+from ..protocol.connection import Connection
 from ..protocol.prepared import PreparedMessage
+from ..protocol.state import CLOSED, OPEN
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import Engine
 from .driver import LINGER, deadline_after, take_turn, timed_out

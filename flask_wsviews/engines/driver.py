@@ -16,8 +16,9 @@ from typing import ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from ..close_codes import INTERNAL_ERROR, POLICY_VIOLATION
-from ..protocol.connection import CLOSED, OPEN, Connection
+from ..protocol.connection import Connection
 from ..protocol.prepared import PreparedMessage
+from ..protocol.state import CLOSED, OPEN
 from ..typing import Conversation, Message, Sendable, Transport
 from .sockets import READ_SIZE, receive, send
 

@@ -21,7 +21,8 @@ from mypy_extensions import mypyc_attr
 from ..common.process import find_uwsgi, in_uwsgi_loop
 from ..common.threads import ENDING_SIGNALS
 from ..config import Settings
-from ..protocol.connection import OPEN, Connection
+from ..protocol.connection import Connection
+from ..protocol.state import OPEN
 from ..typing import Conversation, Message, Sendable, Transport
 from .base import Engine
 from .blocking import BlockingEngine

@@ -13,8 +13,9 @@ from time import monotonic
 from mypy_extensions import mypyc_attr
 
 from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
-from ..protocol.connection import CLOSED, OPEN, Connection
+from ..protocol.connection import Connection
 from ..protocol.prepared import PreparedMessage
+from ..protocol.state import CLOSED, OPEN
 from ..typing import Conversation, Message, Sendable, Transport
 from .deadlines import RATE, Deadlines, StartTimer
 from .driver import LINGER, TOO_SLOW, Driver, take_turn

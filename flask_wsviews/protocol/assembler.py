@@ -13,17 +13,13 @@ from websockets.frames import Frame, Opcode
 from ..config import Settings
 from ..typing import Message
 from .deflate import deflate_overhead, replace_finished_inflaters
-from .frames import CONTROL, FrameHeader, take_header
-from .pongs import MAX_CONTROL_PAYLOAD
+from .frames import CONTROL, MAX_CONTROL_PAYLOAD, FrameHeader, take_header
+from .violations import MessageTooBig
 
 CONT: Final = Opcode.CONT
 TEXT: Final = Opcode.TEXT
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
-
-
-class MessageTooBig(Exception):
-    """A message exceeds a limit. Its text is the close reason."""
 
 
 class Assembler:
@@ -129,10 +125,10 @@ class Assembler:
         return limit
 
     def _decode_begun_text(self, header: FrameHeader) -> None:
-        """Decode the part of a text frame that has arrived.
+        """Decode the part of a text frame that has arrived, to fail early.
 
-        RFC 6455 8.1 requires to fail the connection when the endpoint finds that the bytes "are
-        not, in fact, a valid UTF-8 stream": at once, even if the client sends a frame slowly.
+        RFC 6455 8.1: an endpoint that "finds that the byte stream is not, in fact, a valid UTF-8
+        stream [...] MUST _Fail the WebSocket Connection_", however slowly the frame arrives.
         """
         begins = header.opcode is TEXT and self._opcode is None
         continues = header.opcode is CONT and self._opcode is TEXT

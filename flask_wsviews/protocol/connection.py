@@ -8,34 +8,30 @@ here knows a clock, a socket or a thread. The frames, and messages in several fr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import Enum
-from typing import Final
 
-from websockets.exceptions import ProtocolError
 from websockets.extensions import Extension
 from websockets.frames import Close, Frame, Opcode
 
 from ..close_codes import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
-    INVALID_DATA,
-    MESSAGE_TOO_BIG,
     NO_STATUS,
     POLICY_VIOLATION,
-    PROTOCOL_ERROR,
 )
 from ..config import Settings
-from ..exceptions import ConnectionClosed, check_close, fit_reason
+from ..exceptions import ConnectionClosed, check_close
 from ..typing import Message, Sendable
-from .assembler import Assembler, MessageTooBig
+from .assembler import Assembler
 from .deflate import reset_deflaters
 from .frames import CLOSE, PING, PONG, payload_of, serialize, serialize_compressed
-from .outbox import Outbox
 from .plain_frames import read_plain
 from .pongs import AwaitedPongs
 from .prepared import PreparedMessage
-from .rates import RateExceeded, RateWindow
+from .queues import Queues
+from .rates import RateWindow
+from .state import CLOSED, CLOSING, OPEN, PeerEnd, State
 from .time_limits import TimeLimits
+from .violations import VIOLATIONS, close_for
 
 # The close reason for a client that sends too many Pings and Pongs.
 CONTROL_FRAMES = "too many control frames"
@@ -45,21 +41,7 @@ CONTROL_FRAMES = "too many control frames"
 CLOSE_GRACE = 1.0
 
 
-class State(Enum):
-    """The state of a connection (RFC 6455 7.1)."""
-
-    OPEN = "open"
-    CLOSING = "closing"  # our close frame is queued, the peer's hasn't arrived
-    CLOSED = "closed"
-
-
-# mypyc finds a Final name faster than an enumeration's member.
-OPEN: Final = State.OPEN
-CLOSING: Final = State.CLOSING
-CLOSED: Final = State.CLOSED
-
-
-class Connection(Outbox):
+class Connection(Queues):
     """One server-side WebSocket connection, from the 101 to the end.
 
     :param settings: limits and times.
@@ -78,13 +60,10 @@ class Connection(Outbox):
         "_close",
         "_close_deadline",
         "_control_frames",
-        "_ending",
         "_extensions",
-        "_first",
         "_heard",
-        "_inbox",
-        "_inbox_size",
         "_listening",
+        "_peer_end",
         "_pinged",
         "_rates",
         "_time_limits",
@@ -111,7 +90,7 @@ class Connection(Outbox):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.state = OPEN
+        self.state: State = OPEN
         #: On the engine's clock.
         self.opened_at = now
         #: Whether plain frames take the shortcut. Tests turn it off.
@@ -127,17 +106,13 @@ class Connection(Outbox):
         #: Broadcast messages that were dropped because the client is slow.
         self.messages_dropped = 0
         self._extensions = tuple(extensions)
-        # Received messages. Mostly one waits, which needs no list.
-        self._first: Message | None = None
-        self._inbox: list[Message] = []
-        self._inbox_size = 0
         # Only while a message or a frame is incomplete.
         self._assembler: Assembler | None = None
         self._listening = True
         self._awaited_pongs: AwaitedPongs | None = None
         # The end: how the peer's stream ended, while messages before it wait; how the connection
         # ended; and when to stop waiting for the peer's close frame.
-        self._ending: _Ending | None = None
+        self._peer_end: PeerEnd | None = None
         self._close: Close | None = None
         self._close_deadline = 0.0
         # Limits, most of which are off.
@@ -174,15 +149,8 @@ class Connection(Outbox):
                 if not data:
                     return
             self._receive_frames(data, now)
-        except ProtocolError as error:
-            self._end(_Ending(Close(PROTOCOL_ERROR, fit_reason(str(error))), now))
-        except MessageTooBig as error:
-            self._end(_Ending(Close(MESSAGE_TOO_BIG, str(error)), now))
-        except UnicodeDecodeError:
-            # 8.1: the endpoint "MUST _Fail the WebSocket Connection_".
-            self._end(_Ending(Close(INVALID_DATA, "the text is not UTF-8"), now))
-        except RateExceeded as error:
-            self._end(_Ending(Close(POLICY_VIOLATION, str(error)), now))
+        except VIOLATIONS as violation:
+            self._peer_ended(PeerEnd(close_for(violation), now))
 
     def _receive_frames(self, data: bytes, now: float) -> None:
         """Process frames of all kinds."""
@@ -218,8 +186,7 @@ class Connection(Outbox):
         :raises RateExceeded: if the client sends too many.
         """
         if self.state is not OPEN:
-            # 1.4: "After sending a control frame indicating the connection should be closed, a
-            # peer does not send any further data"; this server doesn't read any either.
+            # close() has dropped the messages before it, too.
             return
         now = self._heard
         if self._time_limits is not None:
@@ -227,7 +194,7 @@ class Connection(Outbox):
         for window in self._rates:
             window.count(now)
         self.messages_received += 1
-        self._put_in_inbox(message)
+        self._put(message)
 
     def _receive_control(self, frame: Frame, now: float) -> None:
         """Process a control frame (RFC 6455 5.5).
@@ -238,7 +205,7 @@ class Connection(Outbox):
         """
         payload = bytes(frame.data)
         if frame.opcode is Opcode.CLOSE:
-            self._end(_Ending(Close.parse(payload), now, peer_closed=True))
+            self._peer_ended(PeerEnd(Close.parse(payload), now, peer_closed=True))
             return
         if self._control_frames is None:
             self._control_frames = RateWindow(self.settings.max_control_frames, 1.0, CONTROL_FRAMES)
@@ -252,34 +219,19 @@ class Connection(Outbox):
         elif self._awaited_pongs is not None:
             pong = self._awaited_pongs.take(payload)
             if pong is not None:
-                self._put_in_inbox(pong)
-
-    def _put_in_inbox(self, message: Message) -> None:
-        self._inbox_size += message.__sizeof__()
-        if self._first is None:
-            self._first = message
-        else:
-            self._inbox.append(message)
+                self._put(pong)
 
     def receive_eof(self, now: float) -> None:
         """Process the end of the peer's stream, with or without a close frame before it."""
         if self._listening:
-            self._end(_Ending(None, now))
+            self._peer_ended(PeerEnd(None, now))
 
     def next_message(self) -> Message | None:
         """Return the next message, or ``None`` if there is none (see ``state``)."""
-        message = self._first
-        if message is not None:
-            if self._inbox:
-                self._first = self._inbox.pop(0)
-                self._inbox_size -= message.__sizeof__()
-            else:
-                self._first = None
-                self._inbox_size = 0
-            return message
-        if self._ending is not None:
-            self._finish_ending()
-        return None
+        message = self._take()
+        if message is None and self._peer_end is not None:
+            self._finish()
+        return message
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -378,12 +330,10 @@ class Connection(Outbox):
         check_close(code, reason)
         if self.state is not OPEN:
             return
-        self._first = None
-        self._inbox.clear()
-        self._inbox_size = 0
-        if self._ending is not None:
+        self._drop_messages()
+        if self._peer_end is not None:
             # The peer was first: answer its close frame, or report its error.
-            self._finish_ending()
+            self._finish()
             return
         self._send_close(Close(code, reason))
         self.state = CLOSING
@@ -394,39 +344,42 @@ class Connection(Outbox):
 
         :meth:`next_message` still returns the messages that have arrived.
         """
-        if self._ending is not None:
-            self._record(self._ending)
+        if self._peer_end is not None:
+            self._record(self._peer_end)
         self._drop_output()
         self._give_up()
 
-    def _end(self, ending: _Ending) -> None:
-        """Note the end of the peer's stream. The messages before it are delivered first."""
+    def _peer_ended(self, end: PeerEnd) -> None:
+        """Stop reading. The messages before the end are delivered first."""
+        # 7.1.7: an endpoint doesn't "continue to attempt to process data (including a responding
+        # Close frame)" after an error. Nothing follows a close frame either.
         self._listening = False
         self._assembler = None
         if self.state is CLOSING:
-            # 7.1.1: "Once an endpoint has both sent and received a Close control frame, that
-            # endpoint SHOULD _Close the WebSocket Connection_". After an error it may do so, too.
-            self._record(ending)
+            # 5.5.1: "After both sending and receiving a Close message, an endpoint considers the
+            # WebSocket connection closed".
+            self._record(end)
             self.state = CLOSED
             return
-        self._ending = ending
-        if ending.close is None and self._first is None:
-            self._finish_ending()
+        self._peer_end = end
+        if end.close is None and self._first is None:
+            self._finish()
 
-    def _finish_ending(self) -> None:
-        ending = self._ending
-        assert ending is not None
-        self._record(ending)
+    def _finish(self) -> None:
+        """Close a connection whose peer has ended it."""
+        end = self._peer_end
+        assert end is not None
+        self._record(end)
         self.state = CLOSED
-        if ending.close is not None:
+        if end.close is not None:
             # 5.5.1: "When sending a Close frame in response, the endpoint typically echos the
             # status code it received."
-            self._send_close(ending.close)
+            self._send_close(end.close)
 
-    def _record(self, ending: _Ending) -> None:
-        self._ending = None
-        if ending.peer_closed or self.state is OPEN:
-            self._close = ending.close
+    def _record(self, end: PeerEnd) -> None:
+        self._peer_end = None
+        if end.peer_closed or self.state is OPEN:
+            self._close = end.close
 
     def _give_up(self) -> None:
         self._listening = False
@@ -435,7 +388,7 @@ class Connection(Outbox):
         self.state = CLOSED
 
     def _send_close(self, close: Close) -> None:
-        # 7.1.5: 1005 "MUST NOT be set as a status code in a Close control frame".
+        # 7.4.1: 1005 "MUST NOT be set as a status code in a Close control frame".
         payload = b"" if close.code == NO_STATUS else close.serialize()
         self._queue(serialize(CLOSE, payload))
 
@@ -473,8 +426,8 @@ class Connection(Outbox):
             return None
         if self.state is CLOSING:
             return self._close_deadline
-        if self._ending is not None:
-            return self._ending.since + CLOSE_GRACE
+        if self._peer_end is not None:
+            return self._peer_end.since + CLOSE_GRACE
         deadline = self._keepalive_deadline()
         if self._time_limits is None:
             return deadline
@@ -487,9 +440,9 @@ class Connection(Outbox):
             self.abort()
         if self.state is not OPEN:
             return
-        if self._ending is not None:
-            if now >= self._ending.since + CLOSE_GRACE:
-                self._finish_ending()
+        if self._peer_end is not None:
+            if now >= self._peer_end.since + CLOSE_GRACE:
+                self._finish()
             return
         if self._time_limits is not None:
             is_busy = self._first is not None or self.reading_paused
@@ -533,11 +486,11 @@ class Connection(Outbox):
             return False
         if not self._inbox_size and not self.send_backlog:
             # True most of the time; saves reading two settings.
-            return self._ending is not None
+            return self._peer_end is not None
         return (
             self._inbox_size >= self.settings.max_receive_buffer
             or self.send_backlog > self.settings.max_send_buffer
-            or self._ending is not None
+            or self._peer_end is not None
         )
 
     @property
@@ -546,7 +499,7 @@ class Connection(Outbox):
         return (
             self._head is None
             and self.state is OPEN
-            and self._ending is None
+            and self._peer_end is None
             and self._inbox_size < self.settings.max_receive_buffer
         )
 
@@ -558,25 +511,9 @@ class Connection(Outbox):
     @property
     def has_news(self) -> bool:
         """Whether :meth:`next_message` has a message, or the end of the connection to report."""
-        return self._first is not None or self._ending is not None or self.state is CLOSED
+        return self._first is not None or self._peer_end is not None or self.state is CLOSED
 
     @property
     def has_only_end(self) -> bool:
         """Whether :meth:`next_message` has only the end of the connection to report."""
         return self.has_news and self._first is None
-
-
-class _Ending:
-    """How the peer's stream ended, kept until the messages before it have been taken.
-
-    :param close: the peer's close frame, or the answer to an error; ``None`` for neither.
-    :param since: when it ended.
-    :param peer_closed: whether the peer sent a close frame.
-    """
-
-    __slots__ = ("close", "peer_closed", "since")
-
-    def __init__(self, close: Close | None, since: float, *, peer_closed: bool = False) -> None:
-        self.close = close
-        self.since = since
-        self.peer_closed = peer_closed

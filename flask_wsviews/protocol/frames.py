@@ -11,7 +11,6 @@ from websockets.extensions import Extension
 from websockets.frames import Frame, Opcode
 
 from ..typing import Sendable
-from .pongs import MAX_CONTROL_PAYLOAD
 
 try:
     from websockets.speedups import apply_mask
@@ -22,6 +21,7 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "MASK",
+    "MAX_CONTROL_PAYLOAD",
     "PING",
     "PONG",
     "TEXT",
@@ -43,6 +43,9 @@ OPCODE: Final = 0x0F
 MASK: Final = 0x80
 LENGTH_16: Final = 126
 LENGTH_64: Final = 127
+
+#: The longest payload of a control frame, in bytes (RFC 6455 5.5).
+MAX_CONTROL_PAYLOAD: Final = 125
 
 #: The first bytes of unfragmented frames: FIN with an opcode.
 TEXT: Final = 0x81

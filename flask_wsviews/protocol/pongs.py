@@ -1,27 +1,24 @@
-"""The Pings of an application, and the Pongs that answer them (RFC 6455 5.5.2 and 5.5.3).
+"""An application's Pings and the Pongs that answer them (RFC 6455 5.5.2 and 5.5.3).
 
-The Pings that keep a connection alive are the connection's own: nobody is told of their Pongs.
+The connection sends the keepalive Pings itself. It doesn't report their Pongs.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from .frames import MAX_CONTROL_PAYLOAD
 
-#: The longest payload of a control frame, in bytes (RFC 6455 5.5).
-MAX_CONTROL_PAYLOAD: Final = 125
-
-#: How many Pings may wait for their Pongs; older ones are forgotten.
+#: How many Pings may wait for their Pongs. Older ones are forgotten.
 MAX_AWAITED = 16
 
 
 class Pong(bytes):
-    """The payload of a Pong, as it comes between the messages."""
+    """The payload of a Pong, delivered in order with the messages."""
 
     __slots__ = ()
 
 
 class AwaitedPongs:
-    """The payloads of Pings whose Pongs haven't come."""
+    """The payloads of Pings that haven't been answered."""
 
     __slots__ = ("_payloads",)
 
@@ -34,12 +31,11 @@ class AwaitedPongs:
         del self._payloads[:-MAX_AWAITED]
 
     def take(self, payload: bytes) -> Pong | None:
-        """Return the event for a Pong, or ``None`` for one that nobody asked for.
-
-        A Pong may answer the most recent Ping only, so those before it wait no longer.
-        """
+        """Return the event for a Pong, or ``None`` if it answers no Ping."""
         if payload not in self._payloads:
             return None
+        # 5.5.3: an endpoint "MAY elect to send a Pong frame for only the most recently processed
+        # Ping frame", so earlier Pings are answered as well.
         del self._payloads[: self._payloads.index(payload) + 1]
         return Pong(payload)
 

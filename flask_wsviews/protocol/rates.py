@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-
-class RateExceeded(Exception):
-    """A client exceeds a rate. Its text is the close reason."""
+from .violations import RateExceeded
 
 
 class RateWindow:

@@ -29,19 +29,21 @@ from support.peers import (
     sent_text,
     text,
 )
+from websockets.exceptions import ProtocolError
 from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
     ServerPerMessageDeflateFactory,
 )
-from websockets.frames import Close, Opcode
+from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side
 from websockets.protocol import State as ProtocolState
 
 import flask_wsviews
 from flask_wsviews.exceptions import ConnectionClosed, WSViewsError
-from flask_wsviews.protocol.connection import CLOSE_GRACE, State
-from flask_wsviews.protocol.outbox import WRITE_SIZE
+from flask_wsviews.protocol.connection import CLOSE_GRACE
 from flask_wsviews.protocol.prepared import PreparedMessage
+from flask_wsviews.protocol.queues import WRITE_SIZE
+from flask_wsviews.protocol.state import State
 
 EURO = "\N{EURO SIGN}".encode()  # three bytes
 GRIN = "\N{GRINNING FACE}".encode()  # four bytes
@@ -274,10 +276,9 @@ def test_messages_ahead_of_a_violation_are_delivered(data: bytes, code: int) -> 
 
 def test_a_long_explanation_fits_into_the_close_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(self: Any) -> None:
-        raise connection_module.ProtocolError("é" * 200)
+        raise ProtocolError("é" * 200)
 
-    connection_module = sys.modules[Peer().connection.__module__]
-    monkeypatch.setattr(connection_module.Frame, "check", check)
+    monkeypatch.setattr(Frame, "check", check)
     peer = Peer()
     peer.feed(ping())
     monkeypatch.undo()

@@ -14,9 +14,10 @@ from websockets.frames import Frame, Opcode
 
 from flask_wsviews.config import Settings
 from flask_wsviews.protocol import plain_frames
-from flask_wsviews.protocol.connection import Connection, State
+from flask_wsviews.protocol.connection import Connection
 from flask_wsviews.protocol.frames import BINARY, TEXT, payload_of, serialize
 from flask_wsviews.protocol.plain_frames import read_plain
+from flask_wsviews.protocol.state import State
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 200_000]
 
