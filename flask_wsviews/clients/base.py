@@ -15,7 +15,7 @@ from ..close_codes import NORMAL_CLOSURE
 from ..common.json_text import dump_text
 from ..common.notify import tell
 from ..common.process import find_uwsgi
-from ..exceptions import ConnectionClosed, GroupError, InvalidMessage
+from ..exceptions import GroupError, InvalidMessage
 from ..messages.declared import ErrorMessage, Handler, Protocol
 from ..protocol.state import State
 from ..typing import Environ, Sendable
@@ -367,8 +367,8 @@ class BaseClient(ReceivingClient, Generic[Sent]):
             return _as_text_if_possible(message)
         return _as_bytes(message) if binary else _as_text(message)
 
-    def _closed_by_itself(self, error: ConnectionClosed) -> bool:
-        """Whether *error* comes from this connection, not from another one."""
+    def _has_ended(self) -> bool:
+        """Return whether the connection was open and is closing or closed."""
         driver = self._driver
         return driver is not None and driver.connection.state is not State.OPEN
 

@@ -1,9 +1,8 @@
 """The short request context in which one hook runs.
 
-A message is not a request: its context has a fresh ``g``, with nothing but the identity that the
-handshake has found out, and runs the teardown functions when the hook ends, but the request, the
-session and the matched URL are the handshake's. Nothing is opened
-or matched again, which is most of what a full context costs.
+A message isn't a request. Its context has a fresh ``g`` that holds only the identity found in the
+handshake, and teardown functions run when the hook ends. The request, the session and the matched
+URL are the handshake's: opening and matching them again would be most of a full context's cost.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 # From Flask 3.1.3 on, where it marks the session as accessed.
 _SESSION_IS_PROPERTY: Final = hasattr(RequestContext, "session")
 
-# All that each message asks for is Final: once compiled, it is at hand.
+# Final, so that compiled code needs no lookup for each message.
 
-# Who listens to the signals; blinker changes these, and never makes others.
+# The signals' receivers: blinker changes these dictionaries in place.
 _pushed: Final = appcontext_pushed.receivers
 _popped: Final = appcontext_popped.receivers
 _request_ends: Final = request_tearing_down.receivers
@@ -49,7 +48,7 @@ _reset_request: Final = _cv_request.reset
 
 
 class Handshake:
-    """What stays of the handshake's request for the hooks.
+    """The parts of the handshake's request that hooks see.
 
     :param context: the request context that is being torn down when the 101 goes out.
     """
@@ -70,7 +69,7 @@ class Handshake:
         self.session: SessionMixin | None = (
             context._session if _SESSION_IS_PROPERTY else context.session
         )
-        #: What hooks find on their ``g``, by name; ``None`` for nothing.
+        #: Attributes to set on each hook's ``g``, by name; ``None`` for none.
         self.identity: dict[str, Any] | None = None
         self._url_adapter: MapAdapter | None = None
         self.app_url_adapter: MapAdapter | None = _app_in_use().url_adapter
@@ -80,14 +79,14 @@ class Handshake:
 
     @property
     def url_adapter(self) -> MapAdapter | None:
-        """What builds URLs; made anew for those that do, since few connections ever use it."""
+        """The adapter that builds URLs, made when it is first used: few connections need it."""
         if self._url_adapter is None:
             self._url_adapter = self.app.create_url_adapter(self.request)
         return self._url_adapter
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody has to be told when a context comes or goes."""
+        """Whether code of others runs when a context is pushed or popped."""
         app = self.app
         return bool(
             not self._is_plain
@@ -101,23 +100,23 @@ class Handshake:
 
     @classmethod
     def current(cls) -> Handshake:
-        """The handshake that Flask is dispatching right now."""
+        """Return the handshake that Flask is dispatching now."""
         proxy: Any = request_ctx
         return cls(proxy._get_current_object())
 
     def hook_context(self) -> HookContext:
-        """A context for one hook, to be entered with ``with``."""
+        """Return a context for one hook, to enter with ``with``."""
         return HookContext(self)
 
 
 @mypyc_attr(native_class=False)
 class HookContext(RequestContext):
-    """A request context that reuses what the handshake's had."""
+    """A request context that reuses the parts of the handshake's context."""
 
     flashes = None
 
     def __init__(self, handshake: Handshake) -> None:
-        # Not RequestContext.__init__, which makes a URL adapter anew.
+        # Not RequestContext.__init__, which makes another URL adapter.
         self._handshake = handshake
         self.app = handshake.app
         self.request = handshake.request
@@ -128,15 +127,15 @@ class HookContext(RequestContext):
             self.session = handshake.session  # type: ignore[misc, assignment]
         self._cv_tokens = []
 
-    # Attributes of Flask's class; as properties they cost nothing until somebody asks.
+    # Attributes of Flask's class: as properties they cost nothing until they are used.
     @property
     def _after_request_functions(self) -> list[AfterRequestCallable[Any]]:  # type: ignore[override]
-        """What ``after_this_request`` is given, in vain."""
+        """An empty list: a hook has no response for ``after_this_request`` to change."""
         return []
 
     @property
     def url_adapter(self) -> MapAdapter | None:  # type: ignore[override]
-        """See :attr:`Handshake.url_adapter`."""
+        """The handshake's URL adapter."""
         return self._handshake.url_adapter
 
     def __enter__(self) -> HookContext:
@@ -152,28 +151,28 @@ class HookContext(RequestContext):
         leave(self, exc_value)
 
     def copy(self) -> HookContext:
-        """Another one, for ``copy_current_request_context``."""
+        """Return another context of the same handshake, for ``copy_current_request_context``."""
         return HookContext(self._handshake)
 
     def match_request(self) -> None:
-        """The handshake's rule and view arguments stand."""
+        """Do nothing: the handshake's request has its rule and view arguments already."""
 
 
 @mypyc_attr(native_class=False)
 class _HookAppContext(AppContext):
-    """An application context whose URL adapter is there already."""
+    """An application context that reuses the handshake's URL adapter."""
 
     _identity: dict[str, Any] | None = None
 
     def __init__(self, handshake: Handshake) -> None:
-        # Not AppContext.__init__, which makes that anew.
+        # Not AppContext.__init__, which makes another URL adapter.
         self.app = handshake.app
         self.url_adapter = handshake.app_url_adapter
         self._cv_tokens = []
 
-    # Once compiled, a cached_property would be a plain one, and make another each time.
+    # mypyc compiles a cached_property to a plain one, which would make another g each time.
     def __getattr__(self, name: str) -> Any:
-        """Make ``g`` for those who use it."""
+        """Make ``g`` when it is first used."""
         if name != "g":
             raise AttributeError(name)
         self.g = self.app.app_ctx_globals_class()
@@ -189,15 +188,37 @@ def _fill(g: object, identity: dict[str, Any]) -> None:
 
 def enter(context: HookContext) -> None:
     """Make a context the current one."""
-    handshake = context._handshake
-    if context._cv_tokens or handshake.is_watched or _app_in_use(None) is not None:
-        before = _request_in_use(None)
-        context.push()
-        # A copy of the context within its hook shares the hook's g.
-        if handshake.identity is not None and not isinstance(before, HookContext):
-            _fill(_app_in_use().g, handshake.identity)
+    if not context._cv_tokens and not context._handshake.is_watched and _app_in_use(None) is None:
+        _enter_shortcut(context)
         return
-    # What push() does, as far as there is something to do.
+    identity = context._handshake.identity
+    before = _request_in_use(None)
+    context.push()
+    # A copy of the context that is entered within its hook shares the hook's g.
+    if identity is not None and not isinstance(before, HookContext):
+        _fill(_app_in_use().g, identity)
+
+
+def leave(context: HookContext, error: BaseException | None = None) -> None:
+    """Leave the current context.
+
+    :param error: the exception that the hook raised, for teardown functions.
+    """
+    is_last = len(context._cv_tokens) == 1 and _request_in_use(None) is context
+    if is_last and not context._handshake.is_watched:
+        _leave_shortcut(context)
+        return
+    context.pop(error)
+
+
+# -- shortcut: set the context variables without Flask's push() and pop() -------------------------
+#
+# Only if no teardown function or signal receiver would run. Saves half of the instructions of an
+# echo: 45,000.
+
+
+def _enter_shortcut(context: HookContext) -> None:
+    handshake = context._handshake
     app_context = _HookAppContext(handshake)
     if handshake.identity is not None:
         app_context._identity = handshake.identity
@@ -205,16 +226,9 @@ def enter(context: HookContext) -> None:
     context._cv_tokens.append((_use_request(context), app_context))
 
 
-def leave(context: HookContext, error: BaseException | None = None) -> None:
-    """Take :func:`enter` back.
-
-    :param error: what the hook has raised, for teardown functions.
-    """
-    tokens = context._cv_tokens
-    if len(tokens) != 1 or context._handshake.is_watched or _request_in_use(None) is not context:
-        context.pop(error)
-        return
-    token, app_context = tokens.pop()
+def _leave_shortcut(context: HookContext) -> None:
+    token, app_context = context._cv_tokens.pop()
     _reset_request(token)
+    # push() notes None where the application's context was there already.
     if app_context is not None:
         _reset_app(app_context._cv_tokens.pop())

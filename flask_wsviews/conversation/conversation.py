@@ -261,15 +261,7 @@ class FunctionConversation(Conversation):
         return function
 
 
-def conversation_of(
-    handshake: Handshake,
-    view: WebSocketView,
-    view_args: dict[str, Any],
-    client: BaseClient[Any],
-    observers: Sequence[Observer] = (),
-    give_back: Callable[[], object] | None = None,
-) -> Conversation:
-    """Return the conversation of a view, which is a class or a function route."""
+def conversation_class(view: WebSocketView) -> type[Conversation]:
+    """Return the kind of conversation for a view, which is a class or a function route."""
     is_function = type(view)._wsviews_owns_conversation
-    kind = FunctionConversation if is_function else HookConversation
-    return kind(handshake, view, view_args, client, observers, give_back)
+    return FunctionConversation if is_function else HookConversation

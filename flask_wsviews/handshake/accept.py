@@ -18,7 +18,7 @@ from ..common.rate_limits import windows
 from ..common.steps import check_result, hook_of
 from ..config import Settings, origins
 from ..conversation.context import Handshake
-from ..conversation.conversation import Conversation, conversation_of
+from ..conversation.conversation import Conversation, conversation_class
 from ..conversation.identity import identity_on
 from ..engines import Engine
 from ..engines.places import check_handshake
@@ -119,6 +119,10 @@ class Upgrader:
         state.groups.listen(client)
         self._g = g._get_current_object()
         self._keep_g = (*settings.keep_g, *declared.keep_g)
+        make_conversation = conversation_class(view)
+        conversation = make_conversation(
+            handshake, view, view_args, client, self.observers, place.release
+        )
         self.accepted = Accepted(
             state,
             _with_time_limits(settings, declared),
@@ -128,7 +132,7 @@ class Upgrader:
             rates,
             handshake,
             client,
-            conversation_of(handshake, view, view_args, client, self.observers, place.release),
+            conversation,
             place,
         )
         return Upgrade(headers=client._take_response_headers())

@@ -15,7 +15,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, N
 from flask_wsviews.blueprints import Blueprint
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.conversation.context import Handshake
-from flask_wsviews.conversation.conversation import Conversation, conversation_of
+from flask_wsviews.conversation.conversation import Conversation, conversation_class
 from flask_wsviews.exceptions import CloseConnection, ConnectionClosed
 from flask_wsviews.observers import Observer
 from flask_wsviews.registration.function_view import FunctionView
@@ -56,7 +56,7 @@ class Site:
             self.app.register_blueprint(self.blueprint)
             with self.app.test_request_context("/chat/lobby", headers=UPGRADE_HEADERS):
                 handshake = Handshake.current()
-            self._conversation = conversation_of(
+            self._conversation = conversation_class(self.view)(
                 handshake, self.view, {"room": "lobby"}, self.client, self.observers
             )
         return self._conversation
