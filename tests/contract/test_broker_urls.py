@@ -172,18 +172,18 @@ def test_what_runs_after_close_leaves_no_connection(redis: RedisServer) -> None:
     broker.start(lambda delivery: None)
     broker.subscribe("team", KEPT)
     gate = threading.Event()
-    broker._chores.do(gate.wait)
+    broker._histories._chores.do(gate.wait)
     broker.unsubscribe("team")
     # The server's answer puts the call that lets go of the group's settings into the queue.
-    poll(lambda: broker._chores._queue.qsize() == 1)
+    poll(lambda: broker._histories._chores._queue.qsize() == 1)
     assert redis.command("CLIENT", "PAUSE", "300") == b"+OK\r\n"
     with ThreadPoolExecutor() as threads:
         published = threads.submit(broker.publish, Publication("team", "x", history=KEPT))
-        poll(lambda: broker._shared._uses == 2)
+        poll(lambda: broker._client._uses == 2)
         broker.close()
         assert published.result() is not None
     gate.set()
-    broker._chores.close(10)
+    broker._histories._chores.close(10)
     poll(lambda: clients(redis) == 0)
 
 
@@ -230,7 +230,7 @@ def test_sentinels_behind_tls(tmp_path: Path) -> None:
                 broker = make_broker(
                     Settings(broker_url=f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}")
                 )
-                manager = broker._client.connection_pool.sentinel_manager  # type: ignore[attr-defined]
+                manager = broker._client.get().connection_pool.sentinel_manager  # type: ignore[attr-defined]
                 assert manager.discover_master("main") == ("127.0.0.1", master.port)
                 broker.close()
                 # Who isn't trusted isn't asked.

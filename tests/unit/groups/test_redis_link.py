@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_wsviews.groups.brokers.redis.listener import PING_INTERVAL, Link
+from flask_wsviews.groups.brokers.redis.link import PING_INTERVAL, Link
 
 
 class FakeConnection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,13 +34,13 @@ class SharedClient:
                 self._client = self._make()
             return self._client
 
-    def script(self, source: str) -> Any:
-        """Return a script that the client runs; it is registered once."""
+    def run_script(self, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a Lua script, which is registered once, and return its result."""
         client = self.get()
         script = self._scripts.get(source)
         if script is None:
             script = self._scripts[source] = client.register_script(source)
-        return script
+        return script(keys=keys, args=arguments)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

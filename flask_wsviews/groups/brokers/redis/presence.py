@@ -1,7 +1,6 @@
-"""The members of groups in Redis: a sorted set of leases, and a hash of what is said of each.
+"""Presence in Redis: a sorted set of leases and a hash of members for each group.
 
-Times are those of the server's clock, so it doesn't matter what the workers' clocks say. Both keys
-end by themselves when nobody renews anything in them.
+All times are of the server's clock. Both keys expire when no lease is renewed.
 """
 
 from __future__ import annotations
@@ -9,153 +8,66 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ...presence.store import GroupMember, PresenceStore
+from .calls import Calls
+from .keys import Keys
+from .presence_scripts import COUNT, ENTER, LEAVE, MEMBERS, RENEW_LEASES
 
 logger = logging.getLogger("flask_wsviews")
 
-# Members that one script renews; while it runs the server does nothing else.
+# The most leases that one script renews. The server does nothing else while a script runs.
 BATCH = 1000
-
-# KEYS of all: the leases, what is said of the members. The beginning of those that change them.
-COMMON = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function set_lease(id, lease)
-    redis.call('ZADD', KEYS[1], string.format('%.0f', now + lease), id)
-end
-local function keep(lease)
-    -- Longer than a lease, for those that have run out shall be found.
-    redis.call('PEXPIRE', KEYS[1], lease * 10)
-    redis.call('PEXPIRE', KEYS[2], lease * 10)
-end
-local function sweep()
-    local gone = {}
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))) do
-        gone[#gone + 1] = id
-        gone[#gone + 1] = redis.call('HGET', KEYS[2], id) or ''
-        redis.call('ZREM', KEYS[1], id)
-        redis.call('HDEL', KEYS[2], id)
-    end
-    return gone
-end
-"""
-
-# ARGV: the lease in ms, the member's id, and what is said of it.
-ENTER = (
-    COMMON
-    + """
-local gone = sweep()
-local is_new = redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-set_lease(ARGV[2], ARGV[1])
-keep(ARGV[1])
-return {is_new, gone}
-"""
-)
-
-# ARGV: the lease in ms, and the ids. Who comes late, but before anybody has noticed, is not gone.
-RENEW = (
-    COMMON
-    + """
-local missing = {}
-for i = 2, #ARGV do
-    if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then
-        set_lease(ARGV[i], ARGV[1])
-    else
-        missing[#missing + 1] = ARGV[i]
-    end
-end
-local gone = sweep()
-keep(ARGV[1])
-return {missing, gone}
-"""
-)
-
-# ARGV: the id.
-LEAVE = """
-redis.call('ZREM', KEYS[1], ARGV[1])
-return redis.call('HDEL', KEYS[2], ARGV[1])
-"""
-
-MEMBERS = """
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local found = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
-    found[#found + 1] = id
-    found[#found + 1] = redis.call('HGET', KEYS[2], id) or ''
-end
-return found
-"""
-
-COUNT = """
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
-"""
-
-
-class Scripts(Protocol):
-    """Runs scripts in Redis; the broker does."""
-
-    def run(
-        self,
-        script: str,
-        group: str,
-        names: tuple[str, ...],
-        arguments: tuple[str, ...],
-        *,
-        keeps: bool,
-    ) -> Any:
-        """Run a script on the keys of a group that end in *names*."""
 
 
 class RedisPresence(PresenceStore):
-    """Members of all workers, on all machines.
+    """Keeps the members of all workers, on all machines.
 
-    :param broker: runs the scripts.
+    :param calls: runs the scripts.
+    :param keys: the names of keys.
     """
 
-    def __init__(self, broker: Scripts) -> None:
-        self._broker = broker
+    def __init__(self, calls: Calls, keys: Keys) -> None:
+        self._calls = calls
+        self._keys = keys
 
     def enter(
         self, group: str, member: GroupMember, lease: float
     ) -> tuple[bool, list[GroupMember]]:
-        """See :meth:`PresenceStore.enter`."""
-        said = json.dumps([member.meta, member.joined_at], separators=(",", ":"))
-        is_new, gone = self._run(ENTER, group, _milliseconds(lease), member.id, said, keeps=True)
+        """Add a member, and return whether it is new and whose leases have expired."""
+        data = json.dumps([member.meta, member.joined_at], separators=(",", ":"))
+        is_new, gone = self._run(ENTER, group, _milliseconds(lease), member.id, data, keeps=True)
         return bool(is_new), _members(gone)
 
     def renew(
         self, group: str, ids: Sequence[str], lease: float
     ) -> tuple[list[str], list[GroupMember]]:
-        """See :meth:`PresenceStore.renew`."""
+        """Renew leases, and return the missing ids and whose leases have expired."""
         missing: list[str] = []
         gone: list[GroupMember] = []
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
-            absent, over = self._run(RENEW, group, _milliseconds(lease), *batch)
+            absent, expired = self._run(RENEW_LEASES, group, _milliseconds(lease), *batch)
             missing += [each.decode() for each in absent]
-            gone += _members(over)
+            gone += _members(expired)
         return missing, gone
 
     def leave(self, group: str, id: str) -> bool:
-        """See :meth:`PresenceStore.leave`."""
+        """Remove a member, and return whether it was there."""
         return bool(self._run(LEAVE, group, id))
 
     def members(self, group: str) -> list[GroupMember]:
-        """See :meth:`PresenceStore.members`."""
+        """Return the members, in the order in which they joined."""
         found = _members(self._run(MEMBERS, group))
         return sorted(found, key=lambda member: member.joined_at)
 
     def count(self, group: str) -> int:
-        """See :meth:`PresenceStore.count`."""
+        """Return the number of members."""
         return int(self._run(COUNT, group))
 
     def _run(self, script: str, group: str, *arguments: str, keeps: bool = False) -> Any:
-        return self._broker.run(script, group, ("leases", "members"), arguments, keeps=keeps)
+        return self._calls.run(script, self._keys.of_presence(group), arguments, keeps=keeps)
 
 
 def _milliseconds(seconds: float) -> str:
@@ -164,10 +76,10 @@ def _milliseconds(seconds: float) -> str:
 
 def _members(answer: list[bytes]) -> list[GroupMember]:
     found = []
-    for name, said in zip(answer[::2], answer[1::2], strict=True):
+    for name, data in zip(answer[::2], answer[1::2], strict=True):
         try:
-            meta, joined_at = json.loads(said or b"[{}, 0]")
+            meta, joined_at = json.loads(data or b"[{}, 0]")
             found.append(GroupMember(name.decode(), dict(meta), float(joined_at)))
         except (ValueError, TypeError):
-            logger.error("something that isn't a member is kept as %r", name)
+            logger.error("presence has an entry %r that isn't a member", name)
     return found

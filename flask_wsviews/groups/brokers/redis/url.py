@@ -1,4 +1,4 @@
-"""Clients of redis-py for the URLs of ``WSVIEWS_BROKER_URL``."""
+"""Makes clients of redis-py for the URL in ``WSVIEWS_BROKER_URL``."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _one_of(choices: Mapping[str, Any]) -> Callable[[str], Any]:
 
 _TLS_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
-#: The options that a query may have, and what reads the value of each.
+#: The options that a URL's query may have, and the function that reads each value.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "username": _text,
     "password": _text,
@@ -96,7 +96,7 @@ SENTINEL_OPTIONS: dict[str, Callable[[str], Any]] = {
 }
 SENTINEL_TLS_OPTIONS: dict[str, Callable[[str], Any]] = {"sentinel_ssl": _flag}
 
-#: Why an option isn't known, where that isn't obvious.
+#: Why an option isn't accepted, where that isn't obvious.
 REASONS = {
     "decode_responses": "messages may be binary",
     "protocol": "the broker speaks RESP2",
@@ -106,53 +106,53 @@ REASONS = {
 
 
 def client_maker(url: str, timeout: float) -> Callable[[], Any]:
-    """Read *url*; returns what makes a client for it.
+    """Return a function that makes a client for *url*.
 
-    That of a cluster connects when it is made, the others at their first use.
+    A client of a cluster connects when it is made, any other at its first use.
 
     :param timeout: seconds that connecting, and each answer, may take.
-    :raises ConfigError: if it can't be used. The message has no password in it.
+    :raises ConfigError: if the URL isn't valid. The message contains no password.
     """
     scheme, _, kind = url.partition("://")[0].lower().partition("+")
     is_tls = scheme == "rediss"
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _no_url(kind, "its host isn't valid") from None
+        raise _invalid(kind, "its host isn't valid") from None
     given, asking = _options(parts.query, scheme, kind)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # What is tried again, and when, is the broker's own business.
+        # The broker does its own retries.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         **given,
     }
     options |= _credentials(parts)
     if scheme == "unix":
-        # Where there is a user, it stands before the path.
+        # A user, if there is one, comes before the path.
         path = unquote(parts.netloc.rpartition("@")[2] + parts.path)
         if not path:
-            raise _no_url("unix", "a path is missing")
+            raise _invalid("unix", "a path is missing")
         return partial(redis.Redis, unix_socket_path=path, **options)
     if is_tls:
         options["ssl"] = True
     hosts = _hosts(parts, kind)
     if kind == "cluster":
         if parts.path.strip("/"):
-            raise _no_url(kind, "a cluster has no databases")
+            raise _invalid(kind, "a cluster has no databases")
         make_node: Any = ClusterNode
         nodes = [make_node(*host) for host in hosts]
         return partial(RedisCluster, startup_nodes=nodes, **options)
     if not kind:
         if len(hosts) > 1:
-            raise _no_url(kind, "there may be only one host")
+            raise _invalid(kind, "there may be only one host")
         [(host, port)] = hosts
         options |= _database(kind, parts.path.strip("/"))
         return partial(redis.Redis, host=host, port=port, **options)
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
-        raise _no_url(kind, "the service is missing")
+        raise _invalid(kind, "the service is missing")
     options |= _database(kind, database)
     asking = {
         "socket_timeout": timeout,
@@ -170,7 +170,7 @@ def client_maker(url: str, timeout: float) -> Callable[[], Any]:
 
 
 def close_client(client: Any) -> None:
-    """Close a client's connections, and those to the sentinels that it asks."""
+    """Close a client's connections, also those to its sentinels."""
     client.close()
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for sentinel in getattr(manager, "sentinels", ()):
@@ -178,7 +178,7 @@ def close_client(client: Any) -> None:
 
 
 def why_no_master(client: Any, error: MasterNotFoundError) -> str:
-    """Ask the sentinels once more: the error only has the types of theirs."""
+    """Return why no sentinel knows the master. It asks them again: *error* only names types."""
     reasons = []
     for sentinel in client.connection_pool.sentinel_manager.sentinels:
         at = sentinel.connection_pool.connection_kwargs
@@ -194,7 +194,7 @@ def why_no_master(client: Any, error: MasterNotFoundError) -> str:
 
 
 def _options(query: str, scheme: str, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the query's options: those for the servers, and those for the sentinels."""
+    """Return the query's options: for the servers, and for the sentinels."""
     known = dict(OPTIONS)
     if scheme != "unix":
         known |= TCP_OPTIONS
@@ -217,12 +217,12 @@ def _options(query: str, scheme: str, kind: str) -> tuple[dict[str, Any], dict[s
         except ValueError as error:
             raise ConfigError(f"WSVIEWS_BROKER_URL: the option {name} must be {error}") from None
     if found.get("ssl_cert_reqs") == "none":
-        # A name can't be checked without a certificate.
+        # A host name can't be checked without a certificate.
         found.setdefault("ssl_check_hostname", False)
-    return _apart(found, scheme == "rediss")
+    return _split_options(found, scheme == "rediss")
 
 
-def _apart(found: dict[str, Any], is_tls: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_options(found: dict[str, Any], is_tls: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     asking = {
         name.removeprefix("sentinel_"): found.pop(name)
         for name in list(found)
@@ -235,7 +235,7 @@ def _apart(found: dict[str, Any], is_tls: bool) -> tuple[dict[str, Any], dict[st
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> ConfigError:
-    # A name without a value may be part of a password that isn't escaped.
+    # A name without a value may be part of a password that wasn't escaped.
     shown = name if name in REASONS or (name.isidentifier() and name.islower()) else "***"
     reason = f", as {REASONS[name]}" if name in REASONS else ""
     if name in TLS_OPTIONS or name in SENTINEL_TLS_OPTIONS:
@@ -245,15 +245,15 @@ def _unknown(name: str, known: Mapping[str, object]) -> ConfigError:
     )
 
 
-def _no_url(kind: str, reason: str) -> ConfigError:
-    return ConfigError(f"WSVIEWS_BROKER_URL is no {FORMS[kind]}: {reason}")
+def _invalid(kind: str, reason: str) -> ConfigError:
+    return ConfigError(f"WSVIEWS_BROKER_URL isn't a valid {FORMS[kind]}: {reason}")
 
 
 def _database(kind: str, text: str) -> dict[str, int]:
     if not text:
         return {}
     if not (text.isascii() and text.isdigit()):
-        raise _no_url(kind, "the database must be a number; escape a / in the password as %2F")
+        raise _invalid(kind, "the database must be a number; escape a / in the password as %2F")
     return {"db": int(text)}
 
 
@@ -264,12 +264,12 @@ def _hosts(parts: SplitResult, kind: str) -> list[tuple[str, int]]:
             one = urlsplit(f"//{host}")
             name, port = one.hostname, one.port
         except ValueError:
-            # What the error says may be part of a password.
-            raise _no_url(
+            # The error's text may contain part of a password.
+            raise _invalid(
                 kind, "a port must be a number; escape /, ? and # in the password as %2F, %3F, %23"
             ) from None
         if not name and kind:
-            raise _no_url(kind, "a host is missing")
+            raise _invalid(kind, "a host is missing")
         hosts.append((name or "localhost", port or PORTS[kind]))
     return hosts
 
