@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from copy import copy
 from dataclasses import fields
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from .config import Settings, key_of
 from .engines import Engine
 from .engines.shared import SharedEngines
 from .exceptions import ConfigError, RegistrationError, WSViewsError
-from .groups import Groups
+from .groups import GroupMember, Groups
 from .logs import ConnectionLog
 from .observers import Observer
 from .registration.app_views import AppViews
@@ -178,6 +178,22 @@ class AppState:
         self.views.check_groups(endpoint, variables)
         if self.is_settled:
             self.views.check_services(self.rate_limits, [self.app.view_functions[endpoint]])
+
+    def add_presence_handler(
+        self, event: str, pattern: str, handler: Callable[[str, GroupMember], object]
+    ) -> None:
+        """Call *handler*, in an application context, when a connection joins or leaves a group.
+
+        :param event: ``JOINED`` or ``LEFT``.
+        :param pattern: the groups.
+        :raises RegistrationError: if *pattern* isn't valid.
+        """
+
+        def call(group: str, member: GroupMember) -> None:
+            with self.app.app_context():
+                handler(group, member)
+
+        self.groups.events.add(event, pattern, call)
 
     # -- serving --------------------------------------------------------------------------------
 

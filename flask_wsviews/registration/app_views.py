@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from flask import Flask
 from werkzeug.routing import Rule
 
+from ..common.json_text import dump_text
 from ..common.rate_limits import RateLimits, check_rate
 from ..common.steps import is_coroutine_function
 from ..config import CHECKS
@@ -15,8 +17,9 @@ from ..engines import Engine
 from ..exceptions import OutgoingMessageError, RegistrationError
 from ..groups import Groups
 from ..groups.declared import narrowest
+from ..groups.mailbox import MESSAGE_ID
 from ..messages.declared import Protocol
-from ..views import TIME_LIMITS
+from ..views import TIME_LIMITS, WebSocketView
 from .checks import check_classes, check_variables
 from .declaration import Declaration, declaration_of
 from .rules import Paths
@@ -147,7 +150,32 @@ class AppViews:
         if any(one.option("groups") for one in declarations):
             self._groups.check_workers()
 
-    def protocol_for(self, group: str, type: str) -> Protocol:
+    def dump_for_group(
+        self,
+        group: str,
+        type: str,
+        obj: Any,
+        *,
+        view: builtins.type[WebSocketView] | None = None,
+        keep: bool = True,
+    ) -> str:
+        """Return the text of a typed message for a group.
+
+        :param view: the view whose ``emits`` has the schema; ``None`` to look for one.
+        :param keep: whether a group with a history keeps the message, which then gets an id.
+        :raises OutgoingMessageError: if no schema is found, *obj* doesn't match it, or the message
+            already has a field of the id's name.
+        """
+        protocol = view.protocol if view else self._protocol_for(group, type)
+        groups = self._groups
+        payload = protocol.dump(type, obj, validate=groups.settings.validate_outgoing)
+        if MESSAGE_ID in payload and keep and groups.has_history(group):
+            raise OutgoingMessageError(
+                f"{type!r} already has a field {MESSAGE_ID!r}, which {group!r} needs for the id"
+            )
+        return dump_text(self._app.json.dumps, payload)
+
+    def _protocol_for(self, group: str, type: str) -> Protocol:
         """Return the protocol that dumps messages of a type for a group.
 
         It belongs to a view that declares the group, if there is one, otherwise to any view that

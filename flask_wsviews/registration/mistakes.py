@@ -186,6 +186,11 @@ def check_presence_handler(handler: Any) -> None:
     name = getattr(handler, "__name__", repr(handler))
     if not callable(handler):
         raise RegistrationError(f"on_join() and on_leave() need a function, not {handler!r}")
+    if is_coroutine_function(handler):
+        raise RegistrationError(
+            f"{name!r} is async def, but handlers of on_join() and on_leave() run in a thread: "
+            "make it a plain function"
+        )
     check_callable(f"{name}()", handler)
     problem = _problem(handler, ("group", "member"), ())
     if problem is not None:

@@ -91,7 +91,7 @@ def test_session_changes_of_the_handshake_set_the_cookie(server):
         ("/guarded", 403, "admins only"),
         ("/nowhere", 404, "not found"),
         ("/echo?veto", 409, "vetoed"),
-        ("/", 400, "This resource is no WebSocket"),
+        ("/", 400, "This resource isn't a WebSocket"),
     ],
 )
 def test_a_refusal_arrives_as_http_with_its_body(server, path, status, body):

@@ -29,6 +29,7 @@ from flask_wsviews import (
     extension,
 )
 from flask_wsviews.engines import make_engine
+from flask_wsviews.servers.uwsgi import command
 from flask_wsviews.servers.uwsgi.command import DEBUG_VARIABLE
 
 
@@ -270,7 +271,8 @@ def test_uwsgi_with_what_the_engine_needs(monkeypatch: pytest.MonkeyPatch) -> No
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What uWSGI would have been started with."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(extension, "run_uwsgi", lambda *args, **kw: calls.append((*args, kw)))
+    for module in (extension, command):
+        monkeypatch.setattr(module, "run_uwsgi", lambda *args, **kw: calls.append((*args, kw)))
     return calls
 
 

@@ -53,6 +53,31 @@ def run_uwsgi(
         os.execve(binary, arguments, environ)
 
 
+def run_app(
+    app: flask.Flask,
+    host: str | None = None,
+    port: int | None = None,
+    debug: bool | None = None,
+    load_dotenv: bool | None = None,
+    **options: Any,
+) -> None:
+    """Replace this process by uWSGI. Takes the arguments of ``app.run()``, which it replaces."""
+    if load_dotenv is not None:
+        options["load_dotenv"] = load_dotenv
+    run_uwsgi(app, debug or app.debug, host or "localhost", port or 5000, **options)
+
+
+def is_debug_mode() -> bool:
+    """Return whether ``run(debug=True)`` has started this process."""
+    return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def with_debugger(application: WSGIApplication) -> WSGIApplication:
+    """Wrap *application* in Werkzeug's debugger, if ``run(debug=True)`` has asked for it."""
+    has_debugger = is_debug_mode() and os.environ[DEBUG_VARIABLE] != WITHOUT_DEBUGGER
+    return debugged(application) if has_debugger else application
+
+
 def command_line(
     app: flask.Flask | str,
     debug: bool,
