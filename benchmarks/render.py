@@ -20,6 +20,9 @@ LABELS = {
     "gevent-class": "**gevent, class-based view**",
     "blocking-function": "**blocking, function route**",
     "blocking-class": "**blocking, class-based view**",
+    "asyncio-uncompiled": "**asyncio, class-based view, not compiled**",
+    "gevent-uncompiled": "**gevent, class-based view, not compiled**",
+    "blocking-uncompiled": "**blocking, class-based view, not compiled**",
     "uwsgi-api-gevent": "uWSGI's own API, gevent",
     "flask-only-gevent": "Flask's answer alone, uWSGI with gevent",
     "flask-only-threads": "Flask's answer alone, uWSGI with threads",
@@ -84,11 +87,14 @@ KINDS = {
     "many": "crowd",
 }
 
+#: What tables have and plots leave out.
+NOT_DRAWN = {"bare-c", "asyncio-uncompiled", "gevent-uncompiled", "blocking-uncompiled"}
+
 #: Of each plot: its title, the benchmark, which rows, what is drawn, and how it is written.
 PLOTS: dict[str, tuple[str, str, Callable[[Row], bool], str, str]] = {
     "bench-echo": (
         "CPU time of the server for an echo of 32 bytes, in µs; less is better",
-        *("echo-32", lambda row: row["subject"] != "bare-c", "cpu", "{:.1f}"),
+        *("echo-32", lambda row: row["subject"] not in NOT_DRAWN, "cpu", "{:.1f}"),
     ),
     "bench-fan-out": (
         "Deliveries a second to 500 members, 16 messages under way; more is better",
@@ -96,7 +102,7 @@ PLOTS: dict[str, tuple[str, str, Callable[[Row], bool], str, str]] = {
     ),
     "bench-memory": (
         "Memory of the server for an idle connection, in KiB; less is better",
-        *("memory-2000", lambda row: row["subject"] != "bare-c", "kib", "{:.1f}"),
+        *("memory-2000", lambda row: row["subject"] not in NOT_DRAWN, "kib", "{:.1f}"),
     ),
 }
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -135,6 +135,13 @@ def ours(engine: str, kind: str, *options: str) -> Subject:
     )
 
 
+def uncompiled(engine: str, *options: str) -> Subject:
+    """The class-based view once more, with the modules as they are in the sources."""
+    subject = ours(engine, "class", *options)
+    env = {**subject.env, "PYTHONPATH": str(HERE.parent)}
+    return replace(subject, fanout=None, handshake=None, env=env)
+
+
 def flask_only(*options: str) -> Subject:
     """It has no WebSockets: what of a handshake isn't ours."""
     return Subject(uwsgi("flask_only:app", *options), handshake="/handshake", most=0)
@@ -184,6 +191,9 @@ SUBJECTS = {
     "gevent-class": ours("gevent", "class", *GEVENT),
     "blocking-function": ours("blocking", "function", *THREADS),
     "blocking-class": ours("blocking", "class", *THREADS),
+    "asyncio-uncompiled": uncompiled("asyncio", *THREADS),
+    "gevent-uncompiled": uncompiled("gevent", *GEVENT),
+    "blocking-uncompiled": uncompiled("blocking", *THREADS),
     # A core holds one connection for as long as it lasts. Of 5,000 members of a fan-out some get
     # nothing.
     "uwsgi-api-gevent": Subject(
