@@ -188,6 +188,23 @@ def test_on_close_that_raises_it_disturbs_nobody(
         assert poll(lambda: len(ended) == 2)
 
 
+def ends_with_1011(plain: Any, coroutine: Any, *messages: str) -> None:
+    """Connect to a view of each kind, and see that it ends with 1011 Internal Error."""
+    for extension, view in (
+        (WebSocket, plain),
+        (AsyncioWebSocket, plain),
+        (AsyncioWebSocket, coroutine),
+    ):
+        app = Flask("site")
+        websocket = extension(app)
+        websocket.add_url_rule("/broken", "broken", view)
+        with app.test_client() as client, websocket_connect(client, "/broken") as ws:
+            for text in messages:
+                ws.send(text)
+            ws.assert_closed(1011)
+        websocket.stop()
+
+
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("text", ['{"type": "go", "n": 1}', '{"type": "go", "n": "x"}'])
 def test_handlers_and_on_invalid(text: str, error: type[BaseException]) -> None:
@@ -207,18 +224,7 @@ def test_handlers_and_on_invalid(text: str, error: type[BaseException]) -> None:
         def on_invalid(self, ws: Any, problem: InvalidMessage) -> None:
             raise error("by on_invalid")
 
-    for extension, view in (
-        (WebSocket, View),
-        (AsyncioWebSocket, View),
-        (AsyncioWebSocket, CoroutineView),
-    ):
-        app = Flask("site")
-        websocket = extension(app)
-        websocket.add_url_rule("/typed", view_func=view)
-        with app.test_client() as client, websocket_connect(client, "/typed") as ws:
-            ws.send(text)
-            ws.assert_closed(1011)
-        websocket.stop()
+    ends_with_1011(View, CoroutineView, text)
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -229,17 +235,7 @@ def test_functions(error: type[BaseException]) -> None:
     async def coroutine(ws: Any) -> None:
         raise error("by a function")
 
-    for extension, function in (
-        (WebSocket, plain),
-        (AsyncioWebSocket, plain),
-        (AsyncioWebSocket, coroutine),
-    ):
-        app = Flask("site")
-        websocket = extension(app)
-        websocket.add_url_rule("/function", view_func=function)
-        with app.test_client() as client, websocket_connect(client, "/function") as ws:
-            ws.assert_closed(1011)
-        websocket.stop()
+    ends_with_1011(plain, coroutine)
 
 
 @pytest.mark.parametrize("error", ERRORS)

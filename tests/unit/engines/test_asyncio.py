@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -206,9 +207,11 @@ def test_what_other_threads_send_waits_for_the_loop_within_a_bound(
         assert poll(lambda: driver._handed_over == 0)
 
 
-def test_a_single_message_may_be_larger_than_the_bound(
+@contextmanager
+def connected(
     app: Flask, websocket: AsyncioWebSocket
-) -> None:
+) -> Iterator[tuple[WebSocketTestClient, WebSocketClient]]:
+    """Both ends of a connection: the testing client's, and the one that hooks hold."""
     opened: list[WebSocketClient] = []
 
     @websocket.route("/open")
@@ -218,23 +221,22 @@ def test_a_single_message_may_be_larger_than_the_bound(
 
     with app.test_client() as client, websocket_connect(client, "/open") as ws:
         assert poll(lambda: opened[0].connected)
-        opened[0].send(b"x" * 1_000_000)
+        yield ws, opened[0]
+
+
+def test_a_single_message_may_be_larger_than_the_bound(
+    app: Flask, websocket: AsyncioWebSocket
+) -> None:
+    with connected(app, websocket) as (ws, server):
+        server.send(b"x" * 1_000_000)
         assert len(ws.receive()) == 1_000_000
 
 
 def test_a_client_that_keeps_up_gets_all_that_a_busy_thread_sends(
     app: Flask, websocket: AsyncioWebSocket
 ) -> None:
-    opened: list[WebSocketClient] = []
-
-    @websocket.route("/open")
-    class Open(WebSocketView):
-        def on_handshake(self, ws: WebSocketClient) -> None:
-            opened.append(ws)
-
-    with app.test_client() as client, websocket_connect(client, "/open") as ws:
-        assert poll(lambda: opened[0].connected)
-        thread = threading.Thread(target=lambda: [opened[0].send("x" * 100) for _ in range(20_000)])
+    with connected(app, websocket) as (ws, server):
+        thread = threading.Thread(target=lambda: [server.send("x" * 100) for _ in range(20_000)])
         thread.start()
         for _ in range(20_000):
             assert ws.receive() == "x" * 100
