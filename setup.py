@@ -10,6 +10,7 @@ import sys
 from setuptools import Extension, setup
 
 COMPILED = [
+    "flask_wsviews/common/steps.py",
     "flask_wsviews/conversation/context.py",
     "flask_wsviews/conversation/conversation.py",
     "flask_wsviews/conversation/hooks.py",
@@ -34,14 +35,13 @@ COMPILED = [
     "flask_wsviews/protocol/state.py",
     "flask_wsviews/protocol/time_limits.py",
     "flask_wsviews/protocol/violations.py",
-    "flask_wsviews/common/steps.py",
 ]
 
 # Written in C. Python code beside each of them does the same where it isn't compiled.
 SPEEDUPS = ["flask_wsviews/engines/_sockets.c", "flask_wsviews/protocol/_frames.c"]
 
-# What compiling takes: mypyc, which is part of mypy, and the types of what the modules import.
-# These are the versions that are tested on CPython 3.10 to 3.13.
+# The build requirements: mypyc, which is part of mypy, and the packages whose types the modules
+# import. These versions are tested on CPython 3.10 to 3.13.
 COMPILER = [
     "mypy==2.4.1",
     "flask==3.1.3",
@@ -50,16 +50,16 @@ COMPILER = [
     "websockets==16.1.1",
 ]
 
-# mypyc compiles nothing while mypy reports errors. "make lint" checks the modules strictly; here an
-# optional dependency that isn't installed must not stop the build.
+# mypyc compiles nothing if mypy reports an error. "make lint" checks the modules strictly. Here, a
+# missing optional dependency must not stop the build.
 MYPY_OPTIONS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 
-# The commands that compile. Others, which only read the metadata, would take as long for nothing.
+# The commands that need compiled modules. Others only read the metadata.
 BUILDS = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
 
 
 def extensions() -> list[Extension]:
-    """Return the modules to compile; generating their C sources takes some seconds."""
+    """Return the modules to compile. Generating their C sources takes some seconds."""
     from mypyc.build import mypycify
 
     in_c = [Extension(path.removesuffix(".c").replace("/", "."), [path]) for path in SPEEDUPS]
