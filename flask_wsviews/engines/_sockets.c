@@ -87,11 +87,11 @@ static PyObject *send_now(PyObject *module, PyObject *const *args, Py_ssize_t co
 }
 
 static PyMethodDef functions[] = {
-    {"receive", receive, METH_O, "As sockets.receive(), from a descriptor."},
+    {"receive", receive, METH_O, "Like sockets.receive(), from a descriptor."},
     {"send", (PyCFunction)(void (*)(void))send_now, METH_FASTCALL,
-        "As sockets.send(), to a descriptor."},
+        "Like sockets.send(), to a descriptor."},
     {"wait_and_receive", wait_and_receive, METH_O,
-        "As sockets.wait_and_receive(), from a descriptor."},
+        "Like sockets.wait_and_receive(), from a descriptor."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -118,7 +118,7 @@ static PyObject *read_plain(PyObject *module, PyObject *const *args, Py_ssize_t 
 
 static PyMethodDef functions[] = {
     {"read_plain", (PyCFunction)(void (*)(void))read_plain, METH_FASTCALL,
-        "As plain_frames.read_plain()."},
+        "Like plain_frames.read_plain()."},
     {NULL, NULL, 0, NULL},
 };
 

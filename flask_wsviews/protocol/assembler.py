@@ -79,8 +79,7 @@ class Assembler:
             if frame is None:
                 return None
             if frame.opcode & CONTROL:
-                # RFC 6455 5.4: "Control frames MAY be injected in the middle of a fragmented
-                # message."
+                # 5.4: "Control frames MAY be injected in the middle of a fragmented message."
                 return frame
             message = self._add(frame)
             if message is not None:
@@ -108,6 +107,8 @@ class Assembler:
                 frame = extension.decode(frame, max_size=self._limit)
         except PayloadTooBig:
             raise self._too_big() from None
+        # 5.2: the reserved bits "MUST be 0 unless an extension is negotiated that defines meanings
+        # for non-zero values". 5.5: control frames "MUST NOT be fragmented".
         frame.check()
         replace_finished_inflaters(self._extensions)
         return frame
@@ -146,6 +147,8 @@ class Assembler:
             if self._opcode is None:
                 raise ProtocolError("a continuation frame without a message to continue")
         elif self._opcode is not None:
+            # 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of
+            # another message".
             raise ProtocolError("a new message inside a fragmented one")
         else:
             self._opcode = frame.opcode
