@@ -188,7 +188,7 @@ class Connection(Queues):
         for window in self._rates:
             window.count(now)
         self.messages_received += 1
-        self._put(message)
+        self._add_message(message)
 
     def _receive_control(self, frame: Frame, now: float) -> None:
         """Process a control frame (RFC 6455 5.5).
@@ -213,7 +213,7 @@ class Connection(Queues):
         elif self._awaited_pongs is not None:
             pong = self._awaited_pongs.take(payload)
             if pong is not None:
-                self._put(pong)
+                self._add_message(pong)
 
     def receive_eof(self, now: float) -> None:
         """Process the end of the peer's stream, with or without a close frame before it."""
@@ -222,7 +222,7 @@ class Connection(Queues):
 
     def next_message(self) -> Message | None:
         """Return the next message, or ``None`` if there is none (see ``state``)."""
-        message = self._take()
+        message = self._take_message()
         if message is None and self._peer_end is not None:
             self._finish()
         return message

@@ -45,14 +45,14 @@ class Queues:
 
     # -- the inbox ------------------------------------------------------------------------------
 
-    def _put(self, message: Message) -> None:
+    def _add_message(self, message: Message) -> None:
         self._inbox_size += message.__sizeof__()
         if self._first is None:
             self._first = message
         else:
             self._inbox.append(message)
 
-    def _take(self) -> Message | None:
+    def _take_message(self) -> Message | None:
         message = self._first
         if message is None:
             return None
