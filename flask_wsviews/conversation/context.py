@@ -188,15 +188,15 @@ def _fill(g: object, identity: dict[str, Any]) -> None:
 
 def enter(context: HookContext) -> None:
     """Make a context the current one."""
-    if not context._cv_tokens and not context._handshake.is_watched and _app_in_use(None) is None:
-        _enter_shortcut(context)
+    handshake, tokens = context._handshake, context._cv_tokens
+    if not tokens and not handshake.is_watched and _app_in_use(None) is None:
+        _enter_shortcut(context, handshake, tokens)
         return
-    identity = context._handshake.identity
     before = _request_in_use(None)
     context.push()
     # A copy of the context that is entered within its hook shares the hook's g.
-    if identity is not None and not isinstance(before, HookContext):
-        _fill(_app_in_use().g, identity)
+    if handshake.identity is not None and not isinstance(before, HookContext):
+        _fill(_app_in_use().g, handshake.identity)
 
 
 def leave(context: HookContext, error: BaseException | None = None) -> None:
@@ -204,9 +204,10 @@ def leave(context: HookContext, error: BaseException | None = None) -> None:
 
     :param error: the exception that the hook raised, for teardown functions.
     """
-    is_last = len(context._cv_tokens) == 1 and _request_in_use(None) is context
+    tokens = context._cv_tokens
+    is_last = len(tokens) == 1 and _request_in_use(None) is context
     if is_last and not context._handshake.is_watched:
-        _leave_shortcut(context)
+        _leave_shortcut(tokens)
         return
     context.pop(error)
 
@@ -217,17 +218,16 @@ def leave(context: HookContext, error: BaseException | None = None) -> None:
 # echo: 45,000.
 
 
-def _enter_shortcut(context: HookContext) -> None:
-    handshake = context._handshake
+def _enter_shortcut(context: HookContext, handshake: Handshake, tokens: list[Any]) -> None:
     app_context = _HookAppContext(handshake)
     if handshake.identity is not None:
         app_context._identity = handshake.identity
     app_context._cv_tokens.append(_use_app(app_context))
-    context._cv_tokens.append((_use_request(context), app_context))
+    tokens.append((_use_request(context), app_context))
 
 
-def _leave_shortcut(context: HookContext) -> None:
-    token, app_context = context._cv_tokens.pop()
+def _leave_shortcut(tokens: list[Any]) -> None:
+    token, app_context = tokens.pop()
     _reset_request(token)
     # push() notes None where the application's context was there already.
     if app_context is not None:

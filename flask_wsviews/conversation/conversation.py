@@ -34,7 +34,7 @@ from .routing import take
 
 if TYPE_CHECKING:
     from ..clients.base import BaseClient
-    from ..typing import AsyncDriver, RunHook, WaitingDriver
+    from ..typing import AsyncDriver, Message, RunHook, WaitingDriver
     from ..views import WebSocketView
 
 
@@ -90,11 +90,11 @@ class Conversation(ABC):
     # -- for the engine --------------------------------------------------------------------------
 
     def converse(self, driver: WaitingDriver) -> bool:
-        """Begin, or go on, in this thread or greenlet.
+        """Begin or resume the conversation in this thread or greenlet.
 
         :returns: whether the conversation is over.
         """
-        view, client, hooks = self._view, self._client, self._hooks
+        client, hooks = self._client, self._hooks
         if not self._is_connected:
             self._connect(driver)
         receive = client._receive_event if self._takes_pongs else client.receive
@@ -110,12 +110,9 @@ class Conversation(ABC):
                 message = receive()
                 if message is None:
                     self._listens = False
-                elif self._takes_pongs and isinstance(message, Pong):
-                    hooks.run(hook_of(view, "on_pong"), (client, bytes(message)))
-                elif self._is_routed:
-                    hooks.run(take(view, client, message))
                 else:
-                    hooks.run(hook_of(view, "on_message"), (client, message))
+                    hook, args = self._hook_for(message)
+                    hooks.run(hook, args)
         except BaseException:
             run_steps(self._finish(hooks.run))
             raise
@@ -123,8 +120,8 @@ class Conversation(ABC):
         return True
 
     async def converse_async(self, driver: AsyncDriver) -> bool:
-        """Begin, or go on, in this task. Plain hooks run in threads."""
-        view, client, hooks = self._view, self._client, self._hooks
+        """Begin or resume the conversation in this task. Plain hooks run in threads."""
+        client, hooks = self._client, self._hooks
         if not self._is_connected:
             self._connect(driver)
         run = partial(hooks.run_async, driver)
@@ -145,14 +142,9 @@ class Conversation(ABC):
                     message = await client._receive_async(driver, pongs=True)
                 if message is None:
                     self._listens = False
-                elif self._takes_pongs and isinstance(message, Pong):
-                    await hooks.run_async(
-                        driver, hook_of(view, "on_pong"), (client, bytes(message))
-                    )
-                elif self._is_routed:
-                    await hooks.run_async(driver, take(view, client, message))
                 else:
-                    await hooks.run_async(driver, hook_of(view, "on_message"), (client, message))
+                    hook, args = self._hook_for(message)
+                    await hooks.run_async(driver, hook, args)
         except BaseException as error:
             raised = error
         await run_steps_async(self._finish(run))
@@ -160,8 +152,17 @@ class Conversation(ABC):
             raise raised
         return True
 
+    def _hook_for(self, message: Message | Pong) -> tuple[Any, tuple[Any, ...]]:
+        """Return the hook for a message or a Pong, and its arguments."""
+        view, client = self._view, self._client
+        if self._takes_pongs and isinstance(message, Pong):
+            return hook_of(view, "on_pong"), (client, bytes(message))
+        if self._is_routed:
+            return take(view, client, message), ()
+        return hook_of(view, "on_message"), (client, message)
+
     def released(self) -> None:
-        """Give the connection's place back, and tell the observers: its socket is closed."""
+        """Give the connection's place back, and notify the observers: its socket is closed."""
         if self._give_back is not None:
             self._give_back()
         client = self._client
