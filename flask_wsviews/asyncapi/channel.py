@@ -10,7 +10,7 @@ from marshmallow import Schema
 
 from .. import close_codes
 from ..app_state import EXTENSION
-from ..groups.mailbox import MESSAGE_ID
+from ..groups.brokers.base import MESSAGE_ID
 from ..messages.declared import ERROR_TYPE, REF, Handler, as_schema
 from ..registration.declaration import Declaration, declaration_of
 from .components import BINARY, JSON, TEXT, Components

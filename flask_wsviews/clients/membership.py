@@ -15,8 +15,9 @@ from ..exceptions import (
     GroupRefused,
     InvalidMessage,
 )
-from ..groups.groups import Groups, Joined
-from ..groups.mailbox import Member
+from ..groups.groups import Groups
+from ..groups.join import Joined
+from ..groups.member import Member
 from ..groups.names import check_group
 from ..groups.outcome import Outcome, in_event_loop
 

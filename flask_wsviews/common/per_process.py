@@ -32,6 +32,11 @@ class PerProcess(Generic[T]):
                 made = self._made = (os.getpid(), self._make())
             return made[1]
 
+    def peek(self) -> T | None:
+        """Return this process's object, or None if there is none."""
+        made = self._made
+        return made[1] if made is not None and made[0] == os.getpid() else None
+
     def take(self) -> T | None:
         """Remove and return this process's object, or return None if there is none."""
         with self._lock:

@@ -1,4 +1,21 @@
-"""Groups: who hears what, in this worker, in others, and on other machines."""
+"""Groups: broadcast messages to many connections, in all workers and on all machines.
+
+The way of a broadcast, from ``websocket.broadcast()`` to the sockets:
+
+1. ``groups``: ``Groups.publish()`` makes a ``Publication`` (``publications``) and passes it to the
+   broker; in an event loop, ``broker_thread`` makes that call.
+2. ``brokers``: the broker carries it to the workers that subscribe to the group: ``memory`` within
+   the process, ``redis`` as bytes (``wire``). A group with a history keeps the message and gives it
+   an id.
+3. In each worker a ``Delivery`` arrives. ``fanout`` finds the group's ``members``, who drop it if it
+   was delivered before, and hold it for members that still replay older messages (``join``).
+4. ``delivery_queue``: there is one queue per home (a thread or an event loop). It calls its home once
+   for all waiting messages.
+5. At home, ``Delivery.prepared`` makes the message's frame once, and the driver of each connection
+   queues that frame for its socket. A slow client is closed, or misses messages (``slow_clients``).
+
+A disconnection takes the same way; that of a single connection ends in ``disconnections``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +32,8 @@ from .brokers.base import (
     parse_id,
 )
 from .declared import Group
-from .groups import Groups, Joined
+from .groups import Groups
+from .join import Joined
 from .outcome import Outcome
 from .presence.store import GroupMember, PresenceStore
 from .publisher import Publisher

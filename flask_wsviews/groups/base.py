@@ -1,4 +1,4 @@
-"""Import path of what custom brokers need: its code is in brokers/base.py."""
+"""Public import path of the classes for custom brokers, which are in brokers/base.py."""
 
 from .brokers.base import (
     Broker,

@@ -14,7 +14,8 @@ from ..config import Settings
 from ..exceptions import ConfigError
 from ..typing import Sendable
 from .brokers import make_broker
-from .groups import history_of, make_disconnection, make_publication
+from .declared import history_of
+from .publications import make_disconnection, make_publication
 
 
 class Publisher:

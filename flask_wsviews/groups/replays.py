@@ -12,11 +12,12 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any
 
+from ..close_codes import POLICY_VIOLATION
 from ..common.threads import start_thread
 from ..config import Settings
 from ..exceptions import BrokerUnavailable
 from .brokers.base import History, Replay
-from .mailbox import POLICY_VIOLATION, Member
+from .member import Member
 from .outcome import in_event_loop
 
 # Pages that several members ask for at about the same time are read once. They are kept for so

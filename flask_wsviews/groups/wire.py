@@ -1,4 +1,4 @@
-"""Import path of the serializer for custom brokers: its code is in brokers/wire.py."""
+"""Public import path of the encoding for custom brokers, which is in brokers/wire.py."""
 
 from .brokers.wire import decode, encode
 

@@ -385,7 +385,7 @@ def test_lost_messages_are_told(websocket: WebSocket, engine: str) -> None:
             assert ws.receive() == path[1:]
             # A gap that comes later.
             groups = websocket.groups
-            groups._the_worker()._deliver(Delivery(path[1:], None, lost=True))
+            groups._fanout.get().deliver(Delivery(path[1:], None, lost=True))
             websocket.broadcast(path[1:], '{"after": 1}')
             if is_told:
                 assert ws.receive_json()["code"] == "messages_lost"

@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_wsviews import AsyncioWebSocket, ConnectionClosed, WebSocketView
 from flask_wsviews.app_state import state_of
-from flask_wsviews.groups import worker as groups_worker
+from flask_wsviews.groups import broker_thread
 from flask_wsviews.testing import websocket_connect
 
 THREADS = 2
@@ -39,8 +39,8 @@ def app() -> Iterator[Flask]:
     async def operation(ws: Any) -> None:
         """As joining a group does, where its broker isn't in memory."""
         async for message in ws:
-            worker = state_of(app).groups._the_worker()
-            await ws.send(await worker.call_in_thread(str, message))
+            fanout = state_of(app).groups._fanout.get()
+            await ws.send(await fanout.thread.call(str, message))
 
     @websocket.route("/gives-up")
     async def gives_up(ws: Any) -> None:
@@ -68,7 +68,7 @@ def test_a_place_whose_thread_could_not_be_started(
             raise RuntimeError("can't start new thread")
         start(self)
 
-    monkeypatch.setattr(groups_worker, "MAX_PENDING", THREADS)
+    monkeypatch.setattr(broker_thread, "MAX_PENDING", THREADS)
     with app.test_client() as client:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", fail)

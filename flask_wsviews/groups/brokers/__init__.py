@@ -1,4 +1,4 @@
-"""The brokers by the scheme of their URL. A new one is a module and a line here."""
+"""The registry of brokers. A new broker is a module and a line here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Broker
 
 _REDIS = ("flask_wsviews.groups.brokers.redis.broker", "RedisBroker")
 
-#: The brokers by the scheme of their URL. A class is called with the :class:`Settings`.
+#: The broker classes by the scheme of their URL. Each is called with the :class:`Settings`.
 REGISTRY = Registry(
     {
         "memory": ("flask_wsviews.groups.brokers.memory", "MemoryBroker"),
@@ -26,9 +26,9 @@ REGISTRY = Registry(
 
 
 def make_broker(settings: Settings) -> Broker:
-    """The broker of ``WSVIEWS_BROKER_URL``; nothing is connected to yet.
+    """Return the broker for ``WSVIEWS_BROKER_URL``. It connects later.
 
-    :raises ConfigError: if there is none for its scheme, or a library is missing.
+    :raises ConfigError: if no broker has the URL's scheme, or a library is missing.
     """
     scheme, separator, _ = settings.broker_url.partition("://")
     scheme = scheme.lower()

@@ -1,4 +1,4 @@
-"""What a broker is: it carries messages between those who publish and the workers that listen."""
+"""The interface of brokers, and the messages that they carry."""
 
 from __future__ import annotations
 
@@ -6,33 +6,41 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from ...exceptions import BrokerUnavailable
+from ...protocol.prepared import PreparedMessage
 from ..presence.store import PresenceStore
 
-#: How long what is known of a group is kept if only a number of messages is set, in seconds.
+#: Seconds that a history is kept after its last message, if only a number of messages is set.
 IDLE_TIME = 24 * 3600.0
 
-#: Most messages that one :meth:`Broker.replay` brings.
+#: The most messages that one :meth:`Broker.replay` returns.
 PAGE = 100
 
-#: Bytes of messages after which a page of :meth:`Broker.replay` ends. A longer one comes alone.
+#: The most bytes of messages that one :meth:`Broker.replay` returns, except for a single message.
 PAGE_SIZE = 1024 * 1024
 
-#: Digits of an epoch.
+#: The number of digits of an epoch.
 EPOCH_LENGTH = 12
 
-#: What orders the ids of one epoch.
+#: The part of an id that orders the messages of one epoch.
 Key = tuple[int, int]
+
+#: A parsed id: its epoch and its key.
+Position = tuple[str, Key]
+
+#: The field in which a typed message carries its id.
+MESSAGE_ID = "message_id"
 
 
 @dataclass(frozen=True)
 class History:
-    """How much of a group is kept for those who come back.
+    """How much of a group is kept for clients that reconnect.
 
-    :param messages: how many messages; ``None`` for as many as there are in *seconds*.
-    :param seconds: for how long; ``None`` for a day after the last one.
+    :param messages: how many messages; ``None`` for all of the last *seconds*.
+    :param seconds: for how long; ``None`` for a day after the last message.
     """
 
     messages: int | None = None
@@ -40,22 +48,22 @@ class History:
 
     @property
     def lifetime(self) -> float:
-        """Seconds after its last message that a group is forgotten."""
+        """Seconds after its last message until the history is deleted."""
         return IDLE_TIME if self.seconds is None else self.seconds
 
 
-#: Where connections are disconnected one by one: workers subscribe to it as they do to a group.
-#: No group has this name, for it contains braces.
+#: The group that carries disconnections of single connections. No other group can have this name,
+#: because it contains braces.
 CONNECTIONS = "{connections}"
 
 
 @dataclass(frozen=True)
 class Disconnection:
-    """What closes the members of a group, or a single connection.
+    """A request to close the members of a group, or one connection.
 
     :param code: the close code.
-    :param reason: the reason beside it.
-    :param connection: the id of that connection; ``None`` for all members.
+    :param reason: the close reason.
+    :param connection: the id of the connection; ``None`` for all members.
     """
 
     code: int
@@ -69,12 +77,12 @@ class Publication:
 
     :param group: the group's name.
     :param body: text or bytes.
-    :param exclude: ids of connections that shall not get it.
+    :param exclude: ids of connections that don't get the message.
     :param typed: whether *body* is a JSON object that is sent with its id.
-    :param history: what is kept of the group; ``None`` if the publisher doesn't know of any.
-    :param keep: whether the history keeps it. Otherwise it is delivered live, without an id,
-        even in a group with a history.
-    :param disconnection: closes members in place of a message, which is empty then.
+    :param history: how much of the group to keep; ``None`` if the publisher doesn't know.
+    :param keep: whether the history keeps the message. Otherwise it is only delivered live, without
+        an id.
+    :param disconnection: closes members instead; *body* is empty then.
     """
 
     group: str
@@ -88,12 +96,16 @@ class Publication:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message as it arrives in a worker.
+    """A message that has arrived in a worker.
 
-    :param id: its id, if the group has a history: see :func:`make_id`.
-    :param lost: whether messages before this one can't be had any more. Then there may be
-        no message in it, and *body* is ``None``. What follows may have ids of an older time.
-    :param disconnection: closes members; *body* is ``None`` then.
+    :param group: the group's name.
+    :param body: text or bytes; ``None`` if there is no message.
+    :param id: the message's id, if the group has a history: see :func:`make_id`.
+    :param exclude: ids of connections that don't get the message.
+    :param typed: whether *body* is a JSON object that is sent with its id.
+    :param lost: whether earlier messages are lost. Then *body* may be ``None``, and the ids of
+        later messages may be lower than before.
+    :param disconnection: closes members instead; *body* is ``None`` then.
     """
 
     group: str
@@ -104,17 +116,42 @@ class Delivery:
     lost: bool = False
     disconnection: Disconnection | None = None
 
+    @property
+    def content(self) -> str | bytes:
+        """What clients receive: a typed message carries its id."""
+        body = self.body
+        assert body is not None
+        if self.typed and self.id is not None and isinstance(body, str):
+            # An object with a discriminator in it is never empty.
+            return f'{{"{MESSAGE_ID}": "{self.id}", {body[1:].lstrip()}'
+        return body
+
+    @cached_property
+    def prepared(self) -> PreparedMessage:
+        """The content as frames, made once for all members of this process."""
+        return PreparedMessage(self.content)
+
+    @cached_property
+    def position(self) -> Position | None:
+        """The parsed :attr:`id`; ``None`` without one."""
+        return None if self.id is None else parse_id(self.id)
+
+    def is_up_to(self, position: Position) -> bool:
+        """Return whether the message has an id of the same epoch that isn't after *position*."""
+        mine = self.position
+        return mine is not None and mine[0] == position[0] and mine[1] <= position[1]
+
 
 @dataclass(frozen=True)
 class Replay:
-    """What came after an id.
+    """A page of the messages after an id.
 
-    :param position: the id of the last message that there is up to here.
-    :param deliveries: at most ``PAGE`` of them and, unless it is a single one, ``PAGE_SIZE``
-        bytes; oldest first.
-    :param complete: whether nothing between the id and the first of them is missing. It never
-        is if the id is of another epoch.
-    :param is_last: whether there was no more when it was asked.
+    :param position: the id of the page's last message, or the group's current position.
+    :param deliveries: the messages, oldest first: at most ``PAGE`` and ``PAGE_SIZE`` bytes, or a
+        single longer one.
+    :param complete: whether no message between the id and the first one is missing; always false
+        if the id is of another epoch.
+    :param is_last: whether there were no more messages.
     """
 
     position: str
@@ -124,64 +161,66 @@ class Replay:
 
 
 class Broker(ABC):
-    """Carries messages. To add one, subclass it and register it: see ``docs/groups.md``.
+    """Carries messages between publishers and workers.
 
-    All methods may be called by several threads or greenlets at a time. What raises
+    To add a broker, subclass this class and register it: ``docs/groups.md`` describes how. Several
+    threads or greenlets may call a method at a time. A method that raises
     :class:`BrokerUnavailable` does so within ``WSVIEWS_BROKER_TIMEOUT``, and at once while the
-    broker is known to be away.
+    broker is known to be unreachable.
     """
 
-    #: Whether other processes hear what is published here.
+    #: Whether messages reach other processes.
     is_shared: ClassVar[bool] = True
 
-    #: Whether calls wait for a network; an event loop has them made in a thread.
+    #: Whether calls may wait for the network. Then event loops make them in a thread.
     waits: ClassVar[bool] = True
 
-    #: Where it keeps who is in a group; ``None`` if it doesn't.
+    #: Stores the members of groups; ``None`` if the broker doesn't support presence.
     presence: PresenceStore | None = None
 
     @abstractmethod
     def start(self, deliver: Callable[[Delivery], None]) -> None:
-        """Prepare to listen. Called once in a worker, after the fork, before :meth:`subscribe`.
+        """Prepare to subscribe. Called once per worker, after the fork.
 
-        :param deliver: takes what arrives, in its order for each group. It never waits.
+        :param deliver: call it for each message that arrives, in order for each group. It never
+            waits.
         """
 
     @abstractmethod
     def publish(self, publication: Publication) -> str | None:
-        """Send a message to all who have subscribed to its group.
+        """Send a message to all subscribers of its group.
 
-        :returns: the message's id, if the group has a history.
-        :raises BrokerUnavailable: if it was not sent.
+        :returns: the message's id, if a history keeps it.
+        :raises BrokerUnavailable: if the message was not sent.
         """
 
     @abstractmethod
     def subscribe(self, group: str, history: History | None) -> None:
-        """Have what is published to *group* from now on delivered; returns once that is certain.
+        """Deliver what is published to *group*; return once the subscription is confirmed.
 
-        After a failure of the network the broker subscribes again by itself. What a
-        group with a history has missed meanwhile is delivered first.
+        After a lost connection the broker subscribes again by itself, and first delivers the missed
+        messages of a group with a history.
 
-        :raises BrokerUnavailable: if it isn't subscribed to.
+        :raises BrokerUnavailable: if it can't subscribe.
         """
 
     @abstractmethod
     def unsubscribe(self, group: str) -> None:
-        """Have no more of *group* delivered. Never waits."""
+        """Stop delivering messages of *group*. Never waits."""
 
     def replay(self, group: str, since: str | None, history: History) -> Replay:
-        """What *group* has after the message *since*, oldest first.
+        """Return the messages of *group* after the id *since*, oldest first.
 
-        After an id of another epoch that is everything. A client makes up what it likes, so
-        *since* may be any id, but it changes nothing.
+        After an id of another epoch, these are all messages. Clients can invent ids, so this must
+        accept any id, and must change nothing because of it.
 
-        :param since: an id; ``None`` asks for the present position and no messages.
-        :raises BrokerUnavailable: if it can't be had.
+        :param since: an id; ``None`` for no messages but the current position.
+        :raises BrokerUnavailable: if the history can't be read.
         """
         raise BrokerUnavailable(f"{type(self).__name__} keeps no history")
 
     def ping(self) -> None:
-        """See whether it answers.
+        """Check that the broker answers.
 
         :raises BrokerUnavailable: if it doesn't.
         """
@@ -190,34 +229,35 @@ class Broker(ABC):
 
     @property
     def is_reachable(self) -> bool:
-        """Whether messages can be published now, as far as that is known."""
+        """Whether messages can probably be published now."""
         return True
 
     @abstractmethod
     def close(self) -> None:
-        """End whatever it has started. Never waits for the network."""
+        """End threads and connections. Never waits for the network."""
 
 
 def new_epoch() -> str:
-    """A name for a history that begins.
+    """Return a random name for a new history.
 
-    A history that has lost messages, or whose ids may go back, has to begin a new epoch. Ids of
-    two epochs are never compared: who resumes from another one is told that messages are lost.
+    A history that has lost messages, or whose ids may decrease, has to begin a new epoch. Ids of
+    different epochs are never compared: a client that resumes from another epoch learns that
+    messages are lost.
     """
     return f"{random.SystemRandom().randrange(10**EPOCH_LENGTH):0{EPOCH_LENGTH}}"
 
 
 def make_id(epoch: str, key: Key) -> str:
-    """The id of a message: digits and hyphens, so it needs no escaping in JSON or in a URL.
+    """Return a message's id: digits and hyphens, which need no escaping in JSON or in a URL.
 
-    :param epoch: of :func:`new_epoch`; the same for all messages of a history.
-    :param key: grows from message to message.
+    :param epoch: from :func:`new_epoch`; the same for all messages of a history.
+    :param key: increases from message to message.
     """
     return f"{epoch}-{key[0]}-{key[1]}"
 
 
 def parse_id(id: str) -> tuple[str, Key]:
-    """The epoch and the key of an id. The epoch of a broker that has none is an empty string.
+    """Return the epoch and the key of an id. The epoch is empty if the broker uses none.
 
     :raises ValueError: if it isn't an id.
     """
@@ -229,7 +269,7 @@ def parse_id(id: str) -> tuple[str, Key]:
 
 
 def id_key(id: str) -> Key:
-    """Something to compare ids of one epoch by.
+    """Return the key of an id, by which ids of one epoch can be compared.
 
     :raises ValueError: if it isn't an id.
     """
@@ -237,5 +277,5 @@ def id_key(id: str) -> Key:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is a number of up to 64 bits."""
+    """Return whether *text* is a number of up to 64 bits."""
     return text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 2**64

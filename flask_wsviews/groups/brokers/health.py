@@ -1,4 +1,4 @@
-"""Whether a broker can be reached: told once when that changes, and not tried all the time."""
+"""Whether a broker can be reached: changes are logged once, and retries are limited."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from .base import Broker, History, Publication
 
 logger = logging.getLogger("flask_wsviews")
 
-# Seconds between two attempts: at first, and at most.
+# Seconds between two attempts: the first and the longest delay.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 2.0
 
-# Seconds for which the message of a check is kept.
+# Seconds that a history keeps the message of a check.
 CHECK_LIFE = 10.0
 
 
 class BrokerRefused(BrokerUnavailable):
-    """The server answers, but it refuses what it was asked for."""
+    """The server answers, but refuses the request."""
 
 
 def check_round_trip(broker: Broker, timeout: float) -> None:
-    """Publish to a broker that hasn't been started, and wait for what comes back.
+    """Start a broker, publish messages, and check that they are delivered and kept.
 
-    It needs all permissions that a worker needs.
+    This needs all permissions that a worker needs.
 
-    :param timeout: seconds that a message may take to come back.
-    :raises BrokerUnavailable: if one doesn't, or isn't kept.
+    :param timeout: seconds that a delivery may take.
+    :raises BrokerUnavailable: if a message isn't delivered in time, or its history doesn't keep it.
     """
-    heard = threading.Event()
-    broker.start(lambda delivery: heard.set())
+    delivered = threading.Event()
+    broker.start(lambda delivery: delivered.set())
     keeps_history = type(broker).replay is not Broker.replay
     histories = (None, History(1, CHECK_LIFE)) if keeps_history else (None,)
     for history in histories:
         group = f"check-{secrets.token_hex(8)}"
-        heard.clear()
+        delivered.clear()
         broker.subscribe(group, history)
         position = None if history is None else broker.replay(group, None, history).position
         broker.publish(Publication(group, "check", history=history))
-        if not heard.wait(timeout):
+        if not delivered.wait(timeout):
             raise BrokerUnavailable(
                 f"a message was published, but it didn't come back within {timeout:g} s"
             )
@@ -54,20 +54,19 @@ def check_round_trip(broker: Broker, timeout: float) -> None:
 
 
 def delay_after(failures: int) -> float:
-    """How long to wait before the next attempt, in seconds.
+    """Return the seconds to wait before the next attempt: exponential backoff with jitter.
 
-    By chance up to a half less, so that workers which lost the broker together don't come back
-    together.
+    The jitter keeps workers that lost the broker together from reconnecting together.
     """
     longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 class Health:
-    """What is known of a broker.
+    """Notes whether calls to a broker succeed, and limits attempts while they fail.
 
-    :param name: what the log calls it.
-    :param clean: removes passwords from the text of an error.
+    :param name: the broker's name in the log.
+    :param clean: removes passwords from an error's text.
     """
 
     def __init__(self, name: str, clean: Callable[[str], str] = str) -> None:
@@ -81,13 +80,13 @@ class Health:
 
     @property
     def is_good(self) -> bool:
-        """Whether the last attempt succeeded, or there was none."""
+        """Whether the last attempt succeeded, or none was made."""
         return not self._failures
 
     def begin(self) -> None:
-        """Ask whether to try. While it fails, one attempt in a while is let through.
+        """Call this before an attempt. While the broker fails, only some attempts are made.
 
-        :raises BrokerUnavailable: if there is no hope.
+        :raises BrokerUnavailable: if this attempt shouldn't be made.
         """
         if not self._failures:
             return
@@ -104,19 +103,20 @@ class Health:
         *,
         began: float | None = None,
     ) -> BrokerUnavailable:
-        """Note a failure; returns what to raise for it.
+        """Note a failure, and return the exception to raise.
 
-        :param began: when the attempt began, on the monotonic clock. One that began before the
-            last recovery is old news.
+        :param outcome: what happened to the message, for the exception.
+        :param began: when the attempt began, on the monotonic clock. An attempt from before the
+            last recovery changes nothing.
         """
         with self._lock:
             if began is not None and began < self._recovered_at:
                 return self.error(outcome)
             self._failures += 1
             self._retry_at = monotonic() + delay_after(self._failures)
-            is_news = self._failures == 1
+            is_first = self._failures == 1
             self._error = self._clean(str(error) or type(error).__name__)
-        if is_news:
+        if is_first:
             logger.error("%s fails: %s", self._name, self._error)
         return self.error(outcome)
 
@@ -132,5 +132,5 @@ class Health:
             logger.warning("%s works again", self._name)
 
     def error(self, outcome: str = "nothing was sent") -> BrokerUnavailable:
-        """What to raise."""
+        """Return the exception for the last failure."""
         return BrokerUnavailable(f"{self._name} fails, {outcome}: {self._error}")

@@ -1,4 +1,4 @@
-"""Messages as bytes, for brokers that carry nothing else."""
+"""Encodes messages as bytes, for brokers that carry bytes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 
 from .base import Delivery, Disconnection, Publication, parse_id
 
-# What the head begins with; 0 and 1 are for bytes and text.
+# The first item of the head; 0 means bytes, and 1 text.
 DISCONNECTION = 2
 
 
 def encode(publication: Publication) -> bytes:
-    """A message as it is published and kept."""
+    """Return a message as bytes: a JSON head, a newline and the body."""
     ending = publication.disconnection
     if ending is not None:
         fields = [ending.code, ending.reason, ending.connection]
@@ -24,10 +24,10 @@ def encode(publication: Publication) -> bytes:
 
 
 def decode(group: str, message_id: str, message: bytes) -> Delivery:
-    """A message as it was published or kept.
+    """Return the delivery for an encoded message.
 
-    :param message_id: empty for none.
-    :raises ValueError: if it isn't one, or has no such id.
+    :param message_id: the message's id; empty for none.
+    :raises ValueError: if the message or the id isn't valid.
     """
     if message_id:
         parse_id(message_id)

@@ -34,7 +34,7 @@ class PresenceEvents:
         """
         self._handlers.append((event, Pattern(pattern), handler))
 
-    def tell(self, chores: Chores, event: str, group: str, member: GroupMember) -> None:
+    def notify(self, chores: Chores, event: str, group: str, member: GroupMember) -> None:
         """Call whoever is to be told, in a thread of theirs: they may take their time."""
         for its_event, pattern, handler in self._handlers:
             if its_event == event and pattern.matches(group):

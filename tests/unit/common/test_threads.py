@@ -21,12 +21,10 @@ import flask_wsviews
 from flask_wsviews import BrokerUnavailable
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.common.threads import Threads
-from flask_wsviews.config import Settings
 from flask_wsviews.groups import History
 from flask_wsviews.groups.brokers.memory import MemoryBroker
+from flask_wsviews.groups.disconnections import Disconnections
 from flask_wsviews.groups.presence.chores import Chores
-from flask_wsviews.groups.presence.events import PresenceEvents
-from flask_wsviews.groups.worker import Worker
 from flask_wsviews.servers import gunicorn
 
 
@@ -246,13 +244,13 @@ def test_disconnections_are_listened_for_once_there_is_a_thread(
         raise RuntimeError("no thread")
 
     broker = Away()
-    worker = Worker(broker, Settings(), PresenceEvents(), {})
+    disconnections = Disconnections(broker, {})
     client = WebSocketClient({})
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError, match="no thread"):
-            worker.listen(client)
+            disconnections.listen(client)
     broker.is_away = False
-    worker.listen(client)
-    assert poll(lambda: worker._is_subscribed)
-    worker.close()
+    disconnections.listen(client)
+    assert poll(lambda: disconnections._is_subscribed)
+    disconnections.close()

@@ -40,24 +40,22 @@ from flask_wsviews.groups import (
     Outcome,
     Publication,
 )
-from flask_wsviews.groups.brokers import health, memory
+from flask_wsviews.groups.brokers import health, memory_history
 from flask_wsviews.groups.brokers.base import id_key, make_id, new_epoch, parse_id
 from flask_wsviews.groups.brokers.health import Health, delay_after
 from flask_wsviews.groups.brokers.memory import MemoryBroker
 from flask_wsviews.groups.brokers.wire import decode, encode
 from flask_wsviews.groups.declared import Declarations, GroupOptions, history_of, narrowest
-from flask_wsviews.groups.local import LocalGroup
-from flask_wsviews.groups.mailbox import (
+from flask_wsviews.groups.delivery_queue import (
     BATCH,
-    MAILBOX_SHARE,
-    PARCEL_SIZE,
-    Counters,
-    Mailbox,
-    Member,
-    SlowReport,
-    text_of,
+    DELIVERY_SIZE,
+    QUEUE_SHARE,
+    DeliveryQueue,
 )
+from flask_wsviews.groups.member import Member
+from flask_wsviews.groups.members import Members
 from flask_wsviews.groups.names import Pattern, check_group
+from flask_wsviews.groups.slow_clients import Counters, SlowClients
 from flask_wsviews.protocol.prepared import PreparedMessage
 from flask_wsviews.registration.app_views import AppViews
 
@@ -158,12 +156,12 @@ def test_what_cannot_be_decoded(data: bytes) -> None:
 
 
 def test_only_typed_messages_tell_their_ids() -> None:
-    assert text_of(Delivery("g", '{"type": "x"}', "1-2", typed=True)) == (
+    assert Delivery("g", '{"type": "x"}', "1-2", typed=True).content == (
         '{"message_id": "1-2", "type": "x"}'
     )
-    assert text_of(Delivery("g", '{"type": "x"}', typed=True)) == '{"type": "x"}'
-    assert text_of(Delivery("g", '{"type": "x"}', "1-2")) == '{"type": "x"}'
-    assert text_of(Delivery("g", b"x", "1-2", typed=True)) == b"x"
+    assert Delivery("g", '{"type": "x"}', typed=True).content == '{"type": "x"}'
+    assert Delivery("g", '{"type": "x"}', "1-2").content == '{"type": "x"}'
+    assert Delivery("g", b"x", "1-2", typed=True).content == b"x"
 
 
 # -- members ------------------------------------------------------------------------------------
@@ -199,16 +197,16 @@ class Driver:
 
 
 class Local:
-    """A group with its mailboxes."""
+    """The members of a group, with their queues."""
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.mailboxes: dict[object, Mailbox] = {}
-        self.group = LocalGroup("g", self.mailbox)
+        self.queues: dict[object, DeliveryQueue] = {}
+        self.group = Members("g", self.queue_of)
 
-    def mailbox(self, home: object, driver: Any) -> Mailbox:
-        made = Mailbox(driver, self.counters, SlowReport())
-        return self.mailboxes.setdefault(home, made)
+    def queue_of(self, home: object, driver: Any) -> DeliveryQueue:
+        made = DeliveryQueue(driver, self.counters, SlowClients(self.counters))
+        return self.queues.setdefault(home, made)
 
     def deliver(self, *bodies: str, exclude: tuple[str, ...] = (), start: int = 0) -> None:
         for number, body in enumerate(bodies, start):
@@ -259,18 +257,18 @@ def test_what_is_kept_for_a_home_that_hangs_is_bounded() -> None:
     local.group.add(member(typed, "typed", "drop-oldest", tell=lambda group: f"lost {group}"))
     gone = member(leaving, "leaving")
     local.group.add(gone)
-    other = LocalGroup("other", local.mailbox)
+    other = Members("other", local.queue_of)
     other.add(member(dropping, "dropping", "drop-newest"))
-    room = MAILBOX_SHARE * dropping.connection.settings.max_send_buffer
+    room = QUEUE_SHARE * dropping.connection.settings.max_send_buffer
     body = "x" * 100_000
-    kept = room // (len(body) + PARCEL_SIZE)
+    kept = room // (len(body) + DELIVERY_SIZE)
     local.deliver(*[body] * (kept + 5))
     # It would fit, but the gap before it has to be told first.
     local.deliver("small")
     other.deliver(Delivery("other", "small"))
     local.group.discard(gone)
-    [mailbox] = local.mailboxes.values()
-    assert len(mailbox._waiting) == kept + 1
+    [queue] = local.queues.values()
+    assert len(queue._waiting) == kept + 1
     while calls:
         calls.pop(0)()
     assert closing.got == [body] * kept
@@ -280,7 +278,7 @@ def test_what_is_kept_for_a_home_that_hangs_is_bounded() -> None:
     assert (leaving.got, leaving.closed, typed.closed, dropping.closed) == ([], None, None, None)
     assert (local.counters.closed, local.counters.dropped) == (1, 12)
     # Then it goes on as ever, with all of the room.
-    assert mailbox._room == room
+    assert queue._room == room
     local.deliver("after")
     while calls:
         calls.pop(0)()
@@ -292,17 +290,17 @@ def test_each_member_hears_of_its_own_gap() -> None:
     old, dropping, newcomer, late = (Recorder(calls) for _ in range(4))
     local.group.add(member(old, "old"))
     local.group.add(member(dropping, "dropping", "drop-oldest", tell=lambda group: "lost"))
-    room = MAILBOX_SHARE * old.connection.settings.max_send_buffer
+    room = QUEUE_SHARE * old.connection.settings.max_send_buffer
     body = "x" * 100_000
-    kept = room // (len(body) + PARCEL_SIZE)
+    kept = room // (len(body) + DELIVERY_SIZE)
     local.deliver(*[body] * (kept + 2))
     # One comes while nothing can be kept for the others, and misses nothing.
     local.group.add(member(newcomer, "newcomer"))
     local.deliver("small", "also small")
-    [mailbox] = local.mailboxes.values()
-    runs = len(mailbox._missed["g"]._runs)
+    [queue] = local.queues.values()
+    runs = len(queue._missed["g"]._runs)
     local.deliver(*["small"] * 20)
-    assert len(mailbox._missed["g"]._runs) == runs
+    assert len(queue._missed["g"]._runs) == runs
     # Another one catches up, with what has been held for it.
     resuming = member(late, "late")
     local.group.hold(resuming)
@@ -316,14 +314,14 @@ def test_each_member_hears_of_its_own_gap() -> None:
     assert late.got == ["held"]
     assert newcomer.closed is late.closed is dropping.closed is None
     assert (local.counters.closed, local.counters.dropped) == (1, 25)
-    assert mailbox._room == room
+    assert queue._room == room
 
 
 def test_a_member_that_misses_something_is_disconnected_all_the_same() -> None:
     local, calls = Local(), []
     driver = Recorder(calls)
     local.group.add(member(driver, policy="drop-newest"))
-    local.deliver("x" * MAILBOX_SHARE * driver.connection.settings.max_send_buffer)
+    local.deliver("x" * QUEUE_SHARE * driver.connection.settings.max_send_buffer)
     local.group.deliver(Delivery("g", None, disconnection=Disconnection(4001, "bye")))
     while calls:
         calls.pop(0)()
@@ -379,7 +377,7 @@ def test_what_is_under_way_does_not_reach_who_has_left() -> None:
     assert driver.texts() == ["b"]
     local.group.discard(one)
     local.group.discard(one)
-    assert local.group.members() == []
+    assert len(local.group) == 0
 
 
 def test_a_message_is_delivered_once() -> None:
@@ -394,7 +392,7 @@ def test_who_catches_up_is_handed_the_rest_without_gap_or_double() -> None:
     local, driver = Local(), Driver()
     one = member(driver)
     local.group.hold(one)
-    assert local.group.members() == [one]
+    assert len(local.group) == 1
     local.deliver("a", "b", "c", start=5)
     assert driver.texts() == []
     assert local.group.release(one, "1-5")
@@ -859,7 +857,8 @@ def test_memory_keeps_nothing_of_names_that_nobody_publishes_to() -> None:
         broker.replay(name, None, History(5))
         broker.replay(name, "0-0", History(5))
         broker.unsubscribe(name)
-    assert (len(broker._logs), len(broker._subscribed), broker._size) == (0, 0, 0)
+    kept = broker._histories.get()
+    assert (len(kept._logs), len(broker._subscribed), kept._size) == (0, 0, 0)
 
 
 def test_memory_is_bounded_over_all_groups() -> None:
@@ -874,20 +873,20 @@ def test_memory_is_bounded_over_all_groups() -> None:
     assert all(broker.replay(name, start[name], kept).complete for name in start)
     for _ in range(3):
         broker.publish(Publication("new", body, history=kept))
-    assert broker._size <= 100_000
+    assert broker._histories.get()._size <= 100_000
     assert broker.replay("new", start["new"], kept).complete
     assert not broker.replay("old", start["old"], kept).complete
     for number in range(2000):
         broker.publish(Publication(f"room:{number}", "hello", history=kept))
-    assert broker._size <= 100_000
-    assert len(broker._logs) < 50
+    assert broker._histories.get()._size <= 100_000
+    assert len(broker._histories.get()._logs) < 50
     # Of what is forgotten altogether nobody says that it is complete.
     for since in (start["old"], broker.replay("never", None, kept).position):
         is_known = since != start["old"]
         assert broker.replay("old", since, kept).complete is is_known
     # A single message may be above the bound.
     broker.publish(Publication("huge", "x" * 200_000, history=kept))
-    assert broker._size <= 100_000
+    assert broker._histories.get()._size <= 100_000
 
 
 def test_what_memory_counts_is_what_it_keeps() -> None:
@@ -895,17 +894,17 @@ def test_what_memory_counts_is_what_it_keeps() -> None:
     kept = History(3, 60)
     for number in range(10):
         broker.publish(Publication("team", b"x" * 100 * number, history=kept))
-    [log] = broker._logs.values()
-    assert broker._size == log.size
+    [log] = broker._histories.get()._logs.values()
+    assert broker._histories.get()._size == log.size
     before = log.size
-    assert log.shrink(before) == before - memory.LOG_SIZE
+    assert log.shrink(before) == before - memory_history.LOG_SIZE
     assert not log._entries
 
 
 def test_memory_forgets_a_group_at_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(memory, "monotonic", lambda: now)
-    monkeypatch.setattr(memory, "time", lambda: 0.0)
+    monkeypatch.setattr(memory_history, "monotonic", lambda: now)
+    monkeypatch.setattr(memory_history, "time", lambda: 0.0)
     broker = MemoryBroker()
     short, long = History(5, 10), History(5, 1000)
     early = broker.replay("quiet", None, long).position
@@ -913,7 +912,7 @@ def test_memory_forgets_a_group_at_its_time(monkeypatch: pytest.MonkeyPatch) -> 
     broker.publish(Publication("brief", "1", history=short))
     now += 60
     later = broker.replay("brief", None, short).position
-    assert not broker._logs
+    assert not broker._histories.get()._logs
     assert not broker.replay("brief", at_first, short).complete
     assert broker.replay("brief", later, short).complete
     # That one is forgotten sooner doesn't concern another.

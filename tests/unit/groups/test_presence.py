@@ -362,12 +362,12 @@ def test_handlers_are_told_in_the_application_context(
         told.append(("left", group, member.id))
         over.set()
 
-    worker = groups_of(websocket)._the_worker()
-    worker.attendance.enter("room:a", ONE)
+    fanout = groups_of(websocket)._fanout.get()
+    fanout.attendance.enter("room:a", ONE)
     with caplog.at_level(logging.ERROR):
-        worker.attendance.enter("room:b", TWO)
-        worker.attendance.leave("room:a", "one")
-        worker.attendance.leave("room:b", "two")
+        fanout.attendance.enter("room:b", TWO)
+        fanout.attendance.leave("room:a", "one")
+        fanout.attendance.leave("room:b", "two")
         assert over.wait(TIMEOUT)
     assert told == [
         (app.name, "room:a", "one"),

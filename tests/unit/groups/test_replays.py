@@ -12,7 +12,7 @@ from flask_wsviews import BrokerUnavailable
 from flask_wsviews.config import Settings
 from flask_wsviews.groups import Delivery, History, Replay
 from flask_wsviews.groups import replays as module
-from flask_wsviews.groups.mailbox import Member
+from flask_wsviews.groups.member import Member
 from flask_wsviews.groups.replays import Pages, Patience, Replays
 
 KEPT = History(100)
