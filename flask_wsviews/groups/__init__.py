@@ -7,10 +7,10 @@ The way of a broadcast, from ``websocket.broadcast()`` to the sockets:
 2. ``brokers``: the broker carries it to the workers that subscribe to the group: ``memory`` within
    the process, ``redis`` as bytes (``wire``). A group with a history keeps the message and gives it
    an id.
-3. In each worker a ``Delivery`` arrives. ``fanout`` finds the group's ``members``, who drop it if it
-   was delivered before, and hold it for members that still replay older messages (``join``).
-4. ``delivery_queue``: there is one queue per home (a thread or an event loop). It calls its home once
-   for all waiting messages.
+3. In each worker, a ``Delivery`` arrives. ``fanout`` finds the group's ``members``, which skip a
+   repeated message, and hold a new one for members that still replay older ones (``join``).
+4. ``delivery_queue``: each home (a thread or an event loop) has one queue, and is called once for
+   all waiting messages.
 5. At home, ``Delivery.prepared`` makes the message's frame once, and the driver of each connection
    queues that frame for its socket. A slow client is closed, or misses messages (``slow_clients``).
 

@@ -102,7 +102,7 @@ class Members:
             if delivery.lost:
                 # What the broker delivers after a gap is new, whatever its ids are.
                 self._last.clear()
-            if delivery.id is not None and not self._is_new(delivery):
+            if delivery.id is not None and not self._is_new(delivery.id):
                 return
             for held in self._held.values():
                 held.add(delivery)
@@ -117,11 +117,9 @@ class Members:
         for queue in queues:
             queue.flush()
 
-    def _is_new(self, delivery: Delivery) -> bool:
+    def _is_new(self, message_id: str) -> bool:
         """Return whether a message hasn't been delivered before, and note its id."""
-        position = delivery.position
-        assert position is not None
-        epoch, key = position
+        epoch, key = parse_id(message_id)
         last = self._last
         known = last.get(epoch)
         if known is None:

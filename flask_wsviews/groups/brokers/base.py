@@ -131,15 +131,12 @@ class Delivery:
         """The content as frames, made once for all members of this process."""
         return PreparedMessage(self.content)
 
-    @cached_property
-    def position(self) -> Position | None:
-        """The parsed :attr:`id`; ``None`` without one."""
-        return None if self.id is None else parse_id(self.id)
-
     def is_up_to(self, position: Position) -> bool:
         """Return whether the message has an id of the same epoch that isn't after *position*."""
-        mine = self.position
-        return mine is not None and mine[0] == position[0] and mine[1] <= position[1]
+        if self.id is None:
+            return False
+        epoch, key = parse_id(self.id)
+        return epoch == position[0] and key <= position[1]
 
 
 @dataclass(frozen=True)
