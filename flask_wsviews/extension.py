@@ -20,7 +20,6 @@ from .engines import Engine
 from .engines.shared import SharedEngines
 from .exceptions import EngineError, RegistrationError
 from .groups import GroupMember, Groups, Outcome
-from .groups.brokers.base import MESSAGE_ID
 from .groups.declared import GroupOptions, history_of
 from .groups.presence.attendance import JOINED, LEFT
 from .handshake.middleware import (

@@ -16,8 +16,8 @@ from ..config import CHECKS
 from ..engines import Engine
 from ..exceptions import OutgoingMessageError, RegistrationError
 from ..groups import Groups
+from ..groups.brokers.base import MESSAGE_ID
 from ..groups.declared import narrowest
-from ..groups.mailbox import MESSAGE_ID
 from ..messages.declared import Protocol
 from ..views import TIME_LIMITS, WebSocketView
 from .checks import check_classes, check_variables
