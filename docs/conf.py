@@ -45,7 +45,10 @@ nitpick_ignore_regex = [
         r"(StartResponse|WSGIApplication|AbstractContextManager|CollectorRegistry|TracerProvider)",
     ),
     (r"py:.*", r"(flask_wsviews\..*\.[TF]|dict\[str)"),
-    (r"py:.*", r"flask_wsviews\.(groups\.groups\.Groups|protocol\.connection\.PreparedMessage)"),
+    (
+        r"py:.*",
+        r"flask_wsviews\.(app_state\.AppState|groups\.groups\.Groups|protocol\.prepared\.PreparedMessage)",
+    ),
     (r"py:.*", r"(Drained|Driver|Extension|Handshake|PairTransport)"),
     (r"py:.*", r"(BaseClient|contextlib\.AbstractContextManager)"),
     (r"py:.*", r"flask_wsviews\.engines\.(places\.Place|asyncio\.AsyncioDriver)"),

@@ -14,9 +14,10 @@ from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from ..app_state import AppState, state_of
 from ..clients.base import BaseClient
 from ..common.admission import Place
+from ..common.option_checks import origins
 from ..common.rate_limits import windows
 from ..common.steps import check_result, hook_of
-from ..config import Settings, origins
+from ..config import Settings
 from ..conversation.context import Handshake
 from ..conversation.conversation import Conversation, conversation_class
 from ..conversation.identity import identity_on

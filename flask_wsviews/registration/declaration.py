@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..common.option_checks import policy
 from ..common.steps import is_coroutine_function
-from ..config import policy
 from ..exceptions import RegistrationError
 from ..groups.declared import Group, GroupOptions, declared_pattern, history_of
 from ..groups.names import Pattern

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..config import names, origins
+from ..common.option_checks import names, origins
 from ..exceptions import RegistrationError
 from ..messages.declared import SchemaLike, as_schema, make_protocol
 from ..views import WebSocketView

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from flask_wsviews.config import CHECKS, Settings, normal_origin, origins
+from flask_wsviews.common.option_checks import origins
+from flask_wsviews.common.origins import normal_origin
+from flask_wsviews.config import CHECKS, Settings
 from flask_wsviews.exceptions import ConfigError, WSViewsError
 
 

@@ -12,8 +12,8 @@ from support.peers import bounded, handshake_environ
 from werkzeug.exceptions import Forbidden
 
 from flask_wsviews import ConfigError
+from flask_wsviews.common.option_checks import origins
 from flask_wsviews.common.origins import normal_origin
-from flask_wsviews.config import origins
 from flask_wsviews.protocol.origin import check_origin
 
 OWN = "http://own.example:5000"
