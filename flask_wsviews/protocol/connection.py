@@ -304,7 +304,7 @@ class Connection(Queues):
         self._awaited_pongs = AwaitedPongs()
 
     def output_written(self, count: int, now: float) -> None:
-        """Report that the kernel has accepted *count* bytes of :meth:`output`."""
+        """Report that the kernel has accepted *count* bytes of the output."""
         if self.is_stalled and count:
             # The kernel's buffer has room again because the peer has acknowledged some bytes: as
             # good as a Pong.
