@@ -4,7 +4,7 @@ PYTHON ?= python3
 HOST ?= localhost
 PORT ?= 5000
 ARGS ?=
-JOBS ?= 4
+JOBS ?= 6
 TESTS_COMPILED ?= tests/unit tests/contract/test_clients.py
 SECONDS ?= 60
 
@@ -34,7 +34,7 @@ URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 
 help:
 	@echo "make demo   start the chat of examples/chat-gevent (PORT=8000 and HOST=0.0.0.0 to choose)"
-	@echo "make test   run all tests, JOBS=4 side by side (ARGS='-k chat' to choose)"
+	@echo "make test   run all tests, JOBS=6 side by side (ARGS='-k chat' to choose)"
 	@echo "make test-compiled   compile what setup.py says, and run tests with that (ARGS to choose)"
 	@echo "make pure   run the tests that need no server"
 	@echo "make lint   check style and types"

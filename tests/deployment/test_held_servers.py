@@ -85,7 +85,9 @@ def test_tls_ends_in_the_server(tmp_path, server_name):
 
 def test_a_server_without_a_socket_says_which_have_one(tmp_path):
     program = (
-        "import sys\n"
+        "import signal, sys\n"
+        # Python's own server goes on after a KeyboardInterrupt while it writes a response.
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
         "from wsgiref.simple_server import make_server\n"
         "from contract import app\n"
         "make_server('127.0.0.1', int(sys.argv[1]), app).serve_forever()\n"

@@ -168,7 +168,7 @@ def parse(files: list[Path]) -> None:
         env={**os.environ, "NODE_PATH": str(folder / "node_modules")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

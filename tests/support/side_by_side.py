@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-ENGINE = re.compile(r"(.*?)(blocking|threads|gevent|asyncio|coroutines)\b")
+# Paths of examples have engines in their names.
+ENGINE = re.compile(r"([^/]*?)(blocking|threads|gevent|asyncio|coroutines)\b")
 
 
 def scope_of(nodeid: str, shared: Collection[str]) -> str:
