@@ -388,7 +388,7 @@ def test_a_hook_waits_for_its_own_slow_client(server, key):
 def test_a_flood_is_not_read_while_a_hook_is_busy(server, key):
     with RawClient(server, timeout=0.6).open(f"/views/all/bob?key={key}") as client:
         client.recv()
-        client.send(Opcode.TEXT, "sleep 1.5")
+        client.send(Opcode.TEXT, "hold")
         flood = frame(Opcode.BINARY, b"x" * 100_000)
         sent = 0
         try:
@@ -398,12 +398,16 @@ def test_a_flood_is_not_read_while_a_hook_is_busy(server, key):
         except TimeoutError:
             pass
         assert sent < 50_000_000
+        server.get(f"/release/{key}")
 
 
-def test_a_hook_that_sleeps_delays_no_other_connection(server):
-    with RawClient(server).open("/views/all/a") as slow, RawClient(server).open("/echo") as other:
+def test_a_hook_that_waits_delays_no_other_connection(server, key):
+    with (
+        RawClient(server).open(f"/views/all/a?key={key}") as slow,
+        RawClient(server).open("/echo") as other,
+    ):
         slow.recv()
-        slow.send(Opcode.TEXT, "sleep 1")
+        slow.send(Opcode.TEXT, "hold")
         for number in range(10):
             other.send(Opcode.TEXT, str(number))
             assert other.recv_message() == str(number).encode()
@@ -411,17 +415,19 @@ def test_a_hook_that_sleeps_delays_no_other_connection(server):
         with pytest.raises(BlockingIOError):
             slow.sock.recv(1)
         slow.sock.settimeout(10)
-        assert slow.recv_message() == b"slept"
+        server.get(f"/release/{key}")
+        assert slow.recv_message() == b"released"
 
 
-def test_a_ping_is_answered_while_a_hook_is_busy(server):
-    with RawClient(server).open("/views/all/bob") as client:
+def test_a_ping_is_answered_while_a_hook_is_busy(server, key):
+    with RawClient(server).open(f"/views/all/bob?key={key}") as client:
         client.recv()
-        client.send(Opcode.TEXT, "sleep 1")
+        client.send(Opcode.TEXT, "hold")
         client.send(Opcode.PING, "are you there")
         answer = client.recv()
         assert (answer.opcode, bytes(answer.data)) == (Opcode.PONG, b"are you there")
-        assert client.recv_message() == b"slept"
+        server.get(f"/release/{key}")
+        assert client.recv_message() == b"released"
 
 
 def test_the_end_interrupts_a_producer(server, key):

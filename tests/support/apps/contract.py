@@ -40,6 +40,7 @@ if os.environ.get("PROXY_FIX"):
 
 journal: dict[str, list[object]] = defaultdict(list)
 clients: dict[str, object] = {}
+released: dict[str, threading.Event] = defaultdict(threading.Event)
 
 
 def note(*entry: object) -> None:
@@ -154,6 +155,13 @@ def push_from_thread(key):
 @app.get("/close/<key>")
 def close(key):
     clients[key].close(4002, "closed from outside")
+    return {}
+
+
+@app.get("/release/<key>")
+def release(key):
+    """End the wait of a hook that holds its connection."""
+    released[key].set()
     return {}
 
 
@@ -434,6 +442,9 @@ class All(WebSocketView):
         elif command == "sleep":
             time.sleep(float(argument))
             ws.send("slept")
+        elif command == "hold":
+            released[request.args["key"]].wait(30)
+            ws.send("released")
         elif command == "tell":
             clients[argument].send("from another hook")
         else:
