@@ -8,7 +8,13 @@ from typing import Any
 
 from flask import Flask
 from hypothesis import settings
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    ServerPerMessageDeflateFactory,
+)
 from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import Protocol, Side
+from websockets.protocol import State as ProtocolState
 
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
@@ -16,6 +22,9 @@ from flask_wsviews.protocol.connection import Connection
 from flask_wsviews.typing import Message, Sendable
 
 MASK = bytes.fromhex("37fa213d")
+
+EURO = "\N{EURO SIGN}".encode()  # three bytes
+GRIN = "\N{GRINNING FACE}".encode()  # four bytes
 
 # RFC 6455 1.3
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -188,6 +197,23 @@ class Peer:
         [(opcode, payload)] = self.sent()
         assert opcode is Opcode.CLOSE
         return Close.parse(payload)
+
+
+# -- permessage-deflate -------------------------------------------------------------------------
+
+
+def deflated(**settings: Any) -> tuple[Peer, Protocol]:
+    """A connection with compression, and a client that has negotiated the same."""
+    client_factory = ClientPerMessageDeflateFactory()
+    offer = client_factory.get_request_params()
+    answer, server_side = ServerPerMessageDeflateFactory().process_request_params(offer, [])
+    client = websockets_client()
+    client.extensions = [client_factory.process_response_params(answer, [])]
+    return Peer(extensions=[server_side], **settings), client
+
+
+def websockets_client() -> Protocol:
+    return Protocol(Side.CLIENT, state=ProtocolState.OPEN, max_size=None)
 
 
 # -- handshakes ---------------------------------------------------------------------------------

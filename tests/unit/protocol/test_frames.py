@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets.utils
 from hypothesis import given
 from hypothesis import strategies as st
-from support.peers import binary, bounded, close, frame, more, ping, pong, text
+from support.peers import GRIN, binary, bounded, close, frame, more, ping, pong, text
 from websockets.frames import Frame, Opcode
 
+import flask_wsviews
 from flask_wsviews.config import Settings
 from flask_wsviews.protocol import plain_frames
 from flask_wsviews.protocol.connection import Connection
@@ -89,6 +94,20 @@ def test_text_that_is_not_utf_8() -> None:
     with pytest.raises(UnicodeDecodeError):
         read_plain(text("one") + text(b"\xff") + text("two"), None, messages)
     assert messages == ["one"]
+
+
+def test_the_compiled_part_of_websockets_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    # The source, even where a compiled module lies beside it.
+    source = Path(flask_wsviews.__file__).parent / "protocol" / "frames.py"
+    spec = importlib.util.spec_from_file_location("flask_wsviews.protocol.frames", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.apply_mask is websockets.utils.apply_mask
+    buffer = bytearray(text(b"a" + GRIN))
+    assert module.take_header(buffer).unmask(buffer) == b"a" + GRIN
 
 
 def story(chunks: list[bytes], settings: Settings, *, takes_plain: bool) -> list[Any]:
