@@ -1,4 +1,4 @@
-"""A blueprint with WebSocket rules beside its ordinary ones."""
+"""Blueprints with WebSocket rules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Blueprint(flask.Blueprint):
         """Decorate a function or a :class:`WebSocketView` class to serve *rule*.
 
         :param rule: the URL rule, with variables as in any Flask rule.
-        :param options: see :meth:`add_websocket_rule`.
+        :param options: as for :meth:`add_websocket_rule`.
         """
         return registering(self.add_websocket_rule, rule, options)
 
@@ -49,8 +49,9 @@ class Blueprint(flask.Blueprint):
         :param endpoint: the endpoint's name; by default that of the function or class.
         :param view_func: a function, a :class:`WebSocketView` class, or its ``as_view()``.
         :param options: of the :class:`werkzeug.routing.Rule`, where ``strict_slashes`` is
-            ``False`` by default: ``/chat`` and ``/chat/`` both match. For functions also what a
-            class has as attributes, see :meth:`flask_wsviews.WebSocket.add_url_rule`.
+            ``False`` by default: ``/chat`` and ``/chat/`` both match. A function also takes the
+            options that a class has as attributes: :meth:`flask_wsviews.WebSocket.add_url_rule`
+            lists them.
         :raises RegistrationError: if *view_func* can't serve a WebSocket.
         """
         known = self.__dict__.setdefault("_websocket_views", {})
@@ -58,7 +59,7 @@ class Blueprint(flask.Blueprint):
         known[endpoint] = view
         self.add_url_rule(rule, endpoint, view, **rule_options(options))
         defaults = options.get("defaults")
-        self.record(partial(_check_on_extension, endpoint, rule_variables(rule, defaults)))
+        self.record(partial(_check_rule, endpoint, rule_variables(rule, defaults)))
 
 
 class _WebSocketSetupState(BlueprintSetupState):
@@ -75,7 +76,7 @@ class _WebSocketSetupState(BlueprintSetupState):
         view_func: Callable[..., Any] | None = None,
         **options: Any,
     ) -> None:
-        """Register a rule, which gets the prefixes of the blueprint."""
+        """Register a rule, with the prefixes of the blueprint."""
         if view_func is not None and view_func == getattr(self.blueprint, "send_static_file", None):
             super().add_url_rule(rule, endpoint, view_func, **options)
             return
@@ -83,7 +84,7 @@ class _WebSocketSetupState(BlueprintSetupState):
         endpoint, view = view_function(view_func, endpoint, options, self._views)
         self._views[endpoint] = view
         super().add_url_rule(rule, endpoint, view, **rule_options(options))
-        _check_on_extension(endpoint, rule_variables(rule, defaults), self)
+        _check_rule(endpoint, rule_variables(rule, defaults), self)
 
 
 def register_as_websockets(
@@ -105,15 +106,14 @@ def register_as_websockets(
 
 
 def _with_nested(blueprint: Any) -> Iterator[Any]:
+    """Yield a blueprint and those nested in it."""
     yield blueprint
     for nested, _ in blueprint._blueprints:
         yield from _with_nested(nested)
 
 
-def _check_on_extension(
-    endpoint: str, variables: frozenset[str], state: BlueprintSetupState
-) -> None:
-    """Check a new rule if the application has an extension; otherwise init_app() checks it."""
+def _check_rule(endpoint: str, variables: frozenset[str], state: BlueprintSetupState) -> None:
+    """Check a new rule, if the application is set up; otherwise ``init_app()`` checks it later."""
     app: Any = state.app
     if STATE in app.extensions:
         full_name = f"{state.name_prefix}.{state.name}.{endpoint}".lstrip(".")

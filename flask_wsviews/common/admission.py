@@ -1,4 +1,4 @@
-"""The places that WebSockets take in a worker: reserved when a handshake is checked."""
+"""The limit of connections in a worker: a place is reserved when a handshake is checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
 
 class Admission:
-    """Counts the WebSockets of this worker, in total and by address."""
+    """Counts the connections of this worker, in total and by client address."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -19,12 +19,13 @@ class Admission:
     def admit(self, address: str | None, limit: int | None, address_limit: int | None) -> Place:
         """Reserve a place, or refuse the handshake.
 
-        Checking and reserving is one step: handshakes that wait in their hooks count as well.
+        Checking and reserving are one step, so handshakes count while their hooks run.
 
-        :param address: the client's; ``None`` if it isn't known.
-        :param limit: how many places there are, ``None`` for no limit.
-        :param address_limit: how many of them one address may take, ``None`` for no limit.
-        :raises werkzeug.exceptions.HTTPException: 503 or 429 if there is no place left.
+        :param address: the client's address; ``None`` if it isn't known.
+        :param limit: the number of places; ``None`` for no limit.
+        :param address_limit: the number of places for one address; ``None`` for no limit.
+        :raises werkzeug.exceptions.HTTPException: 503 Service Unavailable or 429 Too Many Requests
+            if no place is free.
         """
         counted = address if address_limit is not None else None
         with self._lock:
@@ -50,10 +51,10 @@ class Admission:
 
 
 class Place:
-    """One WebSocket's place, from the check of its handshake until its socket is closed.
+    """A connection's place, from the check of its handshake until its socket is closed.
 
-    :param admission: what counts it.
-    :param address: whom it is counted for.
+    :param admission: counts the places.
+    :param address: the address that the place counts for.
     """
 
     __slots__ = ("_admission", "address", "has_connection", "is_free")
@@ -61,11 +62,11 @@ class Place:
     def __init__(self, admission: Admission, address: str | None) -> None:
         self._admission = admission
         self.address = address
-        #: Whether a connection has it: the end of the connection releases it.
+        #: Whether a connection has the place. The end of the connection releases it.
         self.has_connection = False
-        #: Whether it was released.
+        #: Whether the place was released.
         self.is_free = False
 
     def release(self) -> None:
-        """Give the place back; only the first call counts."""
+        """Release the place. Does nothing if it was released before."""
         self._admission._leave(self)

@@ -1,4 +1,4 @@
-"""Web origins (RFC 6454): bringing them into the form that browsers send, and comparing them."""
+"""Normalize and compare web origins (RFC 6454)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
-#: What browsers send for pages whose origin is secret or has no name.
+#: The origin that browsers send for pages whose origin is private or has no name.
 NULL = "null"
 
-#: Stands for one or more labels at the beginning of a host.
+#: The beginning of a pattern: matches one or more labels of a host.
 WILDCARD = "*."
 
-# Nothing else may be in an origin: no user, no path, no query, no empty port.
+# An origin has no user, path or query, and no empty port.
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\%]*)"
     r"(?::(?P<port>[0-9]{1,5}))?",
@@ -22,7 +22,7 @@ _ORIGIN = re.compile(
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _IPV4 = re.compile(r"[0-9.]+")
 
-# A DNS name has at most 253 bytes, and Unicode is longer in punycode only.
+# A DNS name has at most 253 bytes. Punycode is longer than the Unicode that it encodes.
 _LONGEST = 300
 
 _WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
@@ -32,16 +32,16 @@ _MOST_PORT = 65535
 
 @lru_cache(maxsize=256)
 def normal_origin(origin: str) -> str | None:
-    """Return an origin as browsers send it, ``None`` if it isn't one.
+    """Return an origin as browsers send it, or ``None`` if it isn't valid.
 
-    Scheme and host become lower case, a default port is left out, ``ws`` becomes ``http``, and a
-    Unicode host is written in ASCII (punycode).
+    Scheme and host are in lower case, a default port is left out, ``ws`` becomes ``http``, and a
+    Unicode host is encoded in ASCII (punycode).
     """
     return _normal(origin.strip())
 
 
 def normal_pattern(pattern: str) -> str | None:
-    """As :func:`normal_origin`; a host may begin with ``*.``, which stands for subdomains."""
+    """Normalize an origin whose host may begin with ``*.``, which matches subdomains."""
     scheme, separator, rest = pattern.strip().partition("://")
     if not rest.startswith(WILDCARD):
         return normal_origin(pattern)
@@ -57,14 +57,14 @@ def normal_pattern(pattern: str) -> str | None:
 
 
 def is_among(origin: str, allowed: Iterable[frozenset[str]]) -> bool:
-    """Whether one of some sets contains a normal origin, or a pattern that it matches."""
+    """Return whether a set contains a normal origin, or a pattern that matches it."""
     return any(origin in one or not one.isdisjoint(_patterns(origin)) for one in allowed)
 
 
 def difference(one: str, other: str) -> str | None:
-    """Tell what distinguishes two normal origins of the same host: scheme, port, or both.
+    """Return the difference of two normal origins of the same host, for an error message.
 
-    :returns: ``None`` if the hosts differ.
+    :returns: ``"scheme"``, ``"port"`` or both; ``None`` if the hosts differ.
     """
     (scheme, host, port), (other_scheme, other_host, other_port) = _parts(one), _parts(other)
     if host != other_host:
@@ -86,7 +86,7 @@ def _normal(origin: str) -> str | None:
     scheme = _WEBSOCKET_SCHEMES.get(scheme, scheme)
     port = None if match["port"] is None else int(match["port"])
     if not host and (scheme in _DEFAULT_PORTS or port is not None):
-        # Only what has no host by its nature, such as file://.
+        # Only schemes such as file:// have no host.
         return None
     if port is None or port == _DEFAULT_PORTS.get(scheme):
         return f"{scheme}://{host}"
@@ -103,7 +103,7 @@ def _normal_host(host: str) -> str | None:
         return host
     host = host.lower() if host.isascii() else _mapped(host)
     labels = [_normal_label(label) for label in host.split(".")]
-    # The dot at the end of a name that is fully qualified: such an origin is another one.
+    # A fully qualified name ends with a dot. Browsers treat it as another origin.
     end = labels.pop() if len(labels) > 1 and host.endswith(".") else None
     if not all(labels):
         return None
@@ -111,8 +111,8 @@ def _normal_host(host: str) -> str | None:
 
 
 def _mapped(host: str) -> str:
-    """Map a Unicode host as browsers do (UTS 46, non-transitional); empty if it isn't one."""
-    # Its tables take a while to import, and most hosts are ASCII.
+    """Map a Unicode host as browsers do (UTS 46, non-transitional); ``""`` if it isn't valid."""
+    # Imported late: its tables take a while to load, and most hosts are ASCII.
     import idna
 
     try:
@@ -122,7 +122,7 @@ def _mapped(host: str) -> str:
 
 
 def _normal_label(label: str) -> str:
-    """Return a mapped label of a host's name in ASCII, empty if it isn't one."""
+    """Return a mapped label of a host in ASCII; ``""`` if it isn't valid."""
     if not label.isascii():
         if any(each.isascii() and not _LABEL.fullmatch(each) for each in label):
             return ""
@@ -131,7 +131,7 @@ def _normal_label(label: str) -> str:
 
 
 def _patterns(origin: str) -> Iterator[str]:
-    """Yield the patterns that a normal origin matches."""
+    """Yield the patterns that match a normal origin."""
     scheme, _, rest = origin.partition("://")
     while "." in rest:
         rest = rest.partition(".")[2]

@@ -1,4 +1,4 @@
-"""URLs with passwords in them, as they may be shown and logged."""
+"""Hide the passwords in URLs, for output and logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 
 HIDDEN = "***"
 
-#: Query options that are shown with their values. All others are hidden, whatever they are called.
+#: Query options whose values are shown. All others are hidden, because they may be passwords.
 SHOWN_OPTIONS = frozenset(
     {
         "db",
@@ -29,20 +29,20 @@ SHOWN_OPTIONS = frozenset(
 _HOST = r"(\[[0-9A-Fa-f:.%]*\]|[\w.%-]*)(:\d*)?"
 _HOSTS = re.compile(rf"{_HOST}(,{_HOST})*")
 
-# Secrets that are shorter are parts of other words, too.
+# A shorter secret would be found in other words, too.
 _SHORTEST = 3
 
 
 def shown_url(url: str) -> str:
-    """Make a URL fit to be shown: no user, no password, no option that may be one.
+    """Return a URL without its user, its password and options that may be passwords.
 
-    It takes URLs as well that are wrong, such as those with a ``/`` in the password.
+    The URL may be invalid: a password may contain a ``/``, for example.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        # Such as unix:/path, host:6379, or a password and nothing else.
+        # Such as unix:/path, host:6379, or only a password.
         place, question, query = url.partition("?")
-        # Then it isn't known whether the ? belongs to a password.
+        # If there is an @ after the ?, the ? may be part of a password.
         place = HIDDEN if "@" in query else _without_user(place).partition("#")[0]
         return f"{place}{question}{_shown_options(query)}"
     place, question, query = rest.partition("?")
@@ -54,7 +54,7 @@ def shown_url(url: str) -> str:
 
 
 def without_secrets(text: str, url: str) -> str:
-    """Make a message about a URL fit to be shown: what :func:`shown_url` hides isn't in it."""
+    """Return a message without the parts of a URL that :func:`shown_url` hides."""
     text = text.replace(url, shown_url(url))
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
@@ -62,7 +62,7 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def _without_user(place: str) -> str:
-    # A path may have an @ in it, but then there is no host before it.
+    # A path may contain an @, but it begins with a slash.
     return place if place.startswith("/") else place.rpartition("@")[2]
 
 
@@ -90,9 +90,9 @@ def _secrets(url: str) -> set[str]:
         found += [user, password]
         hosts = _without_user(place).partition("/")[0]
         if not _HOSTS.fullmatch(hosts):
-            # What stands for a port may be a password without its @.
+            # The port may really be a password whose @ is missing.
             found.append(hosts)
-    # One that isn't escaped is taken apart by whoever reads the URL.
+    # A secret that isn't escaped is split by libraries that parse the URL.
     found += [part for each in found for part in re.split(r"[:/?#@]", each)]
     found += [unquote_plus(each) for each in found]
     return {each for each in found if len(each) >= _SHORTEST}

@@ -1,11 +1,11 @@
-"""Who the client is, as extensions note it on ``g`` in the handshake: its hooks have that, too."""
+"""The identity of the client, which authentication extensions set on ``g`` in the handshake."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-#: What hooks find on their ``g`` as the handshake has left it.
+#: The attributes of ``g`` that are copied from the handshake to each hook.
 KEPT: Final = (
     # Flask-HTTPAuth, APIFlask
     "flask_httpauth_user",
@@ -27,19 +27,19 @@ KEPT: Final = (
 
 _LOGIN_USER = "_login_user"
 
-# Where Flask-Login keeps the id of the user who has logged in.
+# The key of the session in which Flask-Login keeps the id of the user.
 _USER_ID = "_user_id"
 
 
 def identity_on(
     g: object, session: Mapping[str, Any] | None, more: Iterable[str]
 ) -> dict[str, Any] | None:
-    """The attributes to keep of the handshake's ``g``; ``None`` for nothing.
+    """Return the attributes of the handshake's ``g`` that hooks need; ``None`` if it has none.
 
-    A user whom the session names is loaded again by Flask-Login in each hook that asks for them, as
-    it is for each page: the object may belong to a database session that has been closed since.
+    A user whose id is in the session isn't kept: Flask-Login loads the user in each hook that asks,
+    as for each page. The handshake's object may belong to a closed database session.
 
-    :param session: the handshake's.
+    :param session: the session of the handshake.
     :param more: names besides :data:`KEPT`.
     """
     state = getattr(g, "__dict__", None)

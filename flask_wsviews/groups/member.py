@@ -18,7 +18,7 @@ class Member:
     :param id: the connection's id.
     :param driver: the connection's driver.
     :param policy: what happens if the client is slow: one of
-        :data:`~flask_wsviews.config.POLICIES`.
+        :data:`~flask_wsviews.common.option_checks.POLICIES`.
     :param lost_frame: makes the message that reports lost messages of a group; None to send none.
     """
 

@@ -1,4 +1,7 @@
-"""From the request with ``Upgrade: websocket`` to an open connection."""
+"""From the request with ``Upgrade: websocket`` to an open connection.
+
+Read middleware.py first, then accept.py and take_over.py.
+"""
 
 from ..protocol.opening import UpgradeRequired
 

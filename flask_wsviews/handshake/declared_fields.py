@@ -1,4 +1,4 @@
-"""What a view declares of the handshake's query and header fields, loaded by marshmallow."""
+"""Load the handshake's query and headers by a view's ``query_schema`` and ``headers_schema``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..messages.declared import SchemaLike, as_schema, error_messages, load_fiel
 
 
 def load_query(schema: SchemaLike) -> Any:
-    """Load the query of the current request; a list field takes all values of its name.
+    """Load the query of the current request. A list field gets all values of its name.
 
-    :raises werkzeug.exceptions.BadRequest: with the errors as JSON.
+    :raises werkzeug.exceptions.BadRequest: if they are invalid. Its body has the errors as JSON.
     """
     return _load("query", schema, request.args.getlist)
 
 
 def load_headers(schema: SchemaLike) -> Any:
-    """Load header fields of the current request.
+    """Load the headers of the current request. A list field gets all values of its name.
 
-    :raises werkzeug.exceptions.BadRequest: with the errors as JSON.
+    :raises werkzeug.exceptions.BadRequest: if they are invalid. Its body has the errors as JSON.
     """
     return _load("headers", schema, request.headers.getlist)
 
@@ -37,7 +37,7 @@ def _load(where: str, declared: SchemaLike, values: Callable[[str], list[str]]) 
         if given:
             found[key] = given if isinstance(field, fields.List) else given[0]
     try:
-        # Others, a proxy's or a tracker's, are none of the schema's business.
+        # Proxies and trackers add fields that no schema declares.
         return schema.load(found, unknown=EXCLUDE)
     except ValidationError as error:
         answer = jsonify(errors={where: error_messages(error)})
