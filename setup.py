@@ -24,6 +24,7 @@ COMPILED = [
     "flask_wsviews/engines/gevent.py",
     "flask_wsviews/engines/keeper.py",
     "flask_wsviews/engines/loop.py",
+    "flask_wsviews/engines/parking.py",
     "flask_wsviews/engines/sockets.py",
     "flask_wsviews/protocol/assembler.py",
     "flask_wsviews/protocol/connection.py",

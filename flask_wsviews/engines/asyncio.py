@@ -36,6 +36,7 @@ from .asyncio_turn import NOBODY, InContext, TaskDriver, Turn
 from .base import Engine
 from .driver import TOO_SLOW, WOULD_END, deadline_after, timed_out
 from .loop import PAUSE
+from .parking import ACTIVE, PARKED, WAITING
 from .places import NO_HUB, Place
 from .thread_future import ThreadFuture
 
@@ -218,15 +219,14 @@ class AsyncioDriver(TaskDriver):
 
     async def wait_for_news_async(self) -> bool:
         """See :meth:`AsyncDriver.wait_for_news`."""
-        if self._is_patient:
-            self._is_waiting = True
-            self._has_waited = False
+        if self._parking == ACTIVE:
+            self._parking = WAITING
             receiver = self.receiver = self.loop.create_future()
             try:
                 await receiver
             finally:
                 self.receiver = None
-                self._is_waiting = False
+                self._parking = ACTIVE
         return self.connection.has_news
 
     # -- for coroutines ---------------------------------------------------------------------------
@@ -400,7 +400,7 @@ class AsyncioDriver(TaskDriver):
         return get_ident() != self._hook_thread and super()._drop_quietly()
 
     def _check_alone(self) -> None:
-        if self.receiver is not None or self._is_parked:
+        if self.receiver is not None or self._parking == PARKED:
             raise RuntimeError("another task is already in receive() of this connection")
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -429,7 +429,7 @@ class AsyncioDriver(TaskDriver):
             self.loop.remove_writer(self._fd)
 
     def _wake_receiver(self) -> None:
-        if self._is_parked:
+        if self._parking == PARKED:
             if not self._end_if_idle():
                 self._unpark()
                 self.start()

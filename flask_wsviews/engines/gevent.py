@@ -28,6 +28,7 @@ from .base import Engine
 from .blocking import BlockingEngine
 from .driver import deadline_after, take_turn, timed_out
 from .loop import PAUSE, Lock, LoopDriver, Sweeper
+from .parking import ACTIVE, PARKED, WAITING
 from .places import Place
 
 READ, WRITE = 1, 2
@@ -197,13 +198,12 @@ class GeventDriver(LoopDriver):
 
     def wait_for_news(self) -> bool:
         """See :meth:`Driver.wait_for_news`."""
-        if self._is_patient and not self.connection.has_news:
-            self._is_waiting = True
-            self._has_waited = False
+        if self._parking == ACTIVE and not self.connection.has_news:
+            self._parking = WAITING
             try:
                 self._wait_as_receiver(None)
             finally:
-                self._is_waiting = False
+                self._parking = ACTIVE
         return self.connection.has_news or not self.parks
 
     def receive(self, timeout: float | None = None) -> Message | None:
@@ -278,7 +278,7 @@ class GeventDriver(LoopDriver):
                 watcher.close()
 
     def _wake_receiver(self) -> None:
-        if not self._is_parked:
+        if self._parking != PARKED:
             self._wake(self._receiver)
         elif not self._end_if_idle():
             self._unpark()
@@ -287,7 +287,7 @@ class GeventDriver(LoopDriver):
     def _resume_receiver(self) -> None:
         # In the hub, whose callbacks may switch to a greenlet and get their turn back later.
         receiver = self._receiver
-        if self._is_parked:
+        if self._parking == PARKED:
             self._unpark()
             # Not by gevent.spawn(): what the hub calls later has to wait behind all that is read.
             gevent.Greenlet(self.run).switch()
@@ -343,7 +343,7 @@ class GeventDriver(LoopDriver):
             self._hub.loop.run_callback(wait.end)
 
     def _check_alone(self) -> None:
-        if self._receiver is not None or self._is_parked:
+        if self._receiver is not None or self._parking == PARKED:
             raise RuntimeError("another greenlet is already in receive() of this connection")
 
     def _check_thread(self) -> None:

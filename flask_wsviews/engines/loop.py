@@ -7,7 +7,6 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from contextvars import copy_context
 from time import monotonic
 
 from mypy_extensions import mypyc_attr
@@ -16,9 +15,10 @@ from ..close_codes import NORMAL_CLOSURE, POLICY_VIOLATION
 from ..protocol.connection import Connection
 from ..protocol.prepared import PreparedMessage
 from ..protocol.state import CLOSED, OPEN
-from ..typing import Conversation, Message, Sendable, Transport
+from ..typing import Message, Sendable, Transport
 from .deadlines import RATE, Deadlines, StartTimer
-from .driver import LINGER, TOO_SLOW, Driver, take_turn
+from .driver import LINGER, TOO_SLOW
+from .parking import ParkingDriver, Ticker
 
 logger = logging.getLogger("flask_wsviews")
 
@@ -27,13 +27,9 @@ Lock = AbstractContextManager[bool]
 # How long a thread that sends much pauses to let the loop run, in seconds.
 PAUSE = 0.001
 
-# For how long what runs a conversation waits for the next message before it ends; or up to twice
-# as long.
-PATIENCE = 1.0
-
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class LoopDriver(Driver):
+class LoopDriver(ParkingDriver):
     """A connection whose socket an event loop watches.
 
     Everything runs in the loop's thread. Other threads pass their calls on to it.
@@ -46,19 +42,7 @@ class LoopDriver(Driver):
     loses_errors = False
 
     def __init__(self, transport: Transport, connection: Connection, sweeper: Sweeper) -> None:
-        super().__init__(transport, connection)
-        #: See :attr:`AsyncDriver.parks`.
-        self.parks = transport.can_detach
-        # The same wherever the conversation is gone on with, so that it keeps what a hook has set.
-        self._context = copy_context()
-        # Nobody runs the conversation, since there is nothing to do for it. What runs it takes
-        # more memory than all the rest, and most connections are idle most of the time.
-        self._is_parked = False
-        # Whether it waits for the next message when there is none, which is cheaper than to begin
-        # anew. After on_connect it doesn't: many may connect who have nothing to say.
-        self._is_patient = False
-        self._is_waiting = False
-        self._has_waited = False
+        super().__init__(transport, connection, sweeper.ticker)
         self._reading = False
         self._writing = False
         self._is_unsettled = False
@@ -114,10 +98,6 @@ class LoopDriver(Driver):
     def _forget_socket(self) -> None:
         """Free the socket's watchers before the socket is closed."""
 
-    @abstractmethod
-    def _wake_receiver(self) -> None:
-        """Wake a pending ``receive()``, or resume a parked conversation."""
-
     def _resume_receiver(self) -> None:
         """As :meth:`_wake_receiver`, but at once; only for the loop's own callbacks."""
         self._wake_receiver()
@@ -139,57 +119,6 @@ class LoopDriver(Driver):
         """As :meth:`_call_in_loop`, from within the loop."""
 
     # -- in the loop -------------------------------------------------------------------------------
-
-    def lose_patience(self) -> None:
-        """End the wait for news if it has lasted for at least :data:`PATIENCE`."""
-        if self._is_waiting and self._has_waited:
-            self._wake_receiver()
-        self._has_waited = True
-
-    def begin(self) -> bool:
-        """Begin the conversation without a task or greenlet if no hook has to run.
-
-        :returns: whether it has begun.
-        """
-        conversation = self._conversation
-        assert conversation is not None
-        if not self.parks or conversation.needs_turn:
-            return False
-        self._skip_turn(conversation)
-        if self.connection.has_news:
-            self._wake_receiver()
-        return True
-
-    def _end_if_idle(self) -> bool:
-        """End a parked conversation without a task or greenlet if no hook has to run.
-
-        :returns: whether it has ended.
-        """
-        conversation = self._conversation
-        assert conversation is not None
-        if not self.connection.has_only_end or conversation.needs_turn:
-            return False
-        self._is_parked = False
-        self._skip_turn(conversation)
-        return True
-
-    def _skip_turn(self, conversation: Conversation) -> None:
-        self._end_turn(self._context.run(take_turn, conversation.skip_turn, self))
-
-    def _unpark(self) -> None:
-        self._is_parked = False
-        self._is_patient = True
-        self._sweeper.watch(self)
-
-    def _end_turn(self, is_over: bool) -> None:
-        """End the turn: park the conversation, or finish it if it has ended."""
-        if self._is_patient:
-            self._is_patient = False
-            self._sweeper.forget(self)
-        if is_over:
-            self.finish()
-        else:
-            self._is_parked = True
 
     @property
     def has_news(self) -> bool:
@@ -440,12 +369,10 @@ class Sweeper:
     ) -> None:
         #: Guards what other threads change.
         self.lock = make_lock()
-        self._start_timer = start_timer
         self.deadlines = Deadlines(start_timer)
         #: Connections that have something new to write; with the first one, :meth:`settle` is due.
         self.unsettled: list[LoopDriver] = []
-        self._patient: set[LoopDriver] = set()
-        self._is_looking = False
+        self.ticker = Ticker(start_timer)
 
     def settle(self) -> None:
         """Write what the connections have queued."""
@@ -456,21 +383,3 @@ class Sweeper:
                 driver._flush()
             except Exception:
                 logger.exception("a connection could not be written")
-
-    def watch(self, driver: LoopDriver) -> None:
-        """Call ``driver.lose_patience()`` every :data:`PATIENCE` seconds."""
-        self._patient.add(driver)
-        if not self._is_looking:
-            self._is_looking = True
-            self._start_timer(PATIENCE, self._look)
-
-    def forget(self, driver: LoopDriver) -> None:
-        """Stop calling ``driver.lose_patience()``."""
-        self._patient.discard(driver)
-
-    def _look(self) -> None:
-        for driver in list(self._patient):
-            driver.lose_patience()
-        self._is_looking = bool(self._patient)
-        if self._is_looking:
-            self._start_timer(PATIENCE, self._look)
