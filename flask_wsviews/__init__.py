@@ -29,7 +29,7 @@ from .handshake.middleware import (
     Upgrade,
     WebSocketMiddleware,
 )
-from .messages.declared import ErrorMessage, message
+from .messages import ErrorMessage, message
 from .observers import Observer, Summary, Traffic
 from .protocol.connection import Connection
 from .protocol.opening import UpgradeRequired

@@ -29,7 +29,8 @@ from .handshake.middleware import (
 )
 from .handshake.mismatch import answer_mismatch
 from .handshake.wrapping import flask_app_in, wrapped
-from .messages.declared import ErrorMessage, SchemaLike, as_schema
+from .messages.errors import ErrorMessage
+from .messages.schemas import SchemaLike, as_schema
 from .observers import Observer
 from .registration.deferred import DeferredRegistrations
 from .registration.mistakes import check_presence_handler

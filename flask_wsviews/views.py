@@ -14,7 +14,9 @@ from flask.views import View
 from .common.steps import does_nothing, hook_of, is_coroutine_function, never_waits
 from .exceptions import InvalidMessage, RegistrationError
 from .groups.declared import Group
-from .messages.declared import Protocol, SchemaLike, as_schema, protocol_of_class
+from .messages.declared import protocol_of_class
+from .messages.protocol import MessageProtocol
+from .messages.schemas import SchemaLike, as_schema
 
 if TYPE_CHECKING:
     from .groups import Joined
@@ -126,7 +128,7 @@ class WebSocketView(View):
     security: ClassVar[Sequence[str | Mapping[str, Any]]] = ()
 
     #: What the class declares of its messages, made of these attributes.
-    protocol: ClassVar[Protocol] = Protocol()
+    protocol: ClassVar[MessageProtocol] = MessageProtocol()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check what the class declares.

@@ -11,7 +11,9 @@ from marshmallow import Schema
 from .. import close_codes
 from ..app_state import EXTENSION
 from ..groups.brokers.base import MESSAGE_ID
-from ..messages.declared import ERROR_TYPE, REF, Handler, as_schema
+from ..messages.errors import ERROR_TYPE, REF
+from ..messages.handlers import Handler
+from ..messages.schemas import as_schema
 from ..registration.declaration import Declaration, declaration_of
 from .components import BINARY, JSON, TEXT, Components
 from .parameters import address_of, parameters_of

@@ -16,7 +16,9 @@ from ..common.json_text import dump_text
 from ..common.notify import tell
 from ..common.process import find_uwsgi
 from ..exceptions import GroupError, InvalidMessage
-from ..messages.declared import ErrorMessage, Handler, Protocol
+from ..messages.errors import ErrorMessage
+from ..messages.handlers import Handler
+from ..messages.protocol import MessageProtocol
 from ..protocol.state import State
 from ..typing import Environ, Sendable
 from .membership import Membership, messages_lost
@@ -88,7 +90,7 @@ class BaseClient(ReceivingClient, Generic[Sent]):
         endpoint: str,
         view: WebSocketView,
         groups: Groups,
-        protocol: Protocol,
+        protocol: MessageProtocol,
         error_schema: Schema,
         text_as_bytes: bool,
         watchers: Sequence[MessageWatcher],

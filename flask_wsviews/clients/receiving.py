@@ -12,7 +12,7 @@ from ..close_codes import POLICY_VIOLATION
 from ..common.notify import tell
 from ..common.steps import Step, run_steps, run_steps_async
 from ..exceptions import InvalidMessage
-from ..messages import declared
+from ..messages.protocol import MessageProtocol
 from ..protocol.pongs import Pong
 from ..protocol.state import State
 from ..typing import AsyncDriver, Message
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..engines import Driver
 
 # Shared by all clients whose view declares no messages.
-_ANY_MESSAGES = declared.Protocol()
+_ANY_MESSAGES = MessageProtocol()
 
 
 class MessageWatcher(Protocol):
@@ -46,7 +46,7 @@ class ReceivingClient(ABC):
     _driver: Driver | None  # None until the engine has the socket
 
     # Class attributes: a connection that doesn't change them spends no memory on them.
-    _protocol: declared.Protocol = _ANY_MESSAGES
+    _protocol: MessageProtocol = _ANY_MESSAGES
     _loads_messages: bool = False  # in receive(), for a function route with a message_schema
     _text_as_bytes: bool = False  # from WSVIEWS_TEXT_AS_BYTES
     _reports_pongs: bool = False  # to the view's on_pong

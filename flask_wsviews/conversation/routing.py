@@ -12,7 +12,7 @@ from ..views import WebSocketView
 
 if TYPE_CHECKING:
     from ..clients.base import BaseClient
-    from ..messages.declared import Loaded
+    from ..messages.protocol import Loaded
     from ..typing import Message
 
 

@@ -9,7 +9,7 @@ from flask import jsonify, request
 from marshmallow import EXCLUDE, ValidationError, fields
 from werkzeug.exceptions import BadRequest
 
-from ..messages.declared import SchemaLike, as_schema, error_messages, load_fields
+from ..messages.schemas import SchemaLike, as_schema, error_messages, load_fields
 
 
 def load_query(schema: SchemaLike) -> Any:

@@ -1,25 +1,16 @@
-"""What a view declares of its messages, and what loads and dumps them."""
+"""The messages that a view declares: loaded, routed by type, and dumped."""
 
-from .declared import (
-    ErrorMessage,
-    Handler,
-    Loaded,
-    Protocol,
-    SchemaLike,
-    as_schema,
-    error_messages,
-    has_mark,
-    load_fields,
-    make_protocol,
-    message,
-    protocol_of_class,
-)
+from .declared import make_protocol, protocol_of_class
+from .errors import ErrorMessage
+from .handlers import Handler, has_mark, message
+from .protocol import Loaded, MessageProtocol
+from .schemas import SchemaLike, as_schema, error_messages, load_fields
 
 __all__ = [
     "ErrorMessage",
     "Handler",
     "Loaded",
-    "Protocol",
+    "MessageProtocol",
     "SchemaLike",
     "as_schema",
     "error_messages",

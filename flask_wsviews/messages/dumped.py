@@ -1,7 +1,7 @@
-"""Whether what a schema has dumped is what the schema says: the check of outgoing messages.
+"""The check of outgoing messages: whether a dumped object matches its schema.
 
-Loading it again would be wrong: what is ``dump_only`` would be unknown, what is ``load_only``
-missing, and hooks for input would run.
+Loading the object again would be wrong: ``dump_only`` fields would be unknown, ``load_only`` fields
+would be missing, and the schema's input hooks would run.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, missing
 
-from .plain_schemas import key_of
+
+def key_of(name: str, field: fields.Field[Any]) -> str:
+    """Return the key of a field in a message. An empty ``data_key`` is a key, too."""
+    return name if field.data_key is None else field.data_key
 
 
 def dump_errors(schema: Schema, data: Any, *, many: bool | None = None) -> dict[Any, Any]:
-    """What is wrong with *data*, in marshmallow's form; empty if nothing is.
+    """Return the error messages of dumped *data*, in marshmallow's form; empty if it is valid.
 
-    Each field's type, ``required``, ``allow_none`` and validators count. What a ``post_dump`` hook
-    adds is let through.
+    The type, ``required``, ``allow_none`` and the validators of each field are checked. Keys that a
+    ``post_dump`` hook added are ignored.
 
-    :param many: whether it is a list; the schema's own ``many`` by default.
+    :param many: whether *data* is a list; by default the schema's own ``many``.
     """
     if schema.many if many is None else many:
         return _list_errors(data, lambda item: dump_errors(schema, item, many=False))
@@ -41,7 +44,7 @@ def _field_errors(field: fields.Field[Any], value: Any) -> Any:
 
 
 def _holds_schema(field: fields.Field[Any]) -> bool:
-    """Whether a field has to be looked into, since it would load by a schema."""
+    """Return whether a field contains a schema, so that its values can't simply be loaded."""
     if isinstance(field, fields.List):
         return _holds_schema(field.inner)
     if isinstance(field, fields.Mapping):
@@ -62,7 +65,7 @@ def _errors_inside(field: fields.Field[Any], value: Any) -> Any:
     if isinstance(field, fields.List):
         return _list_errors(value, lambda item: _field_errors(field.inner, item))
     if isinstance(field, fields.Tuple):
-        # A tuple was dumped item by item, so there are as many as there are fields.
+        # A tuple is dumped field by field, so both have the same length.
         pairs = zip(field.tuple_fields, value, strict=True)
         return _found((index, _field_errors(*pair)) for index, pair in enumerate(pairs))
     assert isinstance(field, fields.Mapping)

@@ -18,7 +18,7 @@ from ..exceptions import OutgoingMessageError, RegistrationError
 from ..groups import Groups
 from ..groups.brokers.base import MESSAGE_ID
 from ..groups.declared import narrowest
-from ..messages.declared import Protocol
+from ..messages.protocol import MessageProtocol
 from ..views import TIME_LIMITS, WebSocketView
 from .checks import check_classes, check_variables
 from .declaration import Declaration, declaration_of
@@ -175,7 +175,7 @@ class AppViews:
             )
         return dump_text(self._app.json.dumps, payload)
 
-    def _protocol_for(self, group: str, type: str) -> Protocol:
+    def _protocol_for(self, group: str, type: str) -> MessageProtocol:
         """Return the protocol that dumps messages of a type for a group.
 
         It belongs to a view that declares the group, if there is one, otherwise to any view that

@@ -12,7 +12,7 @@ from ..common.steps import is_coroutine_function
 from ..exceptions import RegistrationError
 from ..groups.declared import Group, GroupOptions, declared_pattern, history_of
 from ..groups.names import Pattern
-from ..messages.declared import Protocol
+from ..messages.protocol import MessageProtocol
 from ..views import WebSocketView, hooks_of
 
 #: The attribute of a view function that holds its declaration.
@@ -47,9 +47,9 @@ class Declaration:
         return getattr(self.view_class or WebSocketView, name)
 
     @property
-    def protocol(self) -> Protocol:
+    def protocol(self) -> MessageProtocol:
         """The messages that the view takes and sends."""
-        protocol: Protocol = self.option("protocol")
+        protocol: MessageProtocol = self.option("protocol")
         return protocol
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..common.steps import is_coroutine_function
-from ..messages.declared import Protocol
+from ..messages.protocol import MessageProtocol
 from ..views import WebSocketView
 
 
@@ -21,7 +21,7 @@ class FunctionView(WebSocketView):
     _wsviews_owns_conversation = True
 
     def __init__(
-        self, function: Callable[..., Any], protocol: Protocol | None = None, **options: Any
+        self, function: Callable[..., Any], protocol: MessageProtocol | None = None, **options: Any
     ) -> None:
         self.function = function
         if protocol is not None:

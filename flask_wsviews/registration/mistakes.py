@@ -12,7 +12,7 @@ from typing import Any
 
 from ..common.steps import is_coroutine_function
 from ..exceptions import RegistrationError
-from ..messages.declared import has_mark
+from ..messages.handlers import has_mark
 
 # What other libraries call our hooks.
 _ALIASES = {

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..common.option_checks import names, origins
 from ..exceptions import RegistrationError
-from ..messages.declared import SchemaLike, as_schema, make_protocol
+from ..messages.declared import make_protocol
+from ..messages.schemas import SchemaLike, as_schema
 from ..views import WebSocketView
 from .checks import check_class
 from .declaration import DECLARATION, Declaration

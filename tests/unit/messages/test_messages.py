@@ -23,7 +23,8 @@ from flask_wsviews import (
     WebSocketView,
     message,
 )
-from flask_wsviews.messages.declared import Protocol, make_protocol
+from flask_wsviews.messages.declared import make_protocol
+from flask_wsviews.messages.protocol import MessageProtocol
 
 
 class Say(Schema):
@@ -58,7 +59,7 @@ CHAT = Chat.protocol
 WHOLE = make_protocol("whole", schema=Say)
 
 
-def refused(protocol: Protocol, text: str) -> InvalidMessage:
+def refused(protocol: MessageProtocol, text: str) -> InvalidMessage:
     with pytest.raises(InvalidMessage) as caught:
         protocol.take(text, json.loads)
     return caught.value
@@ -141,8 +142,8 @@ def test_binary_messages() -> None:
 
 
 def test_without_schemas_nothing_is_looked_into() -> None:
-    assert not Protocol().is_typed
-    assert Protocol().take("{", json.loads).data == "{"
+    assert not MessageProtocol().is_typed
+    assert MessageProtocol().take("{", json.loads).data == "{"
 
 
 JSON = st.recursive(

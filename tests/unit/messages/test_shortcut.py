@@ -1,4 +1,4 @@
-"""The short way for plain schemas: it comes to what marshmallow comes to, or to nothing."""
+"""The shortcut for plain schemas: it returns what marshmallow returns, or None."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from marshmallow import (
 )
 
 from flask_wsviews.messages.dumped import dump_errors
-from flask_wsviews.messages.plain_schemas import dump_plain, is_surely_valid, load_plain
+from flask_wsviews.messages.shortcut import dump_plain, is_surely_valid, load_plain
 
 
 class Say(Schema):
@@ -104,7 +104,7 @@ def test_others_are_marshmallows(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("data", [None, [], "text", [GOOD], OrderedDict(GOOD), {"n": 1}])
-def test_what_is_no_object_or_not_complete(data: Any) -> None:
+def test_incomplete_objects_and_other_types(data: Any) -> None:
     assert load_plain(Say(), data) is None
     assert not is_surely_valid(Say(), data)
     if not isinstance(data, dict) or type(data) is not dict:

@@ -1,12 +1,12 @@
-"""A short way for plain schemas and the values that need no conversion.
+"""A shortcut past marshmallow, for plain schemas and values that need no conversion.
 
-Most messages are objects of texts and numbers that are just what their schema says. Marshmallow
-takes several microseconds for each field of theirs, and hands the same values on. What it would
-return is returned here without it. Of everything else, errors above all, it is the judge:
-whoever gets ``None`` here has to ask it.
+Most messages are objects of strings and numbers that match their schema. marshmallow takes several
+microseconds for each field and returns the same values. The functions below return what marshmallow
+would return, or ``None`` if marshmallow has to be called. They never report an error themselves.
 
-A schema is plain if its fields are those below, without hooks, overridden methods, nested schemas
-or validators of one's own, when it is first used; what is changed in it later isn't noticed.
+A schema is plain if it has only the field types below, and no hooks, overridden methods, nested
+schemas or custom validators. This is decided when the schema is first used; later changes to the
+schema are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from weakref import WeakKeyDictionary
 
 from marshmallow import EXCLUDE, Schema, fields, missing, validate
 
-#: Fields that hand a value of exactly this type on as it is.
+from .dumped import key_of
+
+#: Fields that return a value of exactly this type unchanged.
 _TYPES: dict[type[fields.Field[Any]], type] = {
     fields.String: str,
     fields.Integer: int,
@@ -28,7 +30,7 @@ _TYPES: dict[type[fields.Field[Any]], type] = {
     fields.List: list,
 }
 
-# They have no side effects, so they can be called again by marshmallow.
+# These have no side effects, so marshmallow may call them a second time.
 _VALIDATORS = (
     validate.ContainsOnly,
     validate.Equal,
@@ -54,16 +56,16 @@ _DUMP_HOOKS = ("pre_dump", "post_dump")
 
 
 class _Item(NamedTuple):
-    """What becomes of one field.
+    """How one field is copied.
 
-    :param source: the key that its value has.
-    :param target: the key that it gets.
-    :param kind: the type of its values.
-    :param inner: that of what is in a list.
-    :param may_be_none: whether ``None`` is handed on.
-    :param may_be_missing: whether it is left out if it is missing.
-    :param validators: of the value.
-    :param inner_validators: of each value in a list.
+    :param source: the key of its value in the input.
+    :param target: the key of its value in the result.
+    :param kind: the type of its value.
+    :param inner: the type of the items, if the value is a list.
+    :param may_be_none: whether ``None`` is copied.
+    :param may_be_missing: whether a missing value is left out.
+    :param validators: the validators of the value.
+    :param inner_validators: the validators of each item, if the value is a list.
     """
 
     source: str
@@ -77,9 +79,9 @@ class _Item(NamedTuple):
 
 
 class _Plans(NamedTuple):
-    """The short ways that a schema has; ``None`` for those that it hasn't.
+    """How a schema's fields are copied when it loads, dumps and checks; ``None`` for no shortcut.
 
-    :param known: the keys that are loaded; ``None`` if others are left out.
+    :param known: the only keys that are allowed when loading; ``None`` if other keys are ignored.
     """
 
     load: tuple[_Item, ...] | None
@@ -93,7 +95,7 @@ _NO_PLANS = _Plans(None, None, None, None)
 
 
 def load_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
-    """What ``schema.load(data)`` returns, or ``None`` if that has to be called."""
+    """Return the result of ``schema.load(data)``, or ``None`` if that has to be called."""
     plans = _plans_of(schema)
     if plans.load is None or type(data) is not dict:
         return None
@@ -103,7 +105,7 @@ def load_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
 
 
 def dump_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
-    """What ``schema.dump(data)`` returns, or ``None`` if that has to be called."""
+    """Return the result of ``schema.dump(data)``, or ``None`` if that has to be called."""
     plans = _plans_of(schema)
     if plans.dump is None or type(data) is not dict:
         return None
@@ -111,7 +113,7 @@ def dump_plain(schema: Schema, data: Any) -> dict[str, Any] | None:
 
 
 def is_surely_valid(schema: Schema, dumped: Any) -> bool:
-    """Whether what was dumped is what the schema says; otherwise it has to be looked at."""
+    """Return whether *dumped* matches its schema; if ``False``, it has to be checked in full."""
     plans = _plans_of(schema)
     if plans.check is None or type(dumped) is not dict:
         return False
@@ -141,7 +143,7 @@ def _copied(data: dict[str, Any], items: Iterable[_Item]) -> dict[str, Any] | No
                     validator(value)
             copy[target] = value
     except Exception:
-        # Marshmallow will come to the same, and say it better.
+        # marshmallow finds the same error, and describes it.
         return None
     return copy
 
@@ -161,7 +163,7 @@ def _copied_list(values: list[Any], kind: Any, validators: Iterable[Any]) -> lis
 def _plans_of(schema: Schema) -> _Plans:
     try:
         plans = _plans.get(schema)
-    except TypeError:  # it says what it is equal to, so it can't be a key
+    except TypeError:  # the schema defines __eq__ without __hash__
         return _NO_PLANS
     if plans is None:
         plans = _plans[schema] = _make_plans(schema)
@@ -198,7 +200,7 @@ def _items(of: Mapping[str, fields.Field[Any]], make: Any) -> tuple[_Item, ...] 
     items = [make(name, field) for name, field in of.items()]
     if None in items:
         return None
-    # A dot stands for an object inside.
+    # marshmallow reads a dot as a path into a nested object.
     has_dots = any("." in key for item in items for key in (item.source, item.target))
     return None if has_dots else tuple(items)
 
@@ -213,9 +215,9 @@ def _load_item(name: str, field: fields.Field[Any]) -> _Item | None:
 
 def _dump_item(name: str, field: fields.Field[Any]) -> _Item | None:
     item = _item(name, field)
-    # An empty one counts here, other than in loading.
+    # An empty attribute counts here; when loading it doesn't.
     attribute = name if field.attribute is None else field.attribute
-    # Of what isn't in a dictionary marshmallow takes the attribute.
+    # marshmallow reads an attribute of the dict if the key is missing.
     may_be_missing = field.dump_default is missing and not hasattr(dict, attribute)
     inner = field.inner if isinstance(field, fields.List) else field
     if item is None or getattr(inner, "as_string", False):
@@ -251,7 +253,7 @@ def _item(name: str, field: fields.Field[Any]) -> _Item | None:
 
 def _type_of(field: fields.Field[Any]) -> type | None:
     changed = getattr(field, "pre_load", None) or getattr(field, "post_load", None)
-    # on_bind_field() may put a method of its own on a field.
+    # on_bind_field() may have replaced a method of the field.
     if changed or any(callable(getattr(type(field), name, None)) for name in vars(field)):
         return None
     if isinstance(field, fields.Boolean):
@@ -259,8 +261,3 @@ def _type_of(field: fields.Field[Any]) -> type | None:
         if True not in yes or False in yes or False not in no:
             return None
     return _TYPES.get(type(field))
-
-
-def key_of(name: str, field: fields.Field[Any]) -> str:
-    """The key that a field has in a message; an empty one is one, too."""
-    return name if field.data_key is None else field.data_key
