@@ -21,15 +21,15 @@ from .messages.schemas import SchemaLike, as_schema
 if TYPE_CHECKING:
     from .groups import Joined
 
-#: Where the middleware leaves what turns a view's answer into a WebSocket.
+#: The key of the handshake's environment that holds the callable which accepts the WebSocket.
 UPGRADER = "flask_wsviews.upgrader"
 
-#: Times of a connection that a view may have in place of the settings of the same names.
+#: The options of a view that replace the time limits of the settings with the same names.
 TIME_LIMITS = ("idle_timeout", "max_lifetime")
 
 
 class _IsAsync:
-    """Whether a view, or a class of views, is asynchronous; an instance may hide it."""
+    """Whether a view or a view class has ``async def`` hooks; an instance may shadow the name."""
 
     def __get__(self, view: WebSocketView | None, view_class: type[WebSocketView]) -> bool:
         return _has_coroutines_of_class(view_class) if view is None else is_async_view(view)
@@ -48,92 +48,100 @@ class WebSocketView(View):
             def on_message(self, ws, message):
                 ws.send(message.upper())
 
-    Each connection has an instance of its own, so state goes on ``self``, under any name: options
-    are read off the class, and hooks as well unless the instance has something to call; with
-    ``init_every_request = False`` all connections share one. ``decorators`` wrap the handshake, as
-    they wrap the request of a :class:`flask.views.View`. Each hook runs in a request context with
-    the handshake's ``request`` and ``session`` and a fresh ``g``, and the hooks of one connection
-    never overlap.
+    Each connection has its own instance, so you can keep state on ``self`` under any name: options
+    are read from the class. If ``init_every_request`` is ``False``, all connections share one
+    instance. ``decorators`` wrap the handshake, as they wrap the request of a
+    :class:`flask.views.View`. Each hook runs in a request context with the handshake's ``request``
+    and ``session`` and a fresh ``g``. The hooks of one connection never overlap.
     """
 
     methods = ("GET",)
     provide_automatic_options = False
 
-    #: Origins that may connect besides the application's own and ``WSVIEWS_ALLOWED_ORIGINS``:
-    #: a list such as ``["https://example.org"]``, or ``"*"``.
+    #: The origins that may connect, in addition to the application's own origin and those in
+    #: ``WSVIEWS_ALLOWED_ORIGINS``: a list such as ``["https://example.org"]``, or ``"*"`` for any.
     allowed_origins: ClassVar[Iterable[str] | str] = ()
 
-    #: Groups that every connection joins before ``on_connect``. What is in braces is a variable
-    #: of the URL: ``["lobby", "room:{room}"]``. A :class:`Group` has its own options; a string
-    #: has those of the view, which follow.
+    #: The groups that each connection joins before ``on_connect``, such as
+    #: ``["lobby", "room:{room}"]``. Braces hold a variable of the URL. A name gets the ``history``,
+    #: ``history_seconds`` and ``presence`` of the view; a :class:`Group` has its own.
     groups: ClassVar[Sequence[str | Group]] = ()
 
-    #: How many messages of these groups are kept for clients that reconnect.
+    #: The number of messages that each of these groups keeps for clients that reconnect. By default
+    #: there is no history.
     history: ClassVar[int | None] = None
 
-    #: For how many seconds they are kept.
+    #: The time for which a message is kept, in seconds. By default there is no limit.
     history_seconds: ClassVar[float | None] = None
 
-    #: Whether ``websocket.members()`` and ``websocket.count()`` tell who is in these groups.
+    #: Whether ``websocket.members()`` and ``websocket.count()`` list and count the members of these
+    #: groups.
     presence: ClassVar[bool] = False
 
-    #: In place of ``WSVIEWS_SLOW_CLIENTS``: ``"close"``, ``"drop-oldest"`` or ``"drop-newest"``.
+    #: What to do with clients that read group messages too slowly: ``"close"``, ``"drop-oldest"``
+    #: or ``"drop-newest"``. The default is ``WSVIEWS_SLOW_CLIENTS``.
     slow_clients: ClassVar[str | None] = None
 
-    #: In place of ``WSVIEWS_RATE_LIMIT``: how many messages a client may send, ``"20/second"``.
-    #: ``""`` for any number.
+    #: The number of messages that a client may send, such as ``"20/second"``; ``""`` for no limit.
+    #: The default is ``WSVIEWS_RATE_LIMIT``.
     rate_limit: ClassVar[str | None] = None
 
-    #: In place of ``WSVIEWS_IDLE_TIMEOUT``, in seconds; 0 for no limit.
+    #: The seconds without a message from the client after which the connection is closed with 1001
+    #: Going Away; 0 for no limit. The default is ``WSVIEWS_IDLE_TIMEOUT``.
     idle_timeout: ClassVar[float | None] = None
 
-    #: In place of ``WSVIEWS_MAX_LIFETIME``, in seconds; 0 for no limit.
+    #: The seconds after which each connection is closed with 1012 Service Restart, so that the
+    #: client reconnects; 0 for no limit. The default is ``WSVIEWS_MAX_LIFETIME``.
     max_lifetime: ClassVar[float | None] = None
 
-    #: Attributes of ``g`` that hooks find as the handshake has left them, besides those of
-    #: ``WSVIEWS_KEEP_G`` and of the well-known extensions for authentication: ``("tenant",)``.
+    #: Attributes of ``g`` to copy from the handshake to each hook, such as ``("tenant",)``, in
+    #: addition to ``WSVIEWS_KEEP_G`` and those of well-known authentication extensions.
     keep_g: ClassVar[Sequence[str]] = ()
 
-    #: In place of ``WSVIEWS_COMPRESSION``: whether messages may be compressed.
+    #: Whether messages may be compressed. The default is ``WSVIEWS_COMPRESSION``.
     compression: ClassVar[bool | None] = None
 
-    #: Whether one call lasts as long as its connection does.
+    #: Whether the view is called once and owns the conversation: a function route.
     _wsviews_owns_conversation: ClassVar[bool] = False
 
-    #: Subprotocols that the view speaks, the preferred one first.
+    #: The subprotocols that the view supports, the preferred one first.
     subprotocols: ClassVar[Sequence[str]] = ()
 
-    #: Loads each message; ``on_message`` gets what it makes of the JSON. Where messages are routed
-    #: by type each :func:`~flask_wsviews.message` handler has its own.
+    #: The schema that loads each text message, which must be JSON; ``on_message`` gets the result.
+    #: With :func:`~flask_wsviews.message` handlers, give each handler a schema instead.
     message_schema: ClassVar[SchemaLike | None] = None
 
-    #: The field that tells a message's type.
+    #: The field that holds a message's type.
     discriminator: ClassVar[str] = "type"
 
-    #: Whether ``on_message`` gets binary messages; otherwise one closes with 1003. By default it
-    #: does, except in a view that has handlers and no ``on_message``.
+    #: Whether binary messages go to ``on_message``. If not, one closes the connection with 1003
+    #: Unsupported Data. By default they do, unless the view has handlers and no ``on_message``.
     binary: ClassVar[bool | None] = None
 
-    #: Schemas, by type, of what ``ws.send_message()`` sends; those of base classes count as well.
+    #: The schemas of messages that ``ws.send_message()`` sends, by type. Those of base classes are
+    #: added.
     emits: ClassVar[Mapping[str, SchemaLike]] = {}
 
-    #: Loads the query of the handshake's URL into ``ws.query``; 400 if it can't.
+    #: The schema that loads the query of the handshake's URL into ``ws.query``. An invalid query is
+    #: answered with 400 Bad Request.
     query_schema: ClassVar[SchemaLike | None] = None
 
-    #: Loads header fields of the handshake into ``ws.headers``; 400 if it can't.
+    #: The schema that loads the handshake's headers into ``ws.headers``. Invalid headers are
+    #: answered with 400 Bad Request.
     headers_schema: ClassVar[SchemaLike | None] = None
 
-    #: How clients authenticate, for documents: ``"session"``, ``"bearer"``, or AsyncAPI security
-    #: schemes. What it names is checked by ``on_handshake`` or a decorator.
+    #: How clients authenticate, for the AsyncAPI document: ``"session"``, ``"bearer"``, or AsyncAPI
+    #: security schemes. This option checks nothing: check credentials in ``on_handshake`` or a
+    #: decorator.
     security: ClassVar[Sequence[str | Mapping[str, Any]]] = ()
 
-    #: What the class declares of its messages, made of these attributes.
+    #: The messages that the class declares with these options and its handlers; set by the package.
     protocol: ClassVar[MessageProtocol] = MessageProtocol()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Check what the class declares.
+        """Check the schemas and message handlers of the class.
 
-        :raises RegistrationError: if it contradicts itself.
+        :raises RegistrationError: if one is invalid, or they contradict each other.
         """
         super().__init_subclass__(**kwargs)
         emits: dict[str, SchemaLike] = {}
@@ -154,7 +162,7 @@ class WebSocketView(View):
         as_schema(f"headers_schema of {cls.__name__}", cls.headers_schema)
 
     def dispatch_request(self, **view_args: Any) -> ResponseReturnValue:
-        """Answer the handshake: with the 101, or with what ``on_handshake`` refuses it with."""
+        """Answer the handshake, with the 101 or with the response of ``on_handshake``."""
         upgrade = request.environ.get(UPGRADER)
         if upgrade is None:
             raise RuntimeError(
@@ -164,126 +172,128 @@ class WebSocketView(View):
         answer: ResponseReturnValue = upgrade(self, view_args)
         return answer
 
-    # Views declare the URL variables that they take, and may be coroutines with the client of
-    # asyncio: *args and Any are what type checkers need to allow that.
+    # Subclasses name their URL variables, and may be async def on the asyncio engine. Type checkers
+    # accept both as overrides only because of *args and Any.
 
     def on_handshake(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
-        """Called before the 101, in Flask's own request. Use ``abort()`` to refuse.
+        """Called in the handshake's request, before the 101. Call ``abort()`` to refuse it.
 
-        ``session`` can still be changed, ``ws.subprotocol`` chosen, ``ws.response_headers`` filled.
+        You can still change ``session``, set ``ws.subprotocol`` and add to ``ws.response_headers``.
 
-        :returns: ``None`` to accept, or a response that goes out instead of the 101.
+        :returns: ``None`` to accept the handshake, or a response to send instead of the 101.
         """
         return None
 
     def rate_limit_key(self, ws: Any, /, *args: Any, **view_args: Any) -> str | None:
         """Called in the handshake, after ``on_handshake``, if there is a rate limit.
 
-        :returns: whose messages are counted together, such as ``f"user:{session['user']}"`` for all
-            connections of a user; ``None``, by default, for those of this connection alone.
+        :returns: a key. Connections with the same key share one limit: with
+            ``f"user:{session['user']}"``, all connections of a user do. ``None``, the default,
+            gives this connection its own limit.
         """
         return None
 
     @never_waits
     def authorize_group(self, ws: Any, group: str) -> Any:
-        """Called before the connection joins a group: one of :attr:`groups`, or by ``ws.join()``.
+        """Called before the connection joins a group, from :attr:`groups` or by ``ws.join()``.
 
-        :returns: whether it may. If not, ``ws.join()`` raises :class:`GroupRefused`, and for one
-            of :attr:`groups` the connection is closed with 1008.
+        :returns: whether it may join. If not, ``ws.join()`` raises :class:`GroupRefused`; for a
+            group in :attr:`groups` the connection is closed with 1008 Policy Violation.
         """
         return True
 
     @never_waits
     def resume_from(self, ws: Any, group: str) -> Any:
-        """Called before the connection joins one of :attr:`groups` that has a history.
+        """Called before the connection joins a group in :attr:`groups` that has a history.
 
-        :returns: the id of the last message that the client has got, for instance
-            ``request.args.get("since")``: what came after it is sent first. ``None`` for
-            what comes from now on.
+        :returns: the id of the last message that the client received, such as
+            ``request.args.get("since")``. The messages after it are sent first. ``None``, the
+            default, sends only new messages.
         """
         return None
 
     @never_waits
     def member_meta(self, ws: Any, group: str) -> Any:
-        """Called before the connection joins one of :attr:`groups` that has presence.
+        """Called before the connection joins a group in :attr:`groups` that has presence.
 
-        :returns: what ``websocket.members()`` tells of it, such as ``{"user": session["user"]}``:
-            anything that JSON can express.
+        :returns: data that ``websocket.members()`` shows for the connection, such as
+            ``{"user": session["user"]}``. JSON must be able to express it.
         """
         return None
 
     @does_nothing
     def on_joined(self, ws: Any, joined: Joined) -> Any:
-        """Called when the connection has joined one of :attr:`groups`, before ``on_connect``.
+        """Called after the connection has joined a group in :attr:`groups`, before ``on_connect``.
 
-        If messages after the one that the client resumes from are gone, and the view declares its
-        messages (a schema, handlers or :attr:`emits`), the client has been sent the error frame
-        with the code ``messages_lost`` before.
+        If messages that the client missed are no longer in the history, and the view declares its
+        messages (a schema, handlers or :attr:`emits`), an error frame with the code
+        ``messages_lost`` is sent first.
 
-        :param joined: where the group stands, and whether messages are lost.
+        :param joined: the group's position, and whether messages were lost.
         """
 
     @does_nothing
     def on_connect(self, ws: Any, /, *args: Any, **view_args: Any) -> Any:
-        """Called once the connection is open both ways."""
+        """Called once the connection is open, before any message."""
 
     def on_message(self, ws: Any, message: Any) -> Any:
         """Called for each message: text is ``str``, binary is ``bytes``.
 
-        With a :attr:`message_schema` it gets what that has loaded of a text. A view with
-        :func:`~flask_wsviews.message` handlers gets its binary messages here, if any.
+        With a :attr:`message_schema`, it gets the object that the schema has loaded from a text
+        message. With :func:`~flask_wsviews.message` handlers, it gets only binary messages.
         """
 
     @does_nothing
     def on_pong(self, ws: Any, payload: bytes) -> Any:
         """Called for the Pong that answers a ``ws.ping(payload)``, in order with the messages.
 
-        Pongs that nobody asked for, and those of the heartbeat, don't call it.
+        Unsolicited Pongs and those of the heartbeat don't call it.
 
-        :param payload: the Ping's; empty by default.
+        :param payload: the payload of the Ping, empty by default.
         """
 
     def on_invalid(self, ws: Any, error: InvalidMessage) -> Any:
-        """Called for a message that can't be used; by default it answers with an error frame.
+        """Called for an invalid message; by default it answers with an error frame.
 
-        Schemas find such messages, and handlers that raise :class:`InvalidMessage`. It may raise
-        :class:`CloseConnection`, with 1007 or 1008 perhaps, or do nothing.
+        A message is invalid if it doesn't match its schema, or if a handler raises
+        :class:`InvalidMessage`. You may raise :class:`CloseConnection` here, for example with 1007
+        Invalid Payload Data or 1008 Policy Violation, or do nothing.
 
-        :param error: what is wrong with it.
+        :param error: why the message is invalid.
         """
         ws.send_error(error)
 
     @does_nothing
     def on_close(self, ws: Any, code: int, reason: str) -> Any:
-        """Called exactly once for each connection that ``on_connect`` was called for.
+        """Called exactly once, after the connection has ended, if ``on_connect`` was called.
 
-        :param code: how it ended, see :attr:`WebSocketClient.close_code`.
-        :param reason: what the client's close frame says, often empty.
+        :param code: the close code, see :attr:`WebSocketClient.close_code`.
+        :param reason: the reason in the client's close frame, often empty.
         """
 
     def on_error(self, ws: Any, error: Exception) -> Any:
         """Called for an exception that a hook raised, in that hook's context.
 
-        It may raise :class:`CloseConnection` to choose the close code.
+        Raise :class:`CloseConnection` to choose the close code.
 
-        :returns: ``True`` if the connection may go on. Otherwise the application's error handlers
-            see the exception too, and the connection is closed with 1011.
+        :returns: ``True`` to keep the connection open. Otherwise the application's error handlers
+            get the exception, and the connection is closed with 1011 Internal Error.
         """
         return None
 
-    #: Whether any of its hooks and handlers is ``async def``.
+    #: Whether any hook or handler is ``async def``.
     is_async = _IsAsync()
 
-    # What follows is ours. The framework calls it by the class, so that nothing on an instance is
-    # in its way, and its names begin so that no subclass has them by chance.
+    # The methods below are private. The package calls them on the class, so that attributes of an
+    # instance can't shadow them; the prefix keeps subclasses from overriding them by accident.
 
     def _wsviews_declared(self) -> WebSocketView | type[WebSocketView]:
-        """What has the options as attributes: the class."""
+        """Return the object that has the options as attributes: the class."""
         return type(self)
 
     def _wsviews_is_async(self) -> bool:
         view_class = type(self)
-        # A hook may be an attribute of the instance.
+        # A hook may have been set on the instance.
         if vars(self).keys().isdisjoint(_hooks_of_class(view_class)):
             return _has_coroutines_of_class(view_class)
         return any(is_coroutine_function(hook_of(self, name)) for name in hooks_of(view_class))
@@ -296,8 +306,8 @@ OVERRIDABLE = tuple(
     if isinstance(value, FunctionType) and not name.startswith("_") and name != "dispatch_request"
 )
 
-#: The methods that are called for a connection, and may be ``async def``. The handshake needs the
-#: answer of ``rate_limit_key`` at once.
+#: The methods that may be ``async def``. ``rate_limit_key`` may not: the handshake needs its result
+#: at once.
 HOOKS = tuple(name for name in OVERRIDABLE if name != "rate_limit_key")
 
 
@@ -312,7 +322,7 @@ def _has_coroutines(view_class: type[WebSocketView]) -> bool:
     return any(is_coroutine_function(getattr(view_class, name)) for name in hooks_of(view_class))
 
 
-# Each handshake asks for these.
+# Cached, because each handshake needs them.
 _has_coroutines_of_class: Callable[[Any], bool] = lru_cache(maxsize=1024)(_has_coroutines)
 _hooks_of_class: Callable[[Any], frozenset[str]] = lru_cache(maxsize=1024)(
     lambda view_class: frozenset(hooks_of(view_class))
@@ -323,5 +333,5 @@ def is_async_view(view: Any) -> bool:
     """Return whether any hook of a view, or its function, is ``async def``."""
     if isinstance(view, WebSocketView):
         return type(view)._wsviews_is_async(view)
-    # A stand-in for a view, in a test.
+    # A fake view, in a test.
     return bool(view.is_async)

@@ -11,11 +11,11 @@ from ..views import WebSocketView
 
 
 class FunctionView(WebSocketView):
-    """The view of a function route: it calls the function once per connection.
+    """The view of a function route, which calls the function once per connection.
 
     :param function: called as ``function(ws, **view_args)``.
-    :param protocol: what ``ws.receive()`` loads and ``ws.send_message()`` dumps.
-    :param options: attributes of the view, by name.
+    :param protocol: the messages that ``ws.receive()`` loads and ``ws.send_message()`` dumps.
+    :param options: the options of the view, by name.
     """
 
     _wsviews_owns_conversation = True
@@ -30,7 +30,7 @@ class FunctionView(WebSocketView):
             setattr(self, name, value)
 
     def _wsviews_declared(self) -> WebSocketView | type[WebSocketView]:
-        """Return what has the options as attributes: the instance, which no handler sees."""
+        """Return the object that has the options as attributes: the instance."""
         return self
 
     def _wsviews_is_async(self) -> bool:
