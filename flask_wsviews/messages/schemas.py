@@ -68,7 +68,10 @@ def load(schema: Schema, value: Any) -> Any:
 def dump(schema: Schema, obj: Any) -> dict[str, Any]:
     """Dump *obj*."""
     plain = dump_plain(schema, obj)
-    dumped: dict[str, Any] = schema.dump(obj) if plain is None else plain
+    if plain is not None:
+        return plain
+    untyped: Any = schema
+    dumped: dict[str, Any] = untyped.dump(obj)
     return dumped
 
 
