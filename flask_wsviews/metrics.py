@@ -94,13 +94,11 @@ class Metrics(Observer):
             "connections_closed", "WebSockets that have ended, by close code.", "endpoint", "code"
         )
         self.handshakes = counter("handshakes", "Answers to handshakes, by HTTP status.", "status")
-        self.messages = counter(
-            "messages", "Messages that came in or went out.", "endpoint", "direction"
-        )
-        self.bytes = counter("bytes", "Bytes that came in or went out.", "endpoint", "direction")
+        self.messages = counter("messages", "Messages received and sent.", "endpoint", "direction")
+        self.bytes = counter("bytes", "Bytes received and sent.", "endpoint", "direction")
         self.dropped = counter(
             "messages_dropped",
-            "Messages of groups that slow clients had to do without.",
+            "Group messages that were dropped for slow clients.",
             "endpoint",
         )
         self.errors = counter("errors", "Exceptions of handlers.", "endpoint")
@@ -113,7 +111,7 @@ class Metrics(Observer):
         )
         self.broker = Gauge(
             name("broker_up"),
-            "Whether the broker of the groups answers, in the worker that has it worst.",
+            "Whether the broker of the groups answers: 0 if it fails in any worker.",
             registry=registry,
             multiprocess_mode="livemin",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .clients.traffic import Traffic
-from .common.notify import FAILED, tell
+from .common.notify import FAILED, notify
 from .typing import Environ
 
 __all__ = ["Observer", "Summary", "Traffic", "around_hook"]
@@ -90,7 +90,7 @@ class Observer:
 def around_hook(observers: Iterable[Observer], ws: Any, name: str) -> Generator[None, None, None]:
     """Enter each observer's context manager for a hook."""
     stack = ExitStack()
-    tell(observers, lambda observer: stack.enter_context(observer.hook(ws, name)))
+    notify(observers, lambda observer: stack.enter_context(observer.hook(ws, name)))
     try:
         yield
     finally:

@@ -8,16 +8,13 @@ a connection looks for them once, so that messages without receivers cost nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blinker import NamedSignal, Namespace
 from flask import Flask
 
 from .observers import Observer, Summary
 from .typing import Environ
-
-if TYPE_CHECKING:
-    pass
 
 _namespace = Namespace()
 

@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 
 from ..close_codes import NORMAL_CLOSURE
 from ..common.json_text import dump_text
-from ..common.notify import tell
+from ..common.notify import notify
 from ..common.process import find_uwsgi
 from ..exceptions import GroupError, InvalidMessage
 from ..messages.errors import ErrorMessage
@@ -359,7 +359,7 @@ class BaseClient(ReceivingClient, Generic[Sent]):
         return self._opened().connection.settings.validate_outgoing
 
     def _observe_sent(self, message: Sendable) -> None:
-        tell(self._watchers, lambda watcher: watcher.sent(self, message))
+        notify(self._watchers, lambda watcher: watcher.sent(self, message))
 
     def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
         # send() then raises ConnectionClosed, whatever the message is.

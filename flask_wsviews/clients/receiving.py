@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..close_codes import POLICY_VIOLATION
-from ..common.notify import tell
+from ..common.notify import notify
 from ..common.steps import Step, run_steps, run_steps_async
 from ..exceptions import InvalidMessage
 from ..messages.protocol import MessageProtocol
@@ -177,7 +177,7 @@ class ReceivingClient(ABC):
             self._receives_as_is = False
 
     def _observe_received(self, message: Message) -> None:
-        tell(self._watchers, lambda watcher: watcher.received(self, message))
+        notify(self._watchers, lambda watcher: watcher.received(self, message))
 
     def _close_for_rate(self) -> None:
         assert self._meter is not None

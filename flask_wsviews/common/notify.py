@@ -1,4 +1,4 @@
-"""Calls observers and logs their exceptions, which must not affect the connection."""
+"""Notify observers, and log their exceptions, which must not affect the connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("flask_wsviews")
 FAILED = "an observer of WebSockets failed: %s"
 
 
-def tell(observers: Iterable[T], call: Callable[[T], object]) -> None:
+def notify(observers: Iterable[T], call: Callable[[T], object]) -> None:
     """Call *call* with each observer, and log exceptions."""
     for observer in observers:
         try:

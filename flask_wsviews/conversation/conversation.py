@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..close_codes import ABNORMAL_CLOSURE
-from ..common.notify import tell
+from ..common.notify import notify
 from ..common.steps import (
     Step,
     Steps,
@@ -180,14 +180,14 @@ class Conversation(ABC):
             close_reason=client.close_reason or "",
             traffic=client.traffic,
         )
-        tell(watching, lambda observer: observer.disconnected(client, summary))
+        notify(watching, lambda observer: observer.disconnected(client, summary))
 
     # -- begin and finish ------------------------------------------------------------------------
 
     def _connect(self, driver: Any) -> None:
         self._is_connected = True
         self._client._open(driver, pongs=self._takes_pongs)
-        tell(self._hooks.observers, lambda observer: observer.connected(self._client))
+        notify(self._hooks.observers, lambda observer: observer.connected(self._client))
 
     def _begin(self, run: RunHook) -> Generator[Step, Any, None]:
         """Join the groups, then call the opening hook."""

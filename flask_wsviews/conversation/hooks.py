@@ -11,7 +11,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from ..close_codes import INTERNAL_ERROR
-from ..common.notify import tell
+from ..common.notify import notify
 from ..common.steps import (
     Step,
     Steps,
@@ -275,4 +275,4 @@ class HookRunner:
             app.logger.exception("a receiver of got_request_exception failed")
         exc_info = (type(error), error, error.__traceback__)
         app.logger.error("Exception on WebSocket %s", path, exc_info=exc_info)
-        tell(self.observers, lambda observer: observer.failed(self.client, error))
+        notify(self.observers, lambda observer: observer.failed(self.client, error))

@@ -15,7 +15,7 @@ from ..app_state import AppState
 from ..clients.asyncio import AsyncioWebSocketClient
 from ..clients.base import BaseClient
 from ..clients.blocking import GeventWebSocketClient, WebSocketClient
-from ..common.notify import tell
+from ..common.notify import notify
 from ..protocol.opening import is_handshake
 from ..typing import Environ
 from ..views import UPGRADER, WebSocketView, is_async_view
@@ -88,7 +88,7 @@ class WebSocketMiddleware:
             status = answer.status
             if status not in (None, 101):
                 _explain_redirect(environ, status, answer.headers)
-                tell(upgrader.observers, lambda observer: observer.rejected(environ, status))
+                notify(upgrader.observers, lambda observer: observer.rejected(environ, status))
             return body
         finally:
             upgrader.release()

@@ -46,9 +46,9 @@ def check_class(view_class: type[WebSocketView]) -> None:
     owner = view_class.__name__
     check_methods(f"{owner}.methods", view_class.methods)
     check_subprotocols(f"{owner}.subprotocols", view_class.subprotocols)
-    mistakes.check_names(view_class, WebSocketView, OVERRIDABLE)
     handlers = [handler.name for handler in view_class.protocol.handlers.values()]
     hooks = mistakes.overridden(view_class, WebSocketView, OVERRIDABLE)
+    mistakes.check_names(view_class, WebSocketView, OVERRIDABLE, hooks)
     for name, method in mistakes.bound_methods(view_class, (*hooks, *handlers)):
         mistakes.check_callable(f"{owner}.{name}", method)
         if name in handlers:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import pytest
 import uvloop
 from flask import Flask
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from support.engines import EXTENSIONS
 
 import flask_wsviews
@@ -25,6 +28,7 @@ from flask_wsviews import (
     message,
 )
 from flask_wsviews.common.steps import is_coroutine_function
+from flask_wsviews.registration import mistakes
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.
@@ -685,3 +689,30 @@ def test_the_testing_client_needs_init_app() -> None:
         websocket_connect(client, "/chat"),
     ):
         pass
+
+
+_PARAMETERS = st.lists(
+    st.sampled_from(["ws", "message", "room", "room=None", "*", "*args", "/"]),
+    max_size=4,
+    unique_by=lambda one: one.partition("=")[0],
+)
+
+
+@given(
+    parameters=_PARAMETERS,
+    has_more=st.booleans(),
+    positional=st.sampled_from([("ws",), ("ws", "message")]),
+    named=st.sampled_from([(), ("room",), ("message", "room")]),
+)
+def test_arguments_that_are_taken_exactly_can_be_bound(
+    parameters: list[str], has_more: bool, positional: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    namespace: dict[str, Any] = {}
+    more = ["**more"] if has_more else []
+    try:
+        exec(f"def method({', '.join(['self', *parameters, *more])}): ...", namespace)
+    except SyntaxError:
+        reject()
+    method = MethodType(namespace["method"], object())
+    if mistakes._takes_exactly(method, positional, named):
+        inspect.signature(method).bind(*positional, **dict.fromkeys(named))
