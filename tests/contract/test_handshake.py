@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import urllib.error
@@ -97,7 +98,7 @@ def test_session_changes_of_the_handshake_set_the_cookie(server):
 def test_a_refusal_arrives_as_http_with_its_body(server, path, status, body):
     response = refusal(server, path).response
     assert response.status_code == status
-    assert body in response.body.decode()
+    assert body in html.unescape(response.body.decode())
     assert "Sec-WebSocket-Accept" not in response.headers
 
 
