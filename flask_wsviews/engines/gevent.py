@@ -7,7 +7,6 @@ that is idle for a while has no greenlet: a new one goes on with it when somethi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -18,6 +17,7 @@ from gevent import monkey
 from gevent.hub import Hub, get_hub
 from mypy_extensions import mypyc_attr
 
+from ..common.per_process import PerProcess
 from ..common.process import find_uwsgi, in_uwsgi_loop
 from ..common.threads import ENDING_SIGNALS
 from ..config import Settings
@@ -68,8 +68,7 @@ class GeventEngine(Engine):
         super().__init__()
         self._threaded = BlockingEngine()
         self._sweepers: dict[Hub, Sweeper] = {}  # a worker has one hub
-        self._signal_watchers: list[Any] = []
-        self._watching_pid: int | None = None
+        self._signal_watchers = PerProcess(self._watch_signals)
         self._signal: int | None = None
 
     def prepare(self, settings: Settings) -> None:
@@ -89,7 +88,8 @@ class GeventEngine(Engine):
             self._threaded.serve(transport, connection, conversation)
             return
         if transport.can_detach:
-            self._watch_signals()
+            if in_uwsgi_loop(b"gevent"):
+                self._signal_watchers.get()
             transport.detach()
         hub = get_hub()
         driver = GeventDriver(transport, connection, hub, self._sweeper(hub))
@@ -147,15 +147,13 @@ class GeventEngine(Engine):
     def _pause(self, seconds: float) -> None:
         gevent.sleep(seconds)
 
-    def _watch_signals(self) -> None:
+    def _watch_signals(self) -> list[Any]:
         """Watch for the signal that ends this worker, in addition to uWSGI's own watchers."""
-        if self._watching_pid == os.getpid() or not in_uwsgi_loop(b"gevent"):
-            return
-        self._watching_pid = os.getpid()
         loop = get_hub().loop
-        self._signal_watchers = [loop.signal(signum, ref=False) for signum in ENDING_SIGNALS]
-        for signum, watcher in zip(ENDING_SIGNALS, self._signal_watchers, strict=True):
+        watchers = [loop.signal(signum, ref=False) for signum in ENDING_SIGNALS]
+        for signum, watcher in zip(ENDING_SIGNALS, watchers, strict=True):
             watcher.start(self._note_signal, signum)
+        return watchers
 
     def _note_signal(self, signum: int) -> None:
         self._signal = signum

@@ -7,10 +7,10 @@ once more at a process's first handshake: only then is it known what the process
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from ..common.per_process import PerProcess
 from ..common.process import find_gunicorn, find_uwsgi, patched_by
 from ..exceptions import EngineError
 
@@ -81,8 +81,8 @@ SYNC_WORKER: Final = (
     "-k gthread --threads 100, or -k gevent"
 )
 
-# The process in which an engine was last checked at a handshake.
-_checked: dict[str, int] = {}
+# The engines that this process has checked at a handshake.
+_checked: PerProcess[set[str]] = PerProcess(set)
 
 # What has been warned of its sync worker: the process, and those that it forks.
 _warned: list[str] = []
@@ -142,12 +142,12 @@ def check_handshake(engine: str, refused: Mapping[Place, str]) -> None:
 
     :raises EngineError: naming what to change.
     """
-    pid = os.getpid()
-    if _checked.get(engine) == pid:
+    checked = _checked.get()
+    if engine in checked:
         return
     if refusal := problem(refused, here()):
         raise EngineError(refusal)
-    _checked[engine] = pid
+    checked.add(engine)
 
 
 def _warn_of_sync_worker() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..close_codes import GOING_AWAY, SERVICE_RESTART
+from ..common.per_process import PerProcess
 from ..common.process import Gunicorn, find_gunicorn, find_gunicorn_worker
 from ..common.threads import start_thread
 from ..typing import Environ
@@ -70,23 +69,25 @@ class ExitWatch:
     """A thread that waits until this process's worker is asked to stop."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._farewells = Farewells()
-        self._pid: int | None = None
+        self._worker: Any = None
+        self._thread = PerProcess(self._start)
 
     def add(self, worker: Any, farewell: Callable[[int], None]) -> None:
         """Call *farewell* when *worker* is asked to stop.
 
         :raises RuntimeError: if the thread can't be started; the next call tries again.
         """
-        with self._lock:
-            self._farewells.add(farewell)
-            if self._pid != os.getpid():
-                # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
-                start_thread(partial(self._run, worker), "wsviews-watch")
-                self._pid = os.getpid()
+        self._farewells.add(farewell)
+        self._worker = worker
+        self._thread.get()
 
-    def _run(self, worker: Any) -> None:
+    def _start(self) -> threading.Thread:
+        # In a gevent worker it is a greenlet, since gunicorn has patched threads there.
+        return start_thread(self._run, "wsviews-watch")
+
+    def _run(self) -> None:
+        worker = self._worker
         while worker.alive:
             time.sleep(INTERVAL)
         # A client that is closed now reconnects at once, and this worker would refuse it.

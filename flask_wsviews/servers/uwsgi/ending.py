@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ...close_codes import GOING_AWAY, SERVICE_RESTART
+from ...common.per_process import PerProcess
 from ..farewells import Farewells
 from .signals import LoopSignals
 
@@ -71,7 +72,7 @@ class LoopExit:
     def __init__(self, uwsgi: Any) -> None:
         self._uwsgi = uwsgi
         self._farewells = Farewells()
-        self._pid: int | None = None
+        self._signals = PerProcess(partial(LoopSignals, ENDING_SIGNALS, self._say))
 
     def add(self, farewell: Callable[[int], None]) -> None:
         """Call *farewell* when a signal ends this worker.
@@ -79,9 +80,7 @@ class LoopExit:
         :raises OSError: if the signals can't be watched; the next call tries again.
         """
         self._farewells.add(farewell)
-        if self._pid != os.getpid():
-            LoopSignals(ENDING_SIGNALS, self._say)
-            self._pid = os.getpid()
+        self._signals.get()
 
     def _say(self, signum: int) -> None:
         self._farewells.say(close_code(self._uwsgi, signum))

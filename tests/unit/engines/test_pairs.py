@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_wsviews import AsyncioWebSocket, EngineError, WebSocket, WebSocketView
+from flask_wsviews.common.per_process import PerProcess
 from flask_wsviews.common.process import Gunicorn, choose_engine, patched_by
 from flask_wsviews.engines import make_engine, places
 from flask_wsviews.engines.places import PLACES, REFUSED, Place, here, problem
@@ -22,7 +23,7 @@ ENGINES = ("blocking", "gevent", "asyncio")
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No engine has been checked in this process."""
-    monkeypatch.setattr(places, "_checked", {})
+    monkeypatch.setattr(places, "_checked", PerProcess(set))
     monkeypatch.setattr(places, "_warned", [])
 
 
