@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"flask_wsviews\.(app_state\.AppState|groups\.groups\.Groups|protocol\.prepared\.PreparedMessage)",
     ),
-    (r"py:.*", r"(Drained|Driver|Extension|Handshake|PairTransport)"),
+    (r"py:.*", r"(Drained|Driver|MiddlewareOwner|Handshake|PairTransport)"),
     (r"py:.*", r"(BaseClient|contextlib\.AbstractContextManager)"),
     (r"py:.*", r"flask_wsviews\.engines\.(places\.Place|asyncio\.AsyncioDriver)"),
     (r"py:.*", r"flask_wsviews\.clients\.base\.(BaseClient|Sent)"),

@@ -106,15 +106,15 @@ class WebSocket:
         extension = app.extensions.get(EXTENSION)
         if extension is None:
             self._set_up(app)
-        else:
-            state = state_of(app)
-            if extension is not self or not state.is_set_up_by_middleware:
-                raise RegistrationError(
-                    f"{type(extension).__name__} is already set up for {app.name!r}"
-                )
-            state.is_set_up_by_middleware = False
+        elif extension is self and state_of(app).is_set_up_by_middleware:
+            # One call is allowed after that.
+            state_of(app).is_set_up_by_middleware = False
             if any(isinstance(one, WebSocketMiddleware) for one in wrapped(app.wsgi_app)):
                 return
+        else:
+            raise RegistrationError(
+                f"{type(extension).__name__} is already set up for {app.name!r}"
+            )
         # Any, because type checkers don't let methods be replaced.
         replaceable: Any = app
         replaceable.wsgi_app = self.middleware(with_debugger(app.wsgi_app), self)
@@ -146,8 +146,10 @@ class WebSocket:
             state.is_set_up_by_middleware = True
             middleware.wsgi_app = with_debugger(wsgi_app)
             return state
-        has_state = app is not None and app.extensions.get(EXTENSION) is self
-        return state_of(app if app is not None and has_state else self.app)
+        if app is None or app.extensions.get(EXTENSION) is not self:
+            # It wraps a dispatcher of several applications, for example.
+            app = self.app
+        return state_of(app)
 
     def _set_up(self, app: flask.Flask) -> AppState:
         state = AppState(app, self)

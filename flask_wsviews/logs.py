@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .observers import Observer, Summary
-
-if TYPE_CHECKING:
-    pass
 
 #: The lines have the level INFO, which Python's logging drops by default.
 logger = logging.getLogger("flask_wsviews.connections")

@@ -40,8 +40,8 @@ _MOVED = (301, 307, 308)
 _FOUND = (302, 303)
 
 
-class Extension(Protocol):
-    """The part of an extension that a middleware calls."""
+class MiddlewareOwner(Protocol):
+    """The method of an extension that a middleware calls."""
 
     def adopt(self, middleware: WebSocketMiddleware) -> AppState:
         """Return the state of the application that a middleware wraps."""
@@ -64,7 +64,7 @@ class WebSocketMiddleware:
     #: The class of the ``ws`` that handlers get.
     client: ClassVar[type[BaseClient[Any]]] = WebSocketClient
 
-    def __init__(self, wsgi_app: WSGIApplication, websocket: Extension) -> None:
+    def __init__(self, wsgi_app: WSGIApplication, websocket: MiddlewareOwner) -> None:
         self.wsgi_app = wsgi_app
         self.websocket = websocket
         #: The state of its application.
