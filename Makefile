@@ -1,4 +1,4 @@
-# Everything happens in .venv, which is made when it is first needed: "make help" says what there is.
+# Everything happens in .venv, which is made when it is first needed. "make help" lists the targets.
 
 PYTHON ?= python3
 HOST ?= localhost
@@ -14,14 +14,14 @@ COMPILED := .compiled
 COMPILED_PATH = $(abspath $(COMPILED))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# Building uWSGI takes a C compiler and Python's headers; without them there is its binary wheel.
+# Building uWSGI needs a C compiler and Python's headers. Without them its binary wheel is installed.
 # It is built for each .venv: pip's cache may hold one that was built for another Python of the
 # same version, which can't import this one's modules.
 HAS_COMPILER = command -v cc gcc clang >/dev/null
 HAS_HEADERS = $(BIN)/python -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h")).close()' 2>/dev/null
 CHOOSE_UWSGI = \
-	if ! $(HAS_COMPILER); then uwsgi=pyuwsgi; echo "There is no C compiler: taking pyuwsgi, a binary wheel, in place of uwsgi."; \
-	elif ! $(HAS_HEADERS); then uwsgi=pyuwsgi; echo "There are no C headers of Python: taking pyuwsgi, a binary wheel, in place of uwsgi."; \
+	if ! $(HAS_COMPILER); then uwsgi=pyuwsgi; echo "There is no C compiler: installing pyuwsgi, a binary wheel, instead of uwsgi."; \
+	elif ! $(HAS_HEADERS); then uwsgi=pyuwsgi; echo "Python's C headers are missing: installing pyuwsgi, a binary wheel, instead of uwsgi."; \
 	else uwsgi=uwsgi; echo "Installing into $(VENV); building uWSGI takes half a minute."; fi
 
 # Tests start hundreds of processes: each would compile every module if none were kept.
@@ -35,28 +35,28 @@ URL = http://$(if $(filter 0.0.0.0,$(HOST)),localhost,$(HOST)):$(PORT)/
 help:
 	@echo "make demo   start the chat of examples/chat-gevent (PORT=8000 and HOST=0.0.0.0 to choose)"
 	@echo "make test   run all tests, JOBS=6 side by side (ARGS='-k chat' to choose)"
-	@echo "make test-compiled   compile what setup.py says, and run tests with that (ARGS to choose)"
-	@echo "make pure   run the tests that need no server"
+	@echo "make test-compiled   compile the modules listed in setup.py, and run tests with them (ARGS to choose)"
+	@echo "make pure   run the tests that need no server (ARGS to choose)"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation as pages, docs/_build/html/index.html"
 	@echo "make dist   make a source distribution and a wheel in dist/"
 	@echo "make autobahn   run the Autobahn test suite on all engines (ARGS='-c 1.* -- gevent' to choose)"
-	@echo "make fuzz       look for bytes that break something (SECONDS=600 for each of three targets)"
-	@echo "make soak       ten minutes of many clients, reloads and restarts (ARGS='-s 60' to choose)"
-	@echo "make bench      run all benchmarks and write their tables (ARGS=--quick for a few minutes)"
-	@echo "make bench-echo   measure echoes beside other libraries (ARGS='-r 1 picows' to choose)"
+	@echo "make fuzz       send malformed input (SECONDS=600 for each of three targets)"
+	@echo "make soak       run many clients, reloads and restarts for ten minutes (ARGS='-s 60' to choose)"
+	@echo "make bench      run all benchmarks and write their tables (ARGS=--quick takes a few minutes)"
+	@echo "make bench-echo   compare echoes with other libraries (ARGS='-r 1 picows' to choose)"
 	@echo "make bench-fanout   measure broadcasts (ARGS='-m 10 500 gevent' to choose)"
-	@echo "make bench-idle   measure what idle connections cost (ARGS='-n 10000' to choose)"
-	@echo "make bench-typed  measure what a typed message costs"
+	@echo "make bench-idle   measure memory and CPU of idle connections (ARGS='-n 10000' to choose)"
+	@echo "make bench-typed  measure the CPU of a typed message"
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT))).close()' 2>/dev/null || \
-		{ echo "Can't listen on $(HOST), port $(PORT): is it taken? Try another: make demo PORT=8000" >&2; exit 1; }
+		{ echo "Can't listen on $(HOST), port $(PORT). If the port is in use, choose another: make demo PORT=8000" >&2; exit 1; }
 	@echo "Starting the chat under uWSGI on $(URL) (Ctrl-C ends it)."
 	@cd examples/chat-gevent && HOST="$(HOST)" PORT="$(PORT)" \
 		UWSGI_HOOK_ACCEPTING1_ONCE="print:Open $(URL) in two tabs" exec ../../$(BIN)/python chat.py
 
-# Most tests wait for servers, so there are more processes than there are cores.
+# Most tests wait for servers, so more processes than cores run.
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
@@ -71,7 +71,7 @@ $(COMPILED)/.made: setup.py setup.cfg $(shell find flask_wsviews -name "*.py" -o
 	@PYTHONPATH=$(COMPILED_PATH) $(BIN)/python tests/support/check_compiled.py
 	@touch $@
 
-# These use the processor all the time, and each process collects all of them: one for each core.
+# These tests rarely wait, and each process collects all of them: one process per core.
 pure: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n auto --maxprocesses $(JOBS) tests/unit $(ARGS)
 
@@ -82,13 +82,13 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/mypy tests/types
 	@$(BIN)/basedpyright
 
-# A wheel that is made of the source distribution, and a look at what both say of themselves.
+# Build the wheel from the source distribution, and check the metadata of both.
 dist: $(VENV)/.installed-test
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist .
 	@$(BIN)/python -m twine check --strict dist/*
 
-# A link that leads nowhere, or a name that isn't there, is an error.
+# A broken link or an unknown name is an error.
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx -W --keep-going -n -q -E -a -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
@@ -103,7 +103,7 @@ fuzz: $(VENV)/.installed-fuzz
 soak: $(VENV)/.installed-test
 	@$(BIN)/python tests/soak/soak.py $(ARGS)
 
-# All that follows measures the compiled modules.
+# The benchmarks measure the compiled modules.
 BENCH = PYTHONPATH=$(COMPILED_PATH) $(BIN)/python benchmarks
 
 bench: $(VENV)/.installed-bench $(COMPILED)/.made
