@@ -16,14 +16,14 @@ from support.engines import MODES, UWSGI_MODES
 from support.leaks import Leaks
 from support.servers import Server
 
-# Now, because its pipe stays open.
+# Before the first test, because its pipe stays open.
 children.begin()
 
 
 def pytest_report_header() -> list[str]:
     lines = []
     if reason := uwsgi_asyncio.why_not():
-        lines.append(f"uWSGI's own asyncio loop is NOT tested, as it takes a build: {reason}")
+        lines.append(f"uWSGI's own asyncio loop is NOT tested, because it needs a build: {reason}")
     if autobahn.find_python() is None:
         lines.append("The Autobahn test suite is NOT run: there is no CPython 2.7")
     if browser.find() is None:
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class ServerPool:
-    """Starts each mode when it is first asked for; they run until the session ends."""
+    """Starts the server of each mode on first use, and stops all at the end of the session."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,25 +80,25 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPool]:
 
 @pytest.fixture(params=MODES)
 def server(request: pytest.FixtureRequest, pool: ServerPool) -> Server:
-    """Each engine on each of its servers in turn."""
+    """Return the server of each mode in turn."""
     return pool.get(request.param)
 
 
 @pytest.fixture(params=UWSGI_MODES)
 def uwsgi_server(request: pytest.FixtureRequest, pool: ServerPool) -> Server:
-    """uWSGI with each engine, with and without its router."""
+    """Return uWSGI with each engine in turn, with and without its router."""
     return pool.get(request.param)
 
 
 @pytest.fixture
 def key() -> str:
-    """A name for a test's connection, to find it in the application's journal."""
+    """Return a unique key for a connection in the application's journal."""
     return uuid4().hex
 
 
 @pytest.fixture(scope="session", autouse=True)
 def libuv() -> None:
-    """The first of its loops opens a pipe for signals that the process keeps."""
+    """Make a loop before the first test: the first one opens a pipe for good."""
     uvloop.new_event_loop().close()
 
 

@@ -1,4 +1,4 @@
-"""Judging AsyncAPI documents: by the official schemas, and by the official parser."""
+"""Validate AsyncAPI documents with the official schemas and the official parser."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def validate(document: dict[str, Any]) -> None:
 
 @cache
 def of_application(script: Path) -> dict[str, Any]:
-    """The document of a Flask application, by the command."""
+    """Return the document of a Flask application, made by the command."""
     command = [str(BIN / "flask"), "--app", script.stem, "ws", "asyncapi"]
     done = subprocess.run(
         command, cwd=script.parent, capture_output=True, text=True, timeout=60, check=True
@@ -69,11 +69,11 @@ def of_application(script: Path) -> dict[str, Any]:
 
 
 class Checked:
-    """A client whose messages are checked, both ways, by the document of what it talks to.
+    """A client whose messages are validated against the application's document, both ways.
 
     :param connection: the client.
-    :param document: of the application.
-    :param path: that it is connected to.
+    :param document: the document of the application.
+    :param path: the path of the connection.
     """
 
     def __init__(self, connection: ClientConnection, document: dict[str, Any], path: str) -> None:
@@ -96,7 +96,7 @@ class Checked:
     def __exit__(self, *exc: Any) -> None:
         self._connection.__exit__(*exc)
         if exc[0] is None:
-            # Sent although the document forbids it, and the application didn't mind.
+            # The client sent what the document forbids, and the application accepted it.
             assert self._unanswered == []
 
     def send(self, message: str | bytes) -> None:
@@ -126,7 +126,7 @@ class Checked:
 
 
 def follow(document: dict[str, Any], pointer: str) -> Any:
-    """What a reference in a document points to."""
+    """Return the target of a reference in a document."""
     found: Any = document
     for part in pointer.removeprefix("#/").split("/"):
         found = found[part]
@@ -152,13 +152,13 @@ def _accepts(document: dict[str, Any], message: dict[str, Any], data: str | byte
 
 @cache
 def why_no_parser() -> str | None:
-    """What is missing for the official parser, ``None`` if nothing is."""
+    """Return what the official parser needs and isn't installed, or ``None``."""
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     return f"there is no {' and no '.join(missing)}" if missing else None
 
 
 def parse(files: list[Path]) -> None:
-    """Have the official parser read documents; it is installed once and kept."""
+    """Read documents with the official parser, which is installed once and kept."""
     folder = Path(sys.prefix) / "asyncapi-parser"
     with alone(folder):
         if not folder.exists():
@@ -174,7 +174,7 @@ def parse(files: list[Path]) -> None:
 
 
 def _install(folder: Path) -> None:
-    # A folder with the final name is a whole installation.
+    # A folder with the final name is a complete installation.
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     quiet = ["--no-audit", "--no-fund", "--no-save", "--loglevel", "error"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A broker, and what it delivers."""
+"""A broker that records its deliveries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from support.servers import poll
 KEPT = History(1000)
 
 
-# Brokers that are closed at the end of a test, however it ended.
+# Brokers to close at the end of a test, also of a failed one.
 MADE: list[Broker] = []
 
 
 class Listening:
-    """A broker, and what it has delivered."""
+    """A broker and its deliveries so far."""
 
     def __init__(self, url: str) -> None:
         self.heard: list[Delivery] = []

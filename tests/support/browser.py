@@ -1,4 +1,4 @@
-"""A real Chromium without a window, the system's own, driven by Playwright."""
+"""The system's Chromium, headless, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.servers import poll
 
-# Imported where it is needed: the tests without a server do without it.
+# Imported where it is needed: tests without a server don't need it.
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage
     from playwright.sync_api import Page as Tab
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 FLAGS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
-    # Whatever isn't here is cut off.
+    # Other hosts are unreachable.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
-#: What a screen reader has to have a name for.
+#: Elements that need a name for screen readers.
 NAMED_ROLES = {"button", "checkbox", "combobox", "link", "radio", "textbox"}
 
-# What an expression fails with while a page gives way to the next one.
+# The error of an expression during a navigation.
 LEAVING = ("Execution context was destroyed", "navigation", "Cannot find context")
 
 
 def find() -> str | None:
-    """Where Chromium is, ``None`` if it isn't installed."""
+    """Return the path of Chromium, or ``None`` if it isn't installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
@@ -41,7 +41,7 @@ class Page:
     def __init__(self, tab: Tab) -> None:
         self._tab = tab
         self.requests: list[str] = []
-        #: What the page has complained of, violations of its content policy among it.
+        #: Errors of the page, violations of its content security policy included.
         self.complaints: list[str] = []
         tab.set_default_timeout(30_000)
         tab.on("request", lambda request: self.requests.append(request.url))
@@ -53,11 +53,11 @@ class Page:
         self._tab.goto(url)
 
     def js(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         return self._tab.evaluate(expression)
 
     def wait(self, expression: str) -> Any:
-        """The value of an expression, once it is true."""
+        """Wait until an expression is true, and return its value."""
         from playwright.sync_api import Error
 
         def value() -> Any:
@@ -71,21 +71,21 @@ class Page:
         return poll(value, 20)
 
     def fill(self, selector: str, text: str) -> None:
-        """Put text into a field, once it is there."""
+        """Wait for a field, and type text into it."""
         self.wait(f"document.querySelector({json.dumps(selector)}) !== null")
         self.js(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(text)}")
 
     def submit(self, selector: str) -> None:
-        """Send a form, as its button does."""
+        """Submit a form as its button does."""
         self.js(f"document.querySelector({json.dumps(selector)}).requestSubmit()")
 
     def wait_for_text(self, text: str, selector: str = "body") -> None:
-        """Until an element shows a text."""
+        """Wait until an element shows a text."""
         element = f"document.querySelector({json.dumps(selector)})"
         self.wait(f"({element}?.innerText ?? '').includes({json.dumps(text)})")
 
     def watch_for(self, text: str, selector: str) -> None:
-        """Note from now on whether an element shows a text, however shortly."""
+        """Start recording whether an element shows a text, even for a moment."""
         element = f"document.querySelector({json.dumps(selector)})"
         self.js(
             "globalThis.wasShown = false; new MutationObserver(() => { "
@@ -94,11 +94,11 @@ class Page:
         )
 
     def wait_for_watched(self) -> None:
-        """Until that has happened."""
+        """Wait until it has shown the text."""
         self.wait("globalThis.wasShown")
 
     def without_name(self) -> list[str]:
-        """The roles of what can be used, but has no name for who can't see it."""
+        """Return the roles of interactive elements without a name for screen readers."""
         session = self._tab.context.new_cdp_session(self._tab)
         nodes = session.send("Accessibility.getFullAXTree")["nodes"]
         session.detach()
@@ -117,7 +117,7 @@ class Page:
 
 @contextmanager
 def chromium(**options: Any) -> Iterator[Page]:
-    """A browser with one tab, for the time of a ``with`` block.
+    """Open a browser with one tab for the duration of a ``with`` block.
 
     :param options: for the browser's context, as in :func:`tabs`.
     """
@@ -127,7 +127,7 @@ def chromium(**options: Any) -> Iterator[Page]:
 
 @contextmanager
 def tabs(count: int, **options: Any) -> Iterator[list[Page]]:
-    """A browser with several tabs, which share their cookies.
+    """Open a browser with several tabs, which share their cookies.
 
     :param options: for the browser's context: ``ignore_https_errors=True`` takes any certificate.
     """

@@ -1,4 +1,4 @@
-"""Processes that tests start: they end with the tests, however those end, and take Ctrl-C."""
+"""Start processes that end with the tests, even if those are killed, and that handle Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from uuid import uuid4
 # In the environment of every process that the tests start, and of their children.
 MARK = "TESTS_OF_FLASK_WSVIEWS"
 
-# Reads numbers of process groups until the tests have ended, and kills what is left of them. With a
-# minus, a group has ended already.
+# Reads numbers of process groups until the tests have ended, and kills the groups that still run. A
+# negative number means that the group has ended.
 REAPER = """
 import glob, os, signal, sys, time
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -34,8 +34,7 @@ mark = sys.argv[1].encode()
 def is_left(pid):
     with open(f"/proc/{pid}/environ", "rb") as file:
         environ = file.read()
-    # One that is about to become another program has none for a moment, and threads of the kernel,
-    # which have no program, have none at all.
+    # A process in the middle of exec() has none for a moment; kernel threads never have one.
     if not environ and os.readlink(f"/proc/{pid}/exe"):
         return None
     return mark in environ.split(b"\\0")
@@ -60,12 +59,12 @@ while todo and time.monotonic() < deadline:
 
 
 class _Reaper:
-    """A process that outlives this one, and kills what it leaves behind."""
+    """A process that outlives this one and kills the processes it leaves behind."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         mark = f"{MARK}={uuid4().hex}"
-        # Of the reaper itself, /proc shows what it was started with.
+        # /proc shows the environment that the reaper was started with.
         environ = {name: value for name, value in os.environ.items() if name != MARK}
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", REAPER, mark],
@@ -77,7 +76,7 @@ class _Reaper:
         atexit.register(self.stop)
 
     def note(self, group: int) -> None:
-        """Kill this group at the end, or with a minus don't."""
+        """Kill this group at the end, or if negative, forget it."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{group}\n".encode())
         self._process.stdin.flush()
@@ -93,11 +92,11 @@ _reaper: _Reaper | None = None
 
 
 def begin() -> None:
-    """Prepare this process for :func:`start`; what it starts otherwise ends with it as well."""
+    """Prepare this process for :func:`start`. Processes started in other ways end with it, too."""
     global _reaper
     if _reaper is None or _reaper.pid != os.getpid():
-        # What a shell starts in its background ignores SIGINT, and so would all children: only a
-        # handler is reset where they begin. This one does nothing either.
+        # A shell's background job ignores SIGINT, and children inherit that. They don't inherit a
+        # handler, so install one that does nothing.
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, lambda signum, frame: None)
         _reaper = _Reaper()
@@ -113,7 +112,7 @@ def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the process group that was started here."""
+    """Kill the processes that are left of a group started here."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)

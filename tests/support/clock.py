@@ -7,7 +7,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-# Takes the place of the C library's calls, and adds what the file says to what they answer.
+# Wraps the C library's functions and adds the file's offset to their results.
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -52,14 +52,14 @@ time_t time(time_t *where) {
 
 @cache
 def why_not() -> str | None:
-    """What is missing for it, ``None`` if nothing is."""
+    """Return what the clock needs and isn't installed, or ``None``."""
     return None if shutil.which("cc") else "there is no C compiler"
 
 
 class Clock:
-    """A clock that runs as the machine's does, until it is set.
+    """A clock that follows the machine's until it is set.
 
-    :param folder: for what it is made of.
+    :param folder: a folder for its files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,10 +72,10 @@ class Clock:
             check=True,
             timeout=60,
         )
-        #: What a process has to have in its environment.
+        #: Environment variables for a process that uses the clock.
         self.env = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self._offset)}
 
     def set(self, seconds: int) -> None:
-        """So many seconds before or after the machine's."""
+        """Set the clock *seconds* ahead of the machine's, or behind if negative."""
         with self._offset.open("r+b" if self._offset.exists() else "wb") as file:
             file.write(seconds.to_bytes(8, "little", signed=True))

@@ -14,7 +14,7 @@ def end(ws: ClientConnection) -> int | None:
 
 
 def close_of(ws: ClientConnection) -> tuple[int, str]:
-    """How the server closes a connection, after what it sends before."""
+    """Return the close code and reason. The close frame must be the next frame."""
     with pytest.raises(ConnectionClosed) as caught:
         ws.recv(timeout=15)
     assert caught.value.rcvd is not None

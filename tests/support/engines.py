@@ -1,4 +1,4 @@
-"""The engines, and the servers that each runs on: the one table that all tests read."""
+"""The table of engines and the servers that each runs on. All tests use it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASYNCIO: Env = {"ENGINE": "AsyncioWebSocket"}
 COROUTINES: Env = {**ASYNCIO, "HOOKS": "async"}
 UVLOOP: Env = {**ASYNCIO, "LOOP": "uvloop"}
 
-#: Each engine by uWSGI's options, on uWSGI's own HTTP socket.
+#: uWSGI's options for each engine, on its HTTP socket without the router.
 ON_UWSGI: dict[str, tuple[tuple[str, ...], Env]] = {
     "gevent": (("--gevent", "50"), GEVENT),
     "threads": (("--threads", "40"), BLOCKING),
@@ -25,10 +25,10 @@ ON_UWSGI: dict[str, tuple[tuple[str, ...], Env]] = {
     "coroutines": (("--threads", "4"), COROUTINES),
 }
 
-#: The extension's classes, which the applications of tests are told by ``ENGINE``.
+#: The extension's classes. Applications of tests read the name from ``ENGINE``.
 EXTENSIONS = ["WebSocket", "GeventWebSocket", "AsyncioWebSocket"]
 
-#: Those, and once more the last one, with hooks that are ``async def``.
+#: The same, and the last one again with hooks that are ``async def``.
 EXTENSIONS_AND_COROUTINES = [*EXTENSIONS, "coroutines"]
 
 APP = "contract:app"
@@ -54,10 +54,10 @@ MODES: dict[str, tuple[Command, Env]] = {
     "werkzeug": (servers.flask_run(APP), BLOCKING),
     "werkzeug-gevent": (servers.flask_run(APP), GEVENT),
 }
-#: Engine, broker and server as somebody else would add them.
+#: An engine, a broker and a server from outside the package: support.toys.
 TOYS = {"WSVIEWS_ENGINE": "toy", "WSVIEWS_BROKER_URL": "toy://here"}
 MODES["toys"] = (servers.program("toy_site.py"), {**BLOCKING, "SETTINGS": json.dumps(TOYS)})
-# uWSGI's own event loop, of a build that has one.
+# uWSGI's own asyncio loop, in a build that has one.
 OWN_ASYNCIO = []
 if uwsgi_asyncio.why_not() is None:
     OWN_ASYNCIO = ["uwsgi-own-asyncio"]
@@ -69,7 +69,7 @@ UWSGI_MODES = [mode for mode in MODES if mode.startswith("uwsgi")]
 
 
 def small_modes(app: str) -> dict[str, tuple[Command, Env]]:
-    """Each engine, and each server, once: for applications that a module starts for itself."""
+    """Return each engine and each server once, for applications that one test module starts."""
     modes = {
         "gevent": (servers.uwsgi(app, "--gevent", "20"), GEVENT),
         "threads": (servers.uwsgi(app, "--threads", "20"), BLOCKING),

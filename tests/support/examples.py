@@ -1,4 +1,4 @@
-"""The examples, served as their READMEs say."""
+"""The examples, started as their READMEs describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Example:
-    """An example that is being served."""
+    """A running example."""
 
     server: Server
     document: dict[str, Any]
@@ -38,18 +38,18 @@ class Example:
         return text
 
     def connect(self, path: str, **options: Any) -> Any:
-        """A client that fails if a message, either way, isn't as the document says."""
+        """Return a client that fails if the document doesn't allow a message, sent or received."""
         ws = connect(self.server.ws(path), open_timeout=TIMEOUT, **options)
         return Checked(ws, self.document, path)
 
 
 def by_run(script: str) -> Callable[[int], list[str]]:
-    """By the example's own app.run(), which takes host and port from the environment."""
+    """Start the example with its app.run(), which reads host and port from the environment."""
     return lambda port: [sys.executable, script]
 
 
 def by_uwsgi(app: str, *options: str) -> Callable[[int], list[str]]:
-    """By the command line in the example's README."""
+    """Start the example with the command line in its README."""
     return servers.uwsgi(app, *options, router=True)
 
 

@@ -31,7 +31,7 @@ def talk(server: Server) -> ClientConnection:
 
 
 def ask(ws: ClientConnection, *command: object) -> object:
-    """Send a command and return its result, which has to be the next message."""
+    """Send a command and return its result, which must be the next message."""
     ws.send(json.dumps(command))
     answer = json.loads(ws.recv(timeout=TIMEOUT))
     return answer.get("result", answer)
@@ -46,7 +46,7 @@ def local_count(server: Server, group: str) -> int:
 
 
 def enter(ws: ClientConnection, group: str, meta: dict) -> str:
-    """Join a group with presence, and hear of it oneself; returns the connection's id."""
+    """Join a group with presence, and return the connection's id from the event."""
     name = str(ask(ws, "id"))
     ws.send(json.dumps(["join", group, None, meta]))
     answers = [json.loads(text) for text in listen(ws, 2)]
@@ -67,13 +67,13 @@ def instance(
 
 
 def workers_of(server: Server) -> list[int]:
-    """The processes of a uWSGI without a router."""
+    """Return the pids of a uWSGI without a router."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return [int(pid) for pid in children.split()]
 
 
 def published(server: Server, group: str, message: str) -> str:
-    """Publish as soon as the broker lets us."""
+    """Publish, and try again until the broker accepts it."""
 
     def attempt() -> str:
         try:

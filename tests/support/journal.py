@@ -1,4 +1,4 @@
-"""What the contract application notes of its connections."""
+"""The contract application's journal of its connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.servers import Server, poll
 
 
 def journal(server: Server, key: str, until: str | None = None, times: int = 1) -> list:
-    """What the application noted for a connection, once *until* is among it."""
+    """Return the journal of a connection, once it has an entry *until*."""
 
     def read() -> list:
         entries = json.loads(server.get(f"/journal/{key}"))
@@ -29,7 +29,7 @@ def of_kind(server: Server, key: str, kind: str) -> list:
 
 
 def opened(server: Server, key: str, host: str = "127.0.0.1") -> RawClient:
-    """A client of the view that notes everything, past its greeting."""
+    """Open a connection to the view with a journal, and receive its greeting."""
     client = RawClient(server, host=host).open(f"/views/all/bob?key={key}")
     assert client.recv_message() == b"hello bob"
     return client

@@ -1,4 +1,4 @@
-"""What tests install or build once and keep for later runs."""
+"""Installations and builds that tests make once and keep for later runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes that run tests from making *folder* meanwhile: they wait."""
+    """Hold a lock, so that no other process of the tests makes *folder* at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

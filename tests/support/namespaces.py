@@ -1,4 +1,4 @@
-"""Network namespaces: hosts of a test's own, with cables that can be cut. They need root."""
+"""Network namespaces as hosts with cables that a test can cut. They need root."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _ip(*arguments: str) -> None:
 
 @cache
 def why_not() -> str | None:
-    """Why there can be none here; ``None`` if there can."""
+    """Return why namespaces can't be made here, or ``None`` if they can."""
     try:
         with Host() as one, Host() as two:
             Cable(one, two, ("10.203.0.1", "10.203.0.2"))
@@ -38,7 +38,7 @@ def why_not() -> str | None:
 
 
 class Host:
-    """A namespace with a loopback interface, for the time of a ``with`` block."""
+    """A namespace with a loopback interface, for the duration of a ``with`` block."""
 
     def __init__(self) -> None:
         self.name = f"wsviews-{os.getpid()}-{next(_numbers)}"
@@ -56,7 +56,7 @@ class Host:
         _ip("netns", "del", self.name)
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call *function* on this host: its sockets and processes stay there."""
+        """Call *function* on this host. Its sockets and processes stay there."""
         future: Future[T] = Future()
 
         def call() -> None:
@@ -69,7 +69,7 @@ class Host:
             except BaseException as error:
                 future.set_exception(error)
 
-        # A namespace is a thread's own, so this one enters it and ends there.
+        # Entering a namespace affects one thread, so this thread ends in it.
         thread = threading.Thread(target=call)
         thread.start()
         thread.join()
@@ -79,7 +79,7 @@ class Host:
 class Cable:
     """Connects two hosts.
 
-    :param addresses: that of each, in one network of /30.
+    :param addresses: the address of each host, in one /30 network.
     """
 
     def __init__(self, one: Host, two: Host, addresses: tuple[str, str]) -> None:
@@ -96,7 +96,7 @@ class Cable:
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:
-        """Nothing goes through any more, and nobody is told."""
+        """Drop all packets from now on, without an error on either side."""
         _ip("-n", self._two.name, "link", "set", self._end, "down")
         try:
             yield

@@ -14,7 +14,7 @@ README = ROOT / "README.md"
 
 #: A fenced block, perhaps within a list.
 FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-#: What stands before a block that is a file, or that goes on with one.
+#: The text before a block that is a file, or that continues one.
 FILE = re.compile(r"`([^`\s]+\.\w+)`(, continued)?:\n\n\Z")
 
 
@@ -22,9 +22,9 @@ FILE = re.compile(r"`([^`\s]+\.\w+)`(, continued)?:\n\n\Z")
 class Block:
     """A fenced block.
 
-    :param language: what stands behind its fence, often nothing.
-    :param file: the name of the file that it is, if the page says so.
-    :param goes_on: whether it comes after what the file has already.
+    :param language: the language after its fence, often empty.
+    :param file: the name of the file, if the page gives one.
+    :param goes_on: whether it is appended to the file.
     """
 
     language: str
@@ -44,18 +44,18 @@ def all_blocks(text: str) -> list[Block]:
 
 
 def blocks(page: Path, language: str = "python") -> list[str]:
-    """The texts of a page's blocks in one language."""
+    """Return the texts of a page's blocks in one language."""
     return [block.text for block in all_blocks(page.read_text()) if block.language == language]
 
 
 def sections(page: Path) -> dict[str, list[Block]]:
-    """The blocks of a page, by the headings of the second level."""
+    """Return the blocks of a page by second-level heading."""
     parts = re.split(r"^## (.*)\n", page.read_text(), flags=re.MULTILINE)[1:]
     return {title: all_blocks(text) for title, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def write_files(found: list[Block], folder: Path) -> list[Path]:
-    """Make the files that a page has, in its order."""
+    """Write the files of a page, in its order."""
     written = []
     for block in found:
         if block.file is not None:

@@ -1,4 +1,4 @@
-"""A client's end of a connection under test: it makes frames, right or wrong, and reads ours."""
+"""The client's end of a connection under test: makes valid and invalid frames, and reads ours."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def frame(
     masked: bool = True,
     announced: int | None = None,
 ) -> bytes:
-    """A frame as it goes over the wire, made by hand so that it may be wrong.
+    """Return a frame as it goes over the wire. It may be invalid.
 
     :param rsv: the three reserved bits as a number.
-    :param announced: the length that the header tells, by default the true one.
+    :param announced: the length in the header, by default the real one.
     """
     data = payload.encode() if isinstance(payload, str) else payload
     length = len(data) if announced is None else announced
@@ -94,7 +94,7 @@ def pong(payload: bytes = b"", **options: Any) -> bytes:
 
 
 def close(code: int | None = None, reason: str | bytes = b"") -> bytes:
-    """A close frame; without a code, an empty one."""
+    """Return a close frame; without a code, an empty one."""
     return frame(Opcode.CLOSE, close_payload(code, reason))
 
 
@@ -107,7 +107,7 @@ def close_payload(code: int | None = None, reason: str | bytes = b"") -> bytes:
 
 
 def frames_in(data: bytes) -> list[Frame]:
-    """The unmasked frames that *data* consists of; what is left over is an error."""
+    """Return the unmasked frames in *data*. An incomplete frame is an error."""
     buffer = bytearray(data)
 
     def read_exact(count: int) -> Generator[None, None, bytes]:
@@ -139,9 +139,9 @@ def sent_close(code: int | None = None, reason: str = "") -> tuple[Opcode, bytes
 
 
 class Peer:
-    """The far end of a connection, and the clock of its engine.
+    """The client's end of a connection, and the clock of its engine.
 
-    :param settings: those that differ from the defaults.
+    :param settings: the settings that differ from the defaults.
     """
 
     def __init__(
@@ -153,12 +153,12 @@ class Peer:
         )
 
     def feed(self, *chunks: bytes) -> None:
-        """Each chunk is what one read brings."""
+        """Feed each chunk as the result of one read."""
         for chunk in chunks:
             self.connection.receive_data(chunk, self.now)
 
     def feed_bytes(self, data: bytes) -> None:
-        """Byte by byte."""
+        """Feed each byte as a separate read."""
         self.feed(*(data[i : i + 1] for i in range(len(data))))
 
     def hang_up(self) -> None:
@@ -168,12 +168,12 @@ class Peer:
         self.connection.close(code, reason, self.now)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, then do what is due."""
+        """Advance the clock, then handle the deadlines that have passed."""
         self.now += seconds
         self.connection.tick(self.now)
 
     def take(self) -> list[Message]:
-        """All messages, asking until ``None`` says that there are no more."""
+        """Take messages until there are no more, and return them."""
         return list(self.messages())
 
     def messages(self) -> Iterable[Message]:
@@ -181,7 +181,7 @@ class Peer:
             yield message
 
     def written(self) -> bytes:
-        """All output, as by a kernel that takes everything."""
+        """Take all output, as a kernel with unlimited buffers does."""
         parts = []
         while chunk := self.connection.output():
             parts.append(bytes(chunk))
@@ -189,11 +189,11 @@ class Peer:
         return b"".join(parts)
 
     def sent(self) -> list[tuple[Opcode, bytes]]:
-        """The frames that the server has sent since the last look."""
+        """Return the frames that the server has sent since the last call."""
         return [(frame.opcode, bytes(frame.data)) for frame in frames_in(self.written())]
 
     def sent_close(self) -> Close:
-        """The one frame that the server has sent: its close frame."""
+        """Return the only frame that the server has sent: its close frame."""
         [(opcode, payload)] = self.sent()
         assert opcode is Opcode.CLOSE
         return Close.parse(payload)
@@ -220,7 +220,7 @@ def websockets_client() -> Protocol:
 
 
 def handshake_environ(**changes: Any) -> dict[str, Any]:
-    """The environment of a valid handshake request; ``None`` takes a variable out."""
+    """Return the environment of a valid handshake request; ``None`` removes a variable."""
     environ = {
         "REQUEST_METHOD": "GET",
         "SERVER_PROTOCOL": "HTTP/1.1",
@@ -236,11 +236,11 @@ def handshake_environ(**changes: Any) -> dict[str, Any]:
 
 
 class FakeDriver:
-    """What a client needs of a driver, without a socket: it never waits for bytes."""
+    """A driver without a socket. It never waits for bytes."""
 
     fd = 99
 
-    #: Whether it sends a conversation away that has nothing to do.
+    #: Whether it parks a conversation that has nothing to do.
     parks = False
 
     def __init__(self, peer: Peer) -> None:
@@ -266,7 +266,7 @@ class FakeDriver:
 
 
 def open_client(app: Flask, environ: dict[str, Any] | None = None) -> tuple[WebSocketClient, Peer]:
-    """A client object as hooks get it, and who is at the other end."""
+    """Return a client object as hooks get it, and its peer."""
     peer = Peer()
     client = WebSocketClient(environ or handshake_environ())
     client.app = app

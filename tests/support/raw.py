@@ -1,4 +1,4 @@
-"""A client that does as it is told: it sends bytes and frames, right or wrong."""
+"""A client that sends any bytes and frames, valid or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # for KEY, RFC 6455 1.3
 
 
 class RawClient:
-    """A TCP connection to a server, as far as the handshake and not further."""
+    """A TCP connection to a server, with the handshake and single frames."""
 
     def __init__(self, server: Server, timeout: float = 10.0, host: str = "127.0.0.1") -> None:
         self.sock = socket.create_connection((host, server.port), timeout)
@@ -32,12 +32,12 @@ class RawClient:
     def request(
         self, path: str, headers: dict[str, str | None] | None = None, line: str | None = None
     ) -> tuple[int, list[tuple[str, str]]]:
-        """Ask for a WebSocket; a header of ``None`` is left out. Returns status and headers."""
+        """Send a handshake without the headers that are ``None``. Return status and headers."""
         self.sock.sendall(request(path, self._server, headers, line))
         return self.read_head()
 
     def read_head(self) -> tuple[int, list[tuple[str, str]]]:
-        """Read an answer's status and headers."""
+        """Read a response's status and headers."""
         while b"\r\n\r\n" not in self._buffer:
             self._fill()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -55,7 +55,7 @@ class RawClient:
         return self
 
     def body(self) -> bytes:
-        """The body of the last response: until the server closes, if its length isn't given."""
+        """Return the body of the last response. Without a length it ends when the server closes."""
         with contextlib.suppress(EOFError):
             while self._content_length is None or len(self._buffer) < self._content_length:
                 self._fill()
@@ -66,7 +66,7 @@ class RawClient:
         self.sock.sendall(frame(opcode, data, fin=fin))
 
     def recv(self) -> Frame:
-        """The next frame. Raises ``EOFError`` at the end, ``TimeoutError`` if none comes."""
+        """Return the next frame. Raise ``EOFError`` at the end, ``TimeoutError`` if none comes."""
         parser = Frame.parse(self._read_exact, mask=False)
         while True:
             try:
@@ -76,14 +76,14 @@ class RawClient:
             self._fill()
 
     def recv_message(self) -> bytes:
-        """The payload of the next frame that is no Ping or Pong."""
+        """Return the payload of the next frame, skipping Pings and Pongs."""
         while True:
             received = self.recv()
             if received.opcode not in (Opcode.PING, Opcode.PONG):
                 return bytes(received.data)
 
     def recv_close(self) -> Close:
-        """The next frame, which has to be a close frame or a Ping before it."""
+        """Return the close frame, which must be the next frame except for Pings."""
         while True:
             received = self.recv()
             if received.opcode is Opcode.CLOSE:
@@ -91,7 +91,7 @@ class RawClient:
             assert received.opcode is Opcode.PING, received
 
     def reset(self) -> None:
-        """Go away with RST."""
+        """Reset the connection."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -121,7 +121,7 @@ def request(
     headers: dict[str, str | None] | None = None,
     line: str | None = None,
 ) -> bytes:
-    """A handshake as it is sent; a header of ``None`` is left out."""
+    """Return the bytes of a handshake, without the headers that are ``None``."""
     fields: dict[str, str | None] = {
         "Host": f"127.0.0.1:{server.port}",
         "Upgrade": "websocket",
@@ -144,7 +144,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=True)
 
 
-#: Where a client may be when it vanishes, by what it has sent then.
+#: The bytes that a client has sent when it vanishes, by the moment.
 VANISHING = {
     "idle": b"",
     "in a header": b"\x81",

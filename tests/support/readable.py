@@ -1,4 +1,4 @@
-"""Starting programs as users who can't enter the folder that Python or these files are in."""
+"""Start programs as users who can't read the folders of Python and of these files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHERS = 0o001
 
 @cache
 def why_not() -> str | None:
-    """Why nothing can be started as another user here; ``None`` if it can."""
+    """Return why no program can be started as another user here, or ``None`` if it can."""
     if os.geteuid() != 0:
         return "only root may become another user"
     if shutil.which("setpriv") is None:
@@ -31,7 +31,7 @@ def why_not() -> str | None:
 
 
 def readable(folder: Path) -> list[str]:
-    """What to put before a command, so that every user can read Python and these files.
+    """Return a prefix for a command, so that every user can read Python and these files.
 
     Where a folder on their way is closed to others, the command sees one in its place that has
     nothing but them.

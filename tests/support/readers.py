@@ -1,4 +1,4 @@
-"""Clients that reconnect from where they were, while everything around them fails."""
+"""Clients that reconnect and resume while Redis fails and workers are replaced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOUND = re.compile(
 
 
 class Reader:
-    """A client that reconnects from where it was, and notes the numbers that it gets."""
+    """A client that reconnects, resumes, and records the numbers it receives."""
 
     def __init__(self, server: Server, count: int) -> None:
         self.server = server
@@ -73,7 +73,7 @@ class Reader:
             writer.close()
 
     def difference(self, expected: list[int]) -> str:
-        """What is wrong with the numbers, if anything is."""
+        """Return what is wrong with the numbers, or an empty string."""
         if self.numbers == expected:
             return ""
         pairs = zip(self.numbers, expected, strict=False)
@@ -82,7 +82,7 @@ class Reader:
         return f"{len(self.numbers)} numbers, {around} at {place}, {self.joins}"
 
     def take(self, data: bytes) -> bytes:
-        """Note what is in *data*; returns what may be the beginning of more."""
+        """Record the messages in *data*, and return an incomplete rest."""
         end = 0
         for found in FOUND.finditer(data):
             position, number, at, lost = found.groups()
@@ -99,7 +99,7 @@ class Reader:
 
 
 async def publish_all(redis: RedisServer, server: Server, count: int) -> None:
-    """Publish the numbers in order; meanwhile Redis fails, and the workers are replaced."""
+    """Publish the numbers in order while Redis fails and the workers are replaced."""
     loop = asyncio.get_running_loop()
     replaced: set[int] = set()
     with Publisher(redis.url, timeout=5) as publisher:
@@ -115,7 +115,7 @@ async def publish_all(redis: RedisServer, server: Server, count: int) -> None:
                 for pid in replaced:
                     os.kill(pid, signal.SIGHUP)
             if number == count - 1:
-                # Else those that have everything wouldn't come back.
+                # Readers that have everything must reconnect as well.
                 await asyncio.to_thread(poll, lambda: replaced.isdisjoint(workers_of(server)), 60)
             deadline = loop.time() + 20
             while True:

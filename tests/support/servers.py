@@ -1,4 +1,4 @@
-"""Starting real servers for tests, and ending them."""
+"""Start real servers for tests, and stop them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 
-# What no server may write into its log.
+# Lines that fail a test if a server logs them.
 CRASHES = ("Segmentation fault", "DAMN !", "BrokenPipe", "uwsgi_response_write_headers_do()")
 
 
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def poll(check: Callable[[], T], timeout: float = 10.0) -> T:
-    """Call *check* until it returns something true; fail when *timeout* seconds are over."""
+    """Call *check* until its result is true, and return that. Fail after *timeout* seconds."""
     deadline = time.monotonic() + timeout
     while True:
         result = check()
@@ -45,7 +45,7 @@ def poll(check: Callable[[], T], timeout: float = 10.0) -> T:
 
 
 class Server:
-    """A server process of the test's own."""
+    """A server process of a test."""
 
     def __init__(
         self, command: list[str], port: int, log: Path, env: dict[str, str], cwd: Path = APPS
@@ -99,12 +99,12 @@ class Server:
         return self.process.wait(timeout)
 
     def kill_worker(self, pid: int) -> None:
-        """Kill a worker with -9, which isn't taken for a crash then."""
+        """Kill a worker with SIGKILL, and don't count that as a crash."""
         self._killed.add(pid)
         os.kill(pid, signal.SIGKILL)
 
     def begin_stop(self) -> None:
-        """Ask the server to end, without waiting: several end side by side."""
+        """Send SIGINT without waiting, so that several servers can stop at the same time."""
         self._is_asked = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -133,7 +133,10 @@ def running(
     ready: str | None = "/",
     cwd: Path = APPS,
 ) -> Iterator[Server]:
-    """A server for the time of a ``with`` block; *command* makes its command line of a port."""
+    """Run a server for the duration of a ``with`` block.
+
+    :param command: returns its command line for a port.
+    """
     port = free_port()
     server = Server(command(port), port, log, {"PORT": str(port), **(env or {})}, cwd)
     try:
@@ -150,7 +153,7 @@ def uwsgi(
     router: bool = False,
     binary: Callable[[], Path] = lambda: BIN / "uwsgi",
 ) -> Callable[[int], list[str]]:
-    """uWSGI's command line for ``module:callable``, on its own HTTP socket or behind its router."""
+    """Return uWSGI's command line for ``module:callable``, with or without the HTTP router."""
 
     def command(port: int) -> list[str]:
         address = f"127.0.0.1:{port}"
@@ -170,12 +173,12 @@ def gunicorn(app: str, *options: str) -> Callable[[int], list[str]]:
 
 
 def program(script: str) -> Callable[[int], list[str]]:
-    """A script that serves at the port it is given."""
+    """Return the command line of a script that takes a port."""
     return lambda port: [sys.executable, script, str(port)]
 
 
 def flask_run(app: str, *options: str, debug: bool = False) -> Callable[[int], list[str]]:
-    """Werkzeug's development server."""
+    """Return the command line of Werkzeug's development server."""
 
     def command(port: int) -> list[str]:
         flags = ["--debug"] if debug else []

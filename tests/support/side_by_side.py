@@ -1,4 +1,4 @@
-"""Which tests share a process, and in which order, when pytest-xdist runs several side by side."""
+"""How pytest-xdist distributes tests: which share a process, and in which order they run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ENGINE = re.compile(r"([^/]*?)(blocking|threads|gevent|asyncio|coroutines)\b")
 
 
 def scope_of(nodeid: str, shared: Collection[str]) -> str:
-    """The scope of a test: tests of one scope run in one process, one after the other.
+    """Return the scope of a test. Tests of one scope run in one process, one after the other.
 
-    Tests on a server that many files share have that server's mode as their scope, so that it
-    starts once. Elsewhere a file is a scope, or each engine in it.
+    For tests on a shared server the scope is the server's mode, so that it starts once. For other
+    tests it is the file, or the file and the engine.
 
     :param nodeid: the test's id.
     :param shared: the modes of the shared servers.
@@ -32,12 +32,12 @@ def scope_of(nodeid: str, shared: Collection[str]) -> str:
 
 
 def is_unit_test(nodeid: str) -> bool:
-    """Whether a test starts no server."""
+    """Return whether a test runs without a server."""
     return nodeid.startswith("tests/unit/")
 
 
 def sort(items: list[pytest.Item], shared: Collection[str]) -> None:
-    """Put what takes longest first and the small pieces last, so that all processes end together.
+    """Put long scopes first and short ones last, so that all processes end at the same time.
 
     :param items: the tests; sorted in place.
     :param shared: the modes of the shared servers.
@@ -54,7 +54,7 @@ def sort(items: list[pytest.Item], shared: Collection[str]) -> None:
 def make_scheduler(
     config: pytest.Config, log: Callable[..., None], shared: Collection[str]
 ) -> object:
-    """A scheduler that hands out scopes in the order of the tests."""
+    """Return a scheduler that assigns scopes in the order of the tests."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByServer(LoadScopeScheduling):

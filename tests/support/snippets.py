@@ -1,4 +1,4 @@
-"""Applications that the documentation shows, started as they are."""
+"""Start the applications that the documentation shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support import servers
 
 
 def run(code: str, folder: Path):
-    """Start an application as its text says."""
+    """Start an application from its source text."""
     app = folder / "app.py"
     app.write_text(code.replace("app.run(", "app.run(port=int(__import__('sys').argv[1]), "))
     return servers.running(lambda port: [sys.executable, str(app), str(port)], folder / "log")

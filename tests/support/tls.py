@@ -1,4 +1,4 @@
-"""TLS in front of a server that speaks none."""
+"""A TLS proxy for a server without TLS."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from support.redis_server import RedisServer
 
 
 class TlsFront:
-    """Ends TLS in front of a Redis that speaks none.
+    """Terminates TLS in front of a Redis without TLS.
 
-    :param context: with the certificate.
+    :param context: a context with the certificate.
     """
 
     def __init__(self, redis: RedisServer, context: ssl.SSLContext) -> None:

@@ -1,4 +1,4 @@
-"""An engine, a broker and a server as somebody else would add them: a class, and a line."""
+"""An engine, a broker and a server from outside the package: a class and a registry line each."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ToyEngine(BlockingEngine):
 
 
 class ToyBroker(MemoryBroker):
-    """A broker that a URL of its own stands for."""
+    """A broker for URLs that begin with ``toy://``."""
 
 
 class ToyRequestHandler(WSGIRequestHandler):
-    """Leaves its socket where the adapter finds it."""
+    """Passes its socket to the adapter in the environment."""
 
     def get_environ(self) -> Environ:
         return {**super().get_environ(), "toy.socket": self.connection}
@@ -39,13 +39,13 @@ class ToyRequestHandler(WSGIRequestHandler):
 
 
 class ToyServer(ThreadingMixIn, WSGIServer):
-    """Python's own server, with a thread for each request."""
+    """Python's WSGI server, with a thread for each request."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """The server can't write its response: the connection is the package's."""
+        """Ignore the failed response: the package has used the connection."""
 
 
 class ToyAdapter(Adapter):

@@ -1,4 +1,4 @@
-"""A uWSGI with its asyncio loop, which no ordinary build has: built once and kept."""
+"""Build a uWSGI with its asyncio loop, which ordinary builds lack, once and keep it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pathlib import Path
 
 from support.kept import alone
 
-#: What such a uWSGI needs to be started with; it finds the virtual environment by itself only if
-#: it lies in its ``bin``.
+#: Options for this uWSGI. It finds the virtual environment by itself only if it is in its ``bin``.
 OPTIONS = ["--asyncio", "10", "--greenlet"]
 if sys.prefix != sys.base_prefix:
     OPTIONS += ["--virtualenv", sys.prefix]
@@ -23,7 +22,7 @@ if sys.prefix != sys.base_prefix:
 
 @cache
 def why_not() -> str | None:
-    """What is missing for building it, ``None`` if nothing is."""
+    """Return what the build needs and isn't installed, or ``None``."""
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
         return "there is no C compiler"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
@@ -35,7 +34,7 @@ def why_not() -> str | None:
 
 @cache
 def binary() -> Path:
-    """Its path, once it is built.
+    """Build it if necessary, and return its path.
 
     :raises AssertionError: with the end of pip's output, if the build fails.
     """
@@ -49,10 +48,10 @@ def binary() -> Path:
 
 
 def _build(version: str, folder: Path) -> None:
-    # A folder with the final name is a whole build.
+    # A folder with the final name is a complete build.
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     install = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-    # pip's cache may hold a wheel of another profile.
+    # pip's cache may have a wheel of another profile.
     options = ["--no-cache-dir", "--no-binary", "uwsgi", "--no-deps", "--target", str(unfinished)]
     env = {**os.environ, "UWSGI_PROFILE": "asyncio", "CFLAGS": f"-I{_greenlet_headers()}"}
     done = subprocess.run(
@@ -70,7 +69,7 @@ def _build(version: str, folder: Path) -> None:
 
 
 def _version() -> str:
-    """That of the uWSGI that the other tests run on."""
+    """Return the version of the uWSGI that the other tests use."""
     for name in ("uwsgi", "pyuwsgi"):
         try:
             return metadata.version(name).partition(".post")[0]
@@ -80,7 +79,7 @@ def _version() -> str:
 
 
 def _greenlet_headers() -> Path | None:
-    """The folder that has ``greenlet/greenlet.h``."""
+    """Return the folder that contains ``greenlet/greenlet.h``."""
     try:
         distribution = metadata.distribution("greenlet")
     except metadata.PackageNotFoundError:
@@ -98,4 +97,4 @@ def _cache_folder() -> Path:
             continue
         if os.access(folder, os.W_OK):
             return folder
-    raise AssertionError("there is no folder to build uWSGI in")
+    raise AssertionError("no folder to build uWSGI in")
