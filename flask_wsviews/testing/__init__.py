@@ -1,9 +1,10 @@
-"""A client for tests: it talks to an application's WebSockets without a server."""
+"""Tools for tests: a client that needs no server, and captured broadcasts."""
 
 from __future__ import annotations
 
 from .broadcasts import Broadcast, Disconnect, captured_broadcasts, captured_disconnects
-from .client import HandshakeRejected, WebSocketTestClient, websocket_connect
+from .client import WebSocketTestClient
+from .connect import HandshakeRejected, websocket_connect
 from .coroutines import AsyncWebSocketTestClient, async_websocket_connect
 
 __all__ = [

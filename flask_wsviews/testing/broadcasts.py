@@ -1,4 +1,4 @@
-"""What an application publishes to its groups, noted for a test."""
+"""Captures what an application publishes to its groups during a test."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Broadcast:
     """A message to a group.
 
     :param group: the group's name.
-    :param message: text or bytes, as members get it, but for the id of those with a history.
-    :param exclude: the ids of connections that didn't get it.
-    :param keep: whether a history keeps it, if the group has one.
+    :param message: text or bytes, as published: without the id that a history assigns.
+    :param exclude: ids of connections that don't get the message.
+    :param keep: whether the group's history, if it has one, keeps the message.
     """
 
     group: str
@@ -37,10 +37,10 @@ class Broadcast:
 class Disconnect:
     """A call of ``websocket.disconnect()``.
 
-    :param group: the group whose members are closed; ``None`` if it is one connection.
-    :param connection: the id of that connection, else ``None``.
+    :param group: the group whose members are closed; ``None`` for a single connection.
+    :param connection: the id of the single connection, otherwise ``None``.
     :param code: the close code.
-    :param reason: the reason beside it.
+    :param reason: the close reason.
     """
 
     group: str | None
@@ -51,9 +51,9 @@ class Disconnect:
 
 @contextmanager
 def captured_broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
-    """Note what is published meanwhile.
+    """Collect the messages that are published in the ``with`` block.
 
-    Members get it all the same::
+    Members receive them as usual::
 
         with captured_broadcasts(app) as broadcasts:
             client.post("/news", data="hello")
@@ -65,9 +65,9 @@ def captured_broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
 
 @contextmanager
 def captured_disconnects(app: Flask) -> Iterator[list[Disconnect]]:
-    """Note the calls of ``websocket.disconnect()``.
+    """Collect the calls of ``websocket.disconnect()`` in the ``with`` block.
 
-    The connections are closed all the same::
+    The connections are closed as usual::
 
         with captured_disconnects(app) as disconnects:
             client.post("/logout")
@@ -79,7 +79,7 @@ def captured_disconnects(app: Flask) -> Iterator[list[Disconnect]]:
 
 @contextmanager
 def _captured(app: Flask, make: Callable[[Publication], T | None]) -> Iterator[list[T]]:
-    """Note what *make* makes of what is published; ``None`` for nothing."""
+    """Collect the result of *make* for each publication, unless it is ``None``."""
     broker: Any = groups_of(app).broker
     publish = broker.publish
     found: list[T] = []
@@ -87,7 +87,7 @@ def _captured(app: Flask, make: Callable[[Publication], T | None]) -> Iterator[l
     def note(publication: Publication) -> str | None:
         noted = make(publication)
         if noted is not None:
-            # First, for a member may have it before this returns.
+            # Before publishing: a member may receive the message before publish() returns.
             found.append(noted)
         try:
             result: str | None = publish(publication)

@@ -1,80 +1,46 @@
-"""The testing client: a Flask test client's handshake, and frames over a pair of sockets."""
+"""The test client: connects to an application's WebSockets without a server."""
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import socket
-from collections import deque
-from collections.abc import Iterable, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flask.signals import got_request_exception
-from flask.testing import EnvironBuilder
-from websockets.exceptions import ProtocolError
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, Side, State
 
-from ..app_state import EXTENSION
 from ..close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..common.json_text import dump_text
 from ..exceptions import ConnectionClosed
-from ..servers.testing import TRANSPORT, PairTransport
+from ..servers.testing import PairTransport
 from ..typing import Message, Sendable
+from .frames import FrameSocket
 
 if TYPE_CHECKING:
     from flask import Flask
-    from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
-    from ..extension import WebSocket
-
-#: Seconds that anything may take unless the test says otherwise.
+#: Seconds that an operation may take, unless the test gives another timeout.
 TIMEOUT = 5.0
-
-# A socket takes no timeout that is much longer, such as infinity; who waits looks again then.
-_LONGEST_READ = 3600.0
-
-
-class HandshakeRejected(Exception):
-    """The handshake was answered with something else than the 101.
-
-    :param response: that answer, as the Flask test client returns them.
-    """
-
-    def __init__(self, response: TestResponse) -> None:
-        super().__init__(response)
-        self.response = response
-
-    def __str__(self) -> str:
-        text = self.response.get_data(as_text=True)[:200]
-        return f"the handshake was answered with {self.response.status}: {text}"
-
-    @property
-    def status_code(self) -> int:
-        """The response's status."""
-        return self.response.status_code
 
 
 class WebSocketTestClient:
-    """One WebSocket, seen from the client. :func:`websocket_connect` makes it.
+    """The client's side of one WebSocket. :func:`websocket_connect` makes it.
 
-    Leaving its ``with`` block closes it, and waits until its ``on_close`` has run.
+    Leaving its ``with`` block closes the connection, and waits until ``on_close`` has run.
+
+    :param app: the application.
+    :param sock: the client's socket.
+    :param transport: the server's side.
     """
 
     def __init__(self, app: Flask, sock: socket.socket, transport: PairTransport) -> None:
         self._app = app
-        self._sock = sock
+        self._frames = FrameSocket(sock, TIMEOUT)
         self._transport = transport
-        self._protocol = Protocol(Side.CLIENT, state=State.OPEN, max_size=None)
-        self._messages: deque[Message] = deque()
-        self._parts: list[Frame] = []
         self._errors: list[Exception] = []
-        self._is_over = False
-        #: The 101.
+        #: The handshake's response, with the status 101 Switching Protocols.
         self.response: TestResponse
         got_request_exception.connect(self._note_error, app)
 
@@ -99,80 +65,85 @@ class WebSocketTestClient:
 
     @property
     def close_code(self) -> int | None:
-        """The code of the server's close frame; ``None`` before it, 1006 if none came."""
-        close = self._protocol.close_rcvd
+        """The code of the server's close frame; 1006 Abnormal Closure if it sent none.
+
+        ``None`` while the connection is open.
+        """
+        close = self._frames.close_frame
         if close is not None:
             return int(close.code)
-        return ABNORMAL_CLOSURE if self._is_over else None
+        return ABNORMAL_CLOSURE if self._frames.is_over else None
 
     @property
     def close_reason(self) -> str | None:
-        """The reason that belongs to :attr:`close_code`."""
-        close = self._protocol.close_rcvd
+        """The reason in the server's close frame, empty if it sent none.
+
+        ``None`` while the connection is open.
+        """
+        close = self._frames.close_frame
         if close is not None:
             return close.reason
-        return "" if self._is_over else None
+        return "" if self._frames.is_over else None
 
     # -- sending ----------------------------------------------------------------------------------
 
     def send(self, message: Sendable) -> None:
         """Send a message.
 
-        :param message: ``str`` as text, ``bytes`` and the like as binary.
+        :param message: ``str`` is sent as text, anything bytes-like as binary.
         :raises ConnectionClosed: if the server has closed the connection.
         """
-        self._read(0.0)
-        if self._protocol.state is not State.OPEN:
+        self._frames.read(0.0)
+        if not self._frames.is_open:
             raise self._closed()
-        if isinstance(message, str):
-            self._protocol.send_text(message.encode())
-        else:
-            self._protocol.send_binary(bytes(message))
-        self._write()
+        self._frames.send_message(message)
 
     def send_json(self, value: Any) -> None:
-        """Send *value* as the application's JSON provider writes it."""
+        """Send *value* as JSON, made by the application's JSON provider."""
         self.send(dump_text(self._app.json.dumps, value))
 
     def ping(self, data: bytes = b"") -> None:
-        """Send a Ping; the Pong that comes for it is left out."""
-        self._protocol.send_ping(data)
-        self._write()
+        """Send a Ping. The answering Pong is ignored."""
+        self._frames.send_ping(data)
 
     # -- receiving --------------------------------------------------------------------------------
 
     def receive(self, timeout: float = TIMEOUT) -> Message:
-        """Wait for the next message.
+        """Wait for the next message and return it.
 
-        :param timeout: seconds; 0, or less, for what is there now.
-        :raises TimeoutError: if none comes in time.
+        :param timeout: seconds; 0 or less returns only a message that has already arrived.
+        :raises TimeoutError: if no message arrives in time.
         :raises ConnectionClosed: if the server closes the connection.
-        :raises Exception: what a hook has raised, if the application propagates exceptions, as
-            it does when ``TESTING`` is set.
+        :raises Exception: an exception that a hook has raised, if the application propagates
+            exceptions, as it does when ``TESTING`` is set.
         """
+        frames = self._frames
         deadline = monotonic() + timeout
-        while not self._messages:
-            if self._is_over or self._has_close:
+        while not frames.messages:
+            if frames.is_over or frames.close_frame is not None:
                 self._end()
                 self._raise_errors()
                 raise self._closed()
             left = deadline - monotonic()
-            # It may take several reads until a message is complete.
-            if not self._read(left) and left <= 0:
+            # A message may take several reads.
+            if not frames.read(left) and left <= 0:
                 self._raise_errors()
                 raise TimeoutError(f"no message within {timeout:g} s")
-        return self._messages.popleft()
+        return frames.messages.popleft()
 
     def receive_json(self, timeout: float = TIMEOUT) -> Any:
-        """Wait for the next message, which is JSON; see :meth:`receive`."""
+        """Wait for the next message and return its JSON value.
+
+        :raises AssertionError: if the message isn't JSON; also raises what :meth:`receive` does.
+        """
         message = self.receive(timeout)
         try:
             return json.loads(message)
         except ValueError as error:
-            raise AssertionError(f"that is no JSON: {message!r}") from error
+            raise AssertionError(f"the message isn't JSON: {message!r}") from error
 
     def receive_nothing(self, timeout: float = 0.1) -> None:
-        """See that no message comes for a while.
+        """Check that no message arrives within *timeout* seconds.
 
         :raises AssertionError: if one does.
         """
@@ -186,19 +157,20 @@ class WebSocketTestClient:
 
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection, and wait for the server's close frame."""
-        if self._protocol.state is State.OPEN and not self._is_over:
-            self._protocol.send_close(code, reason)
-            self._write()
+        frames = self._frames
+        if frames.is_open and not frames.is_over:
+            frames.send_close(code, reason)
         deadline = monotonic() + TIMEOUT
-        while not self._is_over and not self._has_close and monotonic() < deadline:
-            self._read(deadline - monotonic())
+        while not frames.is_over and frames.close_frame is None and monotonic() < deadline:
+            frames.read(deadline - monotonic())
 
     def assert_closed(
         self, code: int | None = None, reason: str | None = None, timeout: float = TIMEOUT
     ) -> None:
         """Check that the server closes the connection, with this code and reason if given.
 
-        :raises AssertionError: if it doesn't in time, or otherwise; or if messages come before.
+        :raises AssertionError: if the server doesn't close in time, closes with another code or
+            reason, or sends a message first.
         """
         try:
             message = self.receive(timeout)
@@ -214,78 +186,26 @@ class WebSocketTestClient:
             raise AssertionError(f"a message came before the end: {message!r}")
 
     def vanish(self) -> None:
-        """Be gone without a close frame, as a client that lost its network."""
-        self._sock.close()
-        self._is_over = True
+        """Disconnect without a close frame, as a client does that loses its network."""
         self._end()
-
-    # -- at work ----------------------------------------------------------------------------------
-
-    @property
-    def _has_close(self) -> bool:
-        return self._protocol.close_rcvd is not None
 
     def _closed(self) -> ConnectionClosed:
         return ConnectionClosed(self.close_code or ABNORMAL_CLOSURE, self.close_reason or "")
 
-    def _write(self) -> None:
-        for data in self._protocol.data_to_send():
-            if not data:
-                continue
-            self._sock.settimeout(TIMEOUT)
-            try:
-                self._sock.sendall(data)
-            except TimeoutError:
-                raise TimeoutError("the server doesn't read what is sent") from None
-            except OSError:
-                # What it has said before is still to be read.
-                return
-
-    def _read(self, timeout: float) -> bool:
-        """Take what is there, having waited for it; says whether there was anything."""
-        if self._is_over:
-            return False
-        self._sock.settimeout(min(max(timeout, 0.0), _LONGEST_READ))
-        try:
-            data = self._sock.recv(65536)
-        except (BlockingIOError, TimeoutError):
-            return False
-        except OSError:
-            data = b""
-        if data:
-            self._protocol.receive_data(data)
-        else:
-            self._protocol.receive_eof()
-            self._is_over = True
-        for frame in self._protocol.events_received():
-            assert isinstance(frame, Frame)
-            self._take(frame)
-        self._write()
-        error = self._protocol.parser_exc
-        if isinstance(error, ProtocolError):
-            self._is_over = True
-            raise AssertionError(f"the server breaks the protocol: {error}") from error
-        return True
-
-    def _take(self, frame: Frame) -> None:
-        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            return
-        self._parts.append(frame)
-        if not frame.fin:
-            return
-        data = b"".join(bytes(part.data) for part in self._parts)
-        is_text = self._parts[0].opcode is Opcode.TEXT
-        self._parts.clear()
-        self._messages.append(data.decode() if is_text else data)
-
     def _end(self) -> None:
-        """Hang up, and wait until the server is through with the connection."""
-        self._sock.close()
-        self._is_over = True
+        """Close the socket, and wait until the server has finished with the connection."""
+        self._frames.close()
         is_released = self._transport.released.wait(TIMEOUT)
         got_request_exception.disconnect(self._note_error, self._app)
         if not is_released:
             raise TimeoutError(f"the server is still busy with the connection after {TIMEOUT:g} s")
+
+    def _give_up(self) -> None:
+        """Close the socket of a handshake that failed."""
+        got_request_exception.disconnect(self._note_error, self._app)
+        self._frames.close()
+
+    # -- the application's exceptions -------------------------------------------------------------
 
     def _note_error(self, sender: Flask, exception: Exception, **more: Any) -> None:
         self._errors.append(exception)
@@ -297,70 +217,3 @@ class WebSocketTestClient:
             propagates = app.testing or app.debug
         if self._errors and propagates:
             raise self._errors.pop(0)
-
-
-def websocket_connect(
-    client: FlaskClient,
-    path: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    subprotocols: Iterable[str] = (),
-    origin: str | None = None,
-    **options: Any,
-) -> WebSocketTestClient:
-    """Open a WebSocket to an application, in this process and without a server::
-
-        with app.test_client() as client, websocket_connect(client, "/chat/lobby") as ws:
-            ws.send_json({"type": "say", "text": "hello"})
-            assert ws.receive_json()["type"] == "said"
-
-    The handshake goes through the whole application; frames go through the engine and its own
-    threads, greenlets or event loop. Cookies are those of the Flask test client, both ways.
-
-    :param client: of ``app.test_client()``.
-    :param path: of the URL, with its query.
-    :param headers: of the handshake.
-    :param subprotocols: that the client offers.
-    :param origin: what a browser says where its page is from; without it, none is sent.
-    :param options: of :class:`werkzeug.test.EnvironBuilder`, such as ``base_url``.
-    :raises HandshakeRejected: if the answer isn't the 101.
-    """
-    app: Flask = client.application
-    extension: WebSocket | None = app.extensions.get(EXTENSION)
-    if extension is None:
-        raise RuntimeError(
-            f"no WebSocket(app) has been made for {app.name!r}: call init_app() first"
-        )
-    fields = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-        **(headers or {}),
-    }
-    offered = ", ".join(subprotocols)
-    if offered:
-        fields["Sec-WebSocket-Protocol"] = offered
-    if origin is not None:
-        fields["Origin"] = origin
-    own, servers = socket.socketpair()
-    transport = PairTransport(servers)
-    ws = WebSocketTestClient(app, own, transport)
-    try:
-        builder = EnvironBuilder(app, path, headers=fields, **options)
-        builder.environ_base = {
-            **client._copy_environ({}),
-            **(builder.environ_base or {}),
-            TRANSPORT: transport,
-            "SERVER_PROTOCOL": "HTTP/1.1",
-        }
-        ws.response = client.open(builder)
-        if ws.response.status_code != 101:
-            raise HandshakeRejected(ws.response)
-    except BaseException:
-        got_request_exception.disconnect(ws._note_error, app)
-        own.close()
-        if not transport.released.is_set():
-            servers.close()
-        raise
-    return ws

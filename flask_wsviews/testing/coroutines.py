@@ -1,4 +1,4 @@
-"""The testing client for tests that are coroutines: each call waits in a thread."""
+"""The test client for coroutines: each call waits in a thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..close_codes import NORMAL_CLOSURE
 from ..typing import Message, Sendable
-from .client import TIMEOUT, WebSocketTestClient, websocket_connect
+from .client import TIMEOUT, WebSocketTestClient
+from .connect import websocket_connect
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class AsyncWebSocketTestClient:
     """A :class:`WebSocketTestClient` whose methods are awaited.
 
-    :param arguments: of :func:`websocket_connect`.
-    :param options: of it, as well.
+    :param arguments: the positional arguments for :func:`websocket_connect`.
+    :param options: the keyword arguments for it.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -40,29 +41,29 @@ class AsyncWebSocketTestClient:
         await asyncio.to_thread(self.ws.__exit__, kind, error, traceback)
 
     async def send(self, message: Sendable) -> None:
-        """See :meth:`WebSocketTestClient.send`."""
+        """Send a message."""
         await asyncio.to_thread(self.ws.send, message)
 
     async def send_json(self, value: Any) -> None:
-        """See :meth:`WebSocketTestClient.send_json`."""
+        """Send *value* as JSON."""
         await asyncio.to_thread(self.ws.send_json, value)
 
     async def receive(self, timeout: float = TIMEOUT) -> Message:
-        """See :meth:`WebSocketTestClient.receive`."""
+        """Wait for the next message and return it."""
         return await asyncio.to_thread(self.ws.receive, timeout)
 
     async def receive_json(self, timeout: float = TIMEOUT) -> Any:
-        """See :meth:`WebSocketTestClient.receive_json`."""
+        """Wait for the next message and return its JSON value."""
         return await asyncio.to_thread(self.ws.receive_json, timeout)
 
     async def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
-        """See :meth:`WebSocketTestClient.close`."""
+        """Close the connection, and wait for the server's close frame."""
         await asyncio.to_thread(self.ws.close, code, reason)
 
     async def assert_closed(
         self, code: int | None = None, reason: str | None = None, timeout: float = TIMEOUT
     ) -> None:
-        """See :meth:`WebSocketTestClient.assert_closed`."""
+        """Check that the server closes the connection, with this code and reason if given."""
         await asyncio.to_thread(self.ws.assert_closed, code, reason, timeout)
 
 
@@ -71,7 +72,7 @@ def async_websocket_connect(
 ) -> AsyncWebSocketTestClient:
     """Open a WebSocket in a coroutine, as :func:`websocket_connect` does.
 
-    Await the methods of what it gives::
+    The client's methods are coroutines::
 
         async with async_websocket_connect(app.test_client(), "/echo") as ws:
             await ws.send("hello")

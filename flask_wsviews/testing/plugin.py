@@ -1,4 +1,4 @@
-"""Fixtures for pytest; they need one named ``app`` that returns the application."""
+"""Fixtures for pytest. They use a fixture ``app`` that returns the application."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ws_client(app: Flask) -> Iterator[Callable[..., WebSocketTestClient]]:
-    """What opens WebSockets, all of which are closed when the test ends::
+    """A function that opens WebSockets, which are closed when the test ends::
 
         ws = ws_client("/chat/lobby")
 
-    They share cookies: ``ws_client.client`` is their Flask test client.
+    They share the cookies of one Flask test client, ``ws_client.client``.
     """
     from . import websocket_connect
 
@@ -38,7 +38,7 @@ def ws_client(app: Flask) -> Iterator[Callable[..., WebSocketTestClient]]:
 
 @pytest.fixture
 def broadcasts(app: Flask) -> Iterator[list[Broadcast]]:
-    """What the application publishes to its groups during the test."""
+    """The messages that the application publishes to its groups during the test."""
     from . import captured_broadcasts
 
     with captured_broadcasts(app) as found:

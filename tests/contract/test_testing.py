@@ -262,7 +262,7 @@ def test_a_message_that_should_not_come(app):
         with pytest.raises(AssertionError, match="a message came"):
             ws.receive_nothing(5)
         ws._transport.sock.send(b"\x81\x01{")
-        with pytest.raises(AssertionError, match="that is no JSON"):
+        with pytest.raises(AssertionError, match="the message isn't JSON"):
             ws.receive_json()
 
 

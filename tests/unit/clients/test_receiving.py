@@ -349,7 +349,7 @@ def test_a_client_that_never_answers_while_somebody_else_receives(site: Site) ->
             yield site.pause
 
     ws = site.connect(script)
-    with contextlib.closing(ws._sock):
+    with contextlib.closing(ws._frames._sock):
         assert ws._transport.released.wait(10)
     assert poll(lambda: received) == [None]
     ws.vanish()

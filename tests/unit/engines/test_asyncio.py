@@ -88,7 +88,7 @@ def test_a_reset_that_comes_with_data_ends_the_connection(
     with app.test_client() as client:
         ws = websocket_connect(client, path)
         # The end of a Unix socket with something unread in it is a reset.
-        assert ws._sock.recv(1, socket.MSG_PEEK)
+        assert ws._frames._sock.recv(1, socket.MSG_PEEK)
         reset_with(last, ws, websocket)
         assert poll(lambda: ends) == [1006]
         ws.vanish()
@@ -99,9 +99,9 @@ def reset_with(last: bytes, ws: WebSocketTestClient, websocket: AsyncioWebSocket
     done = threading.Event()
 
     def work() -> None:
-        ws._sock.setblocking(False)
-        ws._sock.sendall(last)
-        ws._sock.close()
+        ws._frames._sock.setblocking(False)
+        ws._frames._sock.sendall(last)
+        ws._frames._sock.close()
         done.set()
 
     loop(websocket).call_soon_threadsafe(work)
