@@ -1,4 +1,4 @@
-"""The groups that an application declares: their patterns, and what is kept of each."""
+"""The groups that an application declares: their patterns and options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from ..exceptions import GroupError, RegistrationError
 from .brokers.base import History
 from .names import Pattern, pattern_of
 
-# Groups whose options are remembered.
-MAX_REMEMBERED = 10_000
+# The most groups whose options are cached.
+MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """What is set for the groups of a pattern."""
+    """The options of the groups that match a pattern.
+
+    :param history: how much is kept for clients that reconnect.
+    :param presence: whether the members can be listed.
+    """
 
     history: History | None = None
     presence: bool = False
@@ -34,9 +38,9 @@ class GroupOptions:
 
 
 def history_of(messages: int | None, seconds: float | None) -> History | None:
-    """What is kept; ``None`` if that is nothing.
+    """Return the history for these limits; ``None`` without any.
 
-    :raises RegistrationError: if a number can't be used.
+    :raises RegistrationError: if a limit isn't valid.
     """
     if messages is None and seconds is None:
         return None
@@ -53,15 +57,15 @@ def history_of(messages: int | None, seconds: float | None) -> History | None:
 
 @dataclass(frozen=True)
 class Group:
-    """A group in a view's ``groups`` with its own options, in place of the view's::
+    """A group in a view's ``groups`` with its own options, instead of the view's::
 
         groups = [Group("list:{id}", history=100), Group("typing:{id}", presence=True)]
 
     :param pattern: the name, with URL variables in braces.
     :param history: how many messages are kept for clients that reconnect; by default none.
     :param history_seconds: for how many seconds they are kept.
-    :param presence: whether ``websocket.members()`` and ``websocket.count()`` list who is in it.
-    :raises RegistrationError: if *pattern* can't name a group, or another value can't be used.
+    :param presence: whether ``websocket.members()`` and ``websocket.count()`` return its members.
+    :raises RegistrationError: if *pattern* or another value isn't valid.
     """
 
     pattern: str
@@ -86,15 +90,15 @@ class Group:
 
 
 def declared_pattern(group: str | Group) -> Pattern:
-    """The pattern of an entry of a view's ``groups``.
+    """Return the pattern of an item of a view's ``groups``.
 
-    :raises RegistrationError: if it isn't one.
+    :raises RegistrationError: if it isn't valid.
     """
     return pattern_of(group.pattern if isinstance(group, Group) else group)
 
 
 def narrowest(patterns: list[Pattern]) -> list[Pattern]:
-    """Those of *patterns* that all others cover; if there are none, all of them."""
+    """Return those of *patterns* that all others cover, or all if there are none."""
     within = [each for each in patterns if all(other.covers(each) for other in patterns)]
     return within or patterns
 
@@ -104,18 +108,18 @@ class Declarations:
 
     def __init__(self) -> None:
         self._options: dict[str, tuple[Pattern, GroupOptions]] = {}
-        # By the text before the first variable, so that a name is compared with few of them.
+        # By the text before the first variable, so that a name is compared with few patterns.
         self._by_prefix: dict[str, list[Pattern]] = {}
         self._prefix_lengths: list[int] = []
-        self._remembered: dict[str, GroupOptions] = {}
+        self._cached: dict[str, GroupOptions] = {}
 
     def __iter__(self) -> Iterator[tuple[Pattern, GroupOptions]]:
         return iter(self._options.values())
 
     def add(self, text: str, options: GroupOptions) -> None:
-        """Declare the groups of a pattern. Twice is once.
+        """Declare the groups of a pattern. The same options may be declared again.
 
-        :raises RegistrationError: if *text* isn't a pattern, or has other options already.
+        :raises RegistrationError: if *text* isn't valid, or already has other options.
         """
         pattern = pattern_of(text)
         known = self._options.get(pattern.shape)
@@ -125,8 +129,7 @@ class Declarations:
                 also = "" if first.text == text else f" as {first.text!r}"
                 raise RegistrationError(
                     f"conflicting options for group {text!r}: first configured{also} with "
-                    f"{its_options}, now with {options}. Give it the options that it has already, "
-                    "or another name."
+                    f"{its_options}, now with {options}. Use the same options, or another name."
                 )
             return
         self._options[pattern.shape] = pattern, options
@@ -134,29 +137,29 @@ class Declarations:
         length = len(pattern.prefix)
         if length not in self._prefix_lengths:
             insort(self._prefix_lengths, length)
-        self._remembered.clear()
+        self._cached.clear()
 
     def options_of(self, group: str) -> GroupOptions:
-        """The options of *group*: those of the narrowest pattern that it matches."""
-        options = self._remembered.get(group)
+        """Return the options of *group*: those of the narrowest pattern that it matches."""
+        options = self._cached.get(group)
         if options is None:
             options = self._find_options(group)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[group] = options
+            if len(self._cached) >= MAX_CACHED:
+                self._cached.clear()
+            self._cached[group] = options
         return options
 
     def check_owner(self, pattern: Pattern, group: str) -> None:
-        """Check that a name that URL variables have made belongs to no other pattern.
+        """Check that a name made from URL variables doesn't match another pattern as well.
 
-        A pattern that covers *pattern*, as ``{name}`` covers ``room:{room}``, doesn't count.
+        A pattern that covers *pattern*, as ``{name}`` covers ``room:{room}``, is allowed.
 
-        :raises GroupError: if the name is one of another pattern.
+        :raises GroupError: if the name matches another pattern.
         """
         for other in self._matching(group):
             if not other.covers(pattern):
                 raise GroupError(
-                    f"{group!r}, made of {pattern.text!r}, belongs to {other.text!r}", code=1008
+                    f"{group!r}, made from {pattern.text!r}, belongs to {other.text!r}", code=1008
                 )
 
     def _matching(self, group: str) -> list[Pattern]:

@@ -12,10 +12,10 @@ from .broker_thread import BrokerThread
 from .brokers.base import CONNECTIONS, Broker, Delivery, History
 from .delivery_queue import DeliveryQueue
 from .disconnections import Connected, Disconnections
+from .job_thread import JobThread
 from .member import Member
 from .members import Members
 from .presence.attendance import Attendance
-from .presence.chores import Chores
 from .presence.events import PresenceEvents
 from .presence.memory import MemoryPresence
 from .replays import Replays
@@ -51,12 +51,12 @@ class Fanout:
         self._queues_lock = threading.Lock()
         #: Calls the broker for event loops.
         self.thread = BrokerThread()
-        self._event_chores = Chores("wsviews-events")
+        self._events_thread = JobThread("wsviews-events")
         #: This process's members of groups with presence. Unused if the broker has no presence.
         self.attendance = Attendance(
             broker.presence or MemoryPresence(),
             settings.presence_ttl,
-            partial(events.notify, self._event_chores),
+            partial(events.notify, self._events_thread),
         )
         self.disconnections = Disconnections(broker, clients)
         #: Sends missed messages to members that resume.
@@ -68,7 +68,7 @@ class Fanout:
         self.disconnections.close()
         self.thread.close()
         self.attendance.close(self._timeout)
-        self._event_chores.close(self._timeout)
+        self._events_thread.close(self._timeout)
         self._broker.close()
 
     def enter(self, group: str, history: History | None, member: Member) -> Members:

@@ -111,11 +111,11 @@ class Joining:
             try:
                 for delivery in page.deliveries:
                     if member.id not in delivery.exclude:
-                        replays.patience.begin(member)
+                        replays.deadlines.begin(member)
                         yield partial(self._send, delivery.content)
                         replayed += 1
             finally:
-                replays.patience.end(member)
+                replays.deadlines.end(member)
             since = page.position
             if page.is_last and members.release(member, since):
                 return Joined(members.name, since, lost, replayed)

@@ -1,4 +1,4 @@
-"""Names of groups, and patterns such as ``"room:{room}"`` that they are made of."""
+"""Names of groups, and patterns for names, such as ``"room:{room}"``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from uuid import UUID
 
 from ..exceptions import GroupError, RegistrationError
 
-#: Longest name of a group, in bytes as UTF-8.
+#: The longest name of a group, in bytes of UTF-8.
 MAX_NAME = 255
 
 
 def check_group(name: Any) -> str:
-    """Check the name of a group.
+    """Check the name of a group, and return it.
 
-    :raises GroupError: unless it is a ``str`` of 1 to 255 bytes that can be printed and has no
-        braces, which are for patterns, nor a space at its ends.
+    :raises GroupError: unless it is a ``str`` of 1 to 255 bytes of printable text, without braces,
+        which are for patterns, and without spaces at the ends.
     """
     if not isinstance(name, str):
         raise GroupError(f"a group's name must be a str, not {name!r}", code=1008)
@@ -34,13 +34,13 @@ def check_group(name: Any) -> str:
 
 
 class Pattern:
-    """Names of groups with URL variables in them.
+    """A pattern for names of groups, with URL variables.
 
-    The punctuation next to a variable is a separator: no variable may contain it. So a name can
-    be made in one way only, and ``room:{room}`` never makes ``room:7:staff``.
+    The punctuation next to a variable is a separator, which no variable may contain. So only one
+    set of variables makes a name, and ``room:{room}`` never makes ``room:7:staff``.
 
-    :param text: such as ``"lobby"`` or ``"room:{room}"``.
-    :raises RegistrationError: if it can't name a group, or nothing separates two variables.
+    :param text: the pattern, such as ``"lobby"`` or ``"room:{room}"``.
+    :raises RegistrationError: if it can't make a valid name, or nothing separates two variables.
     """
 
     def __init__(self, text: Any) -> None:
@@ -49,16 +49,16 @@ class Pattern:
         self.text = text
         try:
             literals, variables = _parse(text)
-            #: A name that it matches.
+            #: A name that matches.
             self.example = check_group(_PLACE.join(literals))
             self._separators = _separators(literals)
         except ValueError as error:
             raise RegistrationError(f"{text!r} isn't a valid pattern for groups: {error}") from None
-        #: The URL variables in it.
+        #: The names of its URL variables.
         self.variables = frozenset(variables)
-        #: The same for two patterns that differ in the names of their variables only.
+        #: Equal for patterns that only differ in the names of their variables.
         self.shape = "{}".join(literals)
-        #: What stands before the first variable.
+        #: The text before the first variable.
         self.prefix = literals[0]
         self._sample = _PLACEHOLDER.join(literals)
         self._literals = literals
@@ -71,18 +71,18 @@ class Pattern:
         return f"Pattern({self.text!r})"
 
     def matches(self, group: str) -> bool:
-        """Whether *group* may be one of these."""
+        """Return whether the name *group* matches."""
         return self._regex.fullmatch(group) is not None
 
     def covers(self, other: Pattern) -> bool:
-        """Whether every name of *other* matches this pattern, too."""
+        """Return whether every name that matches *other* matches this pattern, too."""
         return self._regex.fullmatch(other._sample) is not None
 
     def fill(self, view_args: Mapping[str, Any]) -> str:
-        """The name for these URL variables.
+        """Return the name for these URL variables.
 
         :raises GroupError: if a variable is missing or contains a separator, or if the result
-            isn't a name.
+            isn't a valid name.
         """
         try:
             for variable in self.variables:
@@ -93,7 +93,7 @@ class Pattern:
 
     def _check_value(self, variable: str, value: Any) -> None:
         text = str(value)
-        # A converter that makes numbers lets nothing but numbers through.
+        # Numbers and UUIDs have one form only, so their punctuation can't be mistaken.
         found = set() if isinstance(value, _FIXED_FORMS) else self._separators & set(text)
         if found:
             characters = " ".join(sorted(found))
@@ -107,22 +107,22 @@ class Pattern:
 
 
 def pattern_of(text: Any) -> Pattern:
-    """The pattern *text*; see :class:`Pattern`. Each connection asks for the same few."""
-    return _known_pattern(text) if isinstance(text, str) else Pattern(text)
+    """Return the pattern for *text*. Each connection needs the same few, so they are cached."""
+    return _cached_pattern(text) if isinstance(text, str) else Pattern(text)
 
 
-_known_pattern = lru_cache(maxsize=1024)(Pattern)
+_cached_pattern = lru_cache(maxsize=1024)(Pattern)
 
-# Stands for a variable in an example, and where one pattern is compared with another: no
-# pattern has the second one in its own text, as it isn't printable.
+# Replace the variables in an example, and where two patterns are compared. The second one isn't
+# printable, so no pattern's own text contains it.
 _PLACE, _PLACEHOLDER = "x", "\ue000"
 
-# What URL converters make of text that has one form only.
+# The types of converted URL variables that have one text form only.
 _FIXED_FORMS = (int, float, UUID)
 
 
 def _parse(text: str) -> tuple[list[str], list[str]]:
-    """The literal parts of a pattern, one more than there are variables, and the variables."""
+    """Return the literal parts of a pattern and its variables, which are one fewer."""
     literals = [""]
     variables = []
     for literal, variable, form, conversion in Formatter().parse(text):
@@ -137,7 +137,7 @@ def _parse(text: str) -> tuple[list[str], list[str]]:
 
 
 def _separators(literals: list[str]) -> frozenset[str]:
-    """The punctuation that is nearest to the variables, on both sides of each."""
+    """Return the punctuation nearest to each variable, on both sides."""
     found = set()
     for number, literal in enumerate(literals):
         punctuation = [character for character in literal if not character.isalnum()]

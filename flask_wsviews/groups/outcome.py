@@ -1,4 +1,4 @@
-"""What group operations return on asyncio: something that may be awaited."""
+"""The awaitable that group operations return on asyncio."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
 
-#: The loop itself keeps only weak references to its tasks.
+#: Running tasks: event loops only keep weak references to them.
 _tasks: set[asyncio.Task[Any]] = set()
 
 
 class Outcome(Generic[T]):
-    """Await it for what the operation returns or raises. It is done all the same if nobody does.
+    """The result of an operation. The operation runs whether or not anything awaits it.
 
-    :param task: what does it; without one, it has been done.
-    :param result: of an operation that has been done.
-    :param on_error: called with an error that nobody waits for.
+    :param task: the operation; None if it is already done.
+    :param result: the result of an operation that is already done.
+    :param on_error: called with the operation's exception if nothing awaits it.
     """
 
     __slots__ = ("_awaited", "_on_error", "_result", "_task")
@@ -54,7 +54,7 @@ class Outcome(Generic[T]):
         error = None if task.cancelled() else task.exception()
         if error is None or self._awaited:
             return
-        logger.error("nobody waited for it, and it failed: %s", error)
+        logger.error("a group operation that was not awaited failed: %s", error)
         if self._on_error is not None:
             self._on_error(error)
 
@@ -63,12 +63,12 @@ async def _guarded(task: Coroutine[Any, Any, T]) -> T:
     try:
         return await task
     except (SystemExit, KeyboardInterrupt) as error:
-        # Out of a task, one of these ends the loop, and all connections with it.
+        # A task that raises one of these ends the event loop with all its connections.
         raise RuntimeError(f"a hook raised {type(error).__name__}") from error
 
 
 def in_event_loop() -> bool:
-    """Whether waiting here would hold up an event loop."""
+    """Return whether this is an event loop's thread, where waiting would block the loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Publishing from where there is no Flask: scripts, task queues, other services."""
+"""Publishes without Flask: from scripts, task queues and other services."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Publisher:
         with Publisher("redis://localhost/0") as publisher:
             publisher.broadcast("orders", "one more")
 
-    It may be shared by threads.
+    Threads can share it.
 
-    :param broker_url: as ``WSVIEWS_BROKER_URL``.
-    :param key_prefix: as ``WSVIEWS_KEY_PREFIX``.
+    :param broker_url: the application's ``WSVIEWS_BROKER_URL``.
+    :param key_prefix: the application's ``WSVIEWS_KEY_PREFIX``.
     :param timeout: seconds that an answer of the broker may take.
-    :raises ConfigError: if there is no such broker, or it is the memory of another process.
+    :raises ConfigError: if the URL isn't valid, or its broker doesn't reach other processes.
     """
 
     def __init__(
@@ -61,16 +61,19 @@ class Publisher:
     ) -> str | None:
         """Send a message to all members of a group, in all workers.
 
-        A group that a member has joined keeps its history as the application has set it. Say it
-        here if messages shall be kept before anybody has joined.
+        Once a member has joined, the group's history is kept as the application has set it. Pass
+        *history* here to keep messages before that.
 
         :param message: ``str`` for text, ``bytes`` for a binary message.
         :param exclude: ids of connections that don't get it, one or several.
-        :param keep: ``False`` to send it live only, and keep it out of the history.
-        :returns: the message's id, if the group has a history that keeps it.
-        :raises BrokerUnavailable: if it was not sent.
-        :raises GroupError: if *group* isn't a name, or *exclude* has something else than ids.
-        :raises RegistrationError: if a history can't be kept like that.
+        :param history: how many messages to keep.
+        :param history_seconds: for how many seconds to keep them.
+        :param keep: ``False`` to send the message live only, and not keep it in the history.
+        :returns: the message's id, if a history keeps it.
+        :raises BrokerUnavailable: if the message was not sent.
+        :raises GroupError: if *group* isn't a valid name, or *exclude* contains something that
+            isn't an id.
+        :raises RegistrationError: if *history* or *history_seconds* isn't valid.
         """
         kept = history_of(history, history_seconds)
         return self._broker.publish(make_publication(group, message, exclude, False, kept, keep))
@@ -87,16 +90,17 @@ class Publisher:
     ) -> str | None:
         """Send a JSON object with a type, as :meth:`WebSocket.send_message` does.
 
-        There is no view here whose schemas would dump it: *payload* goes out as it is.
+        No schema dumps *payload*: it is sent as it is.
 
-        :param payload: what is sent beside the type.
+        :param type: the message's type.
+        :param payload: the other fields.
         :param exclude: as for :meth:`broadcast`.
         :param keep: as for :meth:`broadcast`.
-        :param discriminator: the field that tells the type.
-        :returns: the message's id, if the group has a history that keeps it.
-        :raises BrokerUnavailable: if it was not sent.
-        :raises TypeError: if JSON can't express it.
-        :raises OutgoingMessageError: if it has ``NaN`` or an infinite number, which JSON has not.
+        :param discriminator: the field that holds the type.
+        :returns: the message's id, if a history keeps it.
+        :raises BrokerUnavailable: if the message was not sent.
+        :raises TypeError: if JSON can't represent the payload.
+        :raises OutgoingMessageError: if it contains ``NaN`` or infinity, which JSON doesn't allow.
         """
         text = dump_text(json.dumps, {discriminator: type, **payload})
         return self._broker.publish(make_publication(group, text, exclude, True, None, keep))
@@ -111,10 +115,13 @@ class Publisher:
     ) -> None:
         """Close all members of a group or one connection, as :meth:`WebSocket.disconnect` does.
 
+        :param group: the group's name.
         :param connection: the connection's id.
-        :raises BrokerUnavailable: if that was not sent.
-        :raises GroupError: if *group* isn't a name, or *connection* isn't an id.
-        :raises ValueError: if code or reason can't go into a close frame.
+        :param code: the close code.
+        :param reason: the close reason.
+        :raises BrokerUnavailable: if the request was not sent.
+        :raises GroupError: if *group* isn't a valid name, or *connection* isn't an id.
+        :raises ValueError: if a close frame can't carry the code or the reason.
         :raises TypeError: unless either a group or a connection is given.
         """
         self._broker.publish(make_disconnection(group, connection, code, reason))

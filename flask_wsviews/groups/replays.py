@@ -1,4 +1,4 @@
-"""Sending again what members have missed: to how many at a time, and how long they may take."""
+"""Replays missed messages: limits how many members at a time, and how long each may take."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .brokers.base import History, Replay
 from .member import Member
 from .outcome import in_event_loop
 
-# Pages that several members ask for at about the same time are read once. They are kept for so
-# many seconds, and so many bytes of them.
+# A page that several members need at about the same time is read once. Pages are cached for this
+# many seconds, and up to this many bytes.
 PAGE_LIFE = 1.0
 PAGES_SIZE = 8 * 1024 * 1024
 
-# Why a client is closed that is sent what it missed.
+# The close reason for a client that is too slow to read the messages that it missed.
 TOO_SLOW = "the client doesn't read what it missed"
 
-# How many times in the length of a deadline it is looked whether it has passed.
-LOOKS = 4
+# How many times deadlines are checked within one timeout.
+CHECKS = 4
 
 
 class Replays:
-    """Members of a worker that are sent what they have missed.
+    """The places for members that are sent missed messages.
 
-    :param settings: how many at a time, and how long each of them may take for a message.
-    :param replay: the broker's.
+    :param settings: how many members at a time, and how long each may take for a message.
+    :param replay: the broker's :meth:`Broker.replay`.
     :param on_closed: called when a member was closed because it took too long.
     """
 
@@ -47,14 +47,14 @@ class Replays:
         on_closed: Callable[[], object],
     ) -> None:
         self.pages = Pages(replay)
-        self.patience = Patience(settings.replay_timeout, on_closed)
+        self.deadlines = ReplayDeadlines(settings.replay_timeout, on_closed)
         self._places = self._free = settings.max_replays
         self._timeout = settings.broker_timeout
         self._waiting: deque[Future[None]] = deque()
         self._lock = threading.Lock()
 
     def enter_now(self) -> bool:
-        """Take a place if one is free. :meth:`leave` gives it back."""
+        """Take a place if one is free, and return whether it was. :meth:`leave` gives it back."""
         with self._lock:
             if not self._free:
                 return False
@@ -62,10 +62,10 @@ class Replays:
             return True
 
     def enter(self) -> Any:
-        """Take a place, and wait for it if all are taken. :meth:`leave` gives it back.
+        """Take a place, and wait for it if none is free. :meth:`leave` gives it back.
 
-        :returns: in an event loop an awaitable, if it has to wait.
-        :raises BrokerUnavailable: if none is free in time.
+        :returns: in an event loop, an awaitable if it has to wait.
+        :raises BrokerUnavailable: if no place becomes free in time.
         """
         with self._lock:
             if self._free:
@@ -75,12 +75,12 @@ class Replays:
             self._waiting.append(future)
         if in_event_loop():
             return self._wait_async(future)
-        with self._given_up(future):
+        with self._withdrawing(future):
             future.result(self._timeout)
         return None
 
     def leave(self) -> None:
-        """Give a place back, to the one that has waited longest."""
+        """Give a place back; the caller that has waited longest gets it."""
         with self._lock:
             while self._waiting:
                 future = self._waiting.popleft()
@@ -92,32 +92,33 @@ class Replays:
         future.set_result(None)
 
     async def _wait_async(self, future: Future[None]) -> None:
-        with self._given_up(future):
-            # Unlike wait_for(), this never swallows a cancellation.
+        with self._withdrawing(future):
+            # Unlike wait_for(), this never loses a cancellation.
             if not (await asyncio.wait([asyncio.wrap_future(future)], timeout=self._timeout))[0]:
                 raise FutureTimeoutError
 
     @contextlib.contextmanager
-    def _given_up(self, future: Future[None]) -> Iterator[None]:
+    def _withdrawing(self, future: Future[None]) -> Iterator[None]:
+        """Give the place up if waiting for it fails."""
         try:
             yield
         except BaseException as error:
             if not future.cancel():
-                # It came at the same moment.
+                # The place was assigned at the same moment.
                 self.leave()
             if isinstance(error, FutureTimeoutError):
                 raise BrokerUnavailable(
-                    f"{self._places} members are being sent what they missed, and none of them "
-                    f"has ended within {self._timeout:g} s"
+                    f"{self._places} members are being sent missed messages, and none of them has "
+                    f"finished within {self._timeout:g} s"
                 ) from None
             raise
 
 
-class Patience:
-    """Closes members that don't take the next message in time.
+class ReplayDeadlines:
+    """Closes members that don't read a message in time.
 
-    :param timeout: seconds.
-    :param on_closed: called for each of them.
+    :param timeout: seconds that a member may take.
+    :param on_closed: called for each member that is closed.
     """
 
     def __init__(self, timeout: float, on_closed: Callable[[], object]) -> None:
@@ -129,19 +130,18 @@ class Patience:
         self._all_ended = threading.Event()
 
     def begin(self, member: Member) -> None:
-        """A message is about to be sent to *member*; the one before it has been taken."""
+        """Start the deadline of *member*: it is about to be sent a message."""
         with self._lock:
             self._due[member] = monotonic() + self._timeout
             if self._is_running:
                 return
             self._all_ended.clear()
-            # Where gevent has patched threads it is a greenlet. If it can't start, the next one
-            # tries again.
+            # Under gevent this is a greenlet. If it can't start, the next call tries again.
             start_thread(self._run, "wsviews-replays")
             self._is_running = True
 
     def end(self, member: Member) -> None:
-        """It has taken the last message, or won't."""
+        """End the deadline of *member*."""
         with self._lock:
             self._due.pop(member, None)
             if not self._due:
@@ -149,7 +149,7 @@ class Patience:
 
     def _run(self) -> None:
         while True:
-            self._all_ended.wait(self._timeout / LOOKS)
+            self._all_ended.wait(self._timeout / CHECKS)
             now = monotonic()
             with self._lock:
                 self._all_ended.clear()
@@ -165,20 +165,20 @@ class Patience:
 
 
 class Pages:
-    """Pages of histories; those that several members ask for at about the same time are shared.
+    """Reads pages of histories. Members that need a page at about the same time share it.
 
-    :param replay: the broker's.
+    :param replay: the broker's :meth:`Broker.replay`.
     """
 
     def __init__(self, replay: Callable[[str, str | None, History], Replay]) -> None:
         self._replay = replay
         self._lock = threading.Lock()
-        # The oldest first.
+        # The oldest page comes first.
         self._pages: OrderedDict[tuple[str, str | None], _Page] = OrderedDict()
         self._size = 0
 
     def get(self, group: str, since: str | None, history: History) -> Replay:
-        """As :meth:`Broker.replay`. A last page is as new as can be."""
+        """Return a page, as :meth:`Broker.replay` does. The last page is never a cached one."""
         key = group, since
         with self._lock:
             self._drop_old()
@@ -201,7 +201,7 @@ class Pages:
             if self._pages.get(key) is not page:
                 return
             if replay.is_last or size > PAGES_SIZE:
-                # Those who wait ask for themselves: it may have grown by then.
+                # Waiting members read it themselves, because it may have grown by then.
                 del self._pages[key]
                 return
             page.replay, page.size = replay, size

@@ -172,10 +172,10 @@ def test_what_runs_after_close_leaves_no_connection(redis: RedisServer) -> None:
     broker.start(lambda delivery: None)
     broker.subscribe("team", KEPT)
     gate = threading.Event()
-    broker._histories._chores.do(gate.wait)
+    broker._histories._jobs.submit(gate.wait)
     broker.unsubscribe("team")
     # The server's answer puts the call that lets go of the group's settings into the queue.
-    poll(lambda: broker._histories._chores._queue.qsize() == 1)
+    poll(lambda: broker._histories._jobs._queue.qsize() == 1)
     assert redis.command("CLIENT", "PAUSE", "300") == b"+OK\r\n"
     with ThreadPoolExecutor() as threads:
         published = threads.submit(broker.publish, Publication("team", "x", history=KEPT))
@@ -183,7 +183,7 @@ def test_what_runs_after_close_leaves_no_connection(redis: RedisServer) -> None:
         broker.close()
         assert published.result() is not None
     gate.set()
-    broker._histories._chores.close(10)
+    broker._histories._jobs.close(10)
     poll(lambda: clients(redis) == 0)
 
 

@@ -1,1 +1,1 @@
-"""Who is in a group, across workers."""
+"""Presence: which members a group has, in all workers."""

@@ -1,4 +1,4 @@
-"""This worker's part in presence: its members are entered, kept alive, and taken out."""
+"""This worker's members of groups with presence: adds them, renews their leases, removes them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from concurrent.futures import CancelledError
 from functools import partial
 
 from ...exceptions import BrokerUnavailable
-from .chores import Chores
+from ..job_thread import JobThread
 from .store import GroupMember, PresenceStore
 
 logger = logging.getLogger("flask_wsviews")
 
-# How many times in its length a lease is renewed.
+# How many times a lease is renewed before it would expire.
 RENEWALS = 3
 
-# Seconds until leases are renewed that could not be because the broker was away, at most.
+# The most seconds until the next renewal, after the broker couldn't be reached.
 RETRY = 1.0
 
-#: What may happen to a member.
+#: The events of a member.
 JOINED, LEFT = "join", "leave"
 
-#: Called with what has happened, the group's name and the member.
-Tell = Callable[[str, str, GroupMember], object]
+#: Called with the event, the group's name and the member.
+Notify = Callable[[str, str, GroupMember], object]
 
 
 class Attendance:
-    """The members of groups with presence that are connected to this worker.
+    """Keeps this worker's members in the presence store.
 
-    One thread says everything to the broker, so that it comes in the order in which it happened,
-    and renews the leases.
+    One thread makes all calls to the broker, so that they keep their order, and renews the leases.
 
-    :param store: the broker's.
-    :param lease: seconds for which members stay if their worker is gone.
-    :param tell: told of members that come and go; of each in one worker.
+    :param store: the broker's presence store.
+    :param lease: seconds until members expire whose worker has ended.
+    :param notify: called for each member that joins or leaves, in one worker.
     """
 
-    def __init__(self, store: PresenceStore, lease: float, tell: Tell) -> None:
+    def __init__(self, store: PresenceStore, lease: float, notify: Notify) -> None:
         self._store = store
         self._lease = lease
-        self._tell = tell
+        self._notify = notify
         self._lock = threading.Lock()
         self._present: dict[str, dict[str, GroupMember]] = {}
-        self._chores = Chores("wsviews-presence", self._renew, lease / RENEWALS)
+        self._jobs = JobThread("wsviews-presence", self._renew, lease / RENEWALS)
 
     def enter(self, group: str, member: GroupMember) -> None:
-        """Let a member in; returns once everybody can see it.
+        """Add a member; return once all workers can see it.
 
         :raises BrokerUnavailable: if the broker can't be reached.
         """
@@ -55,31 +54,31 @@ class Attendance:
             self._enter(group, member)
             return
         try:
-            self._chores.do(partial(self._enter, group, member)).result()
+            self._jobs.submit(partial(self._enter, group, member)).result()
         except CancelledError:
-            raise BrokerUnavailable("this worker is about to end: nobody joins any more") from None
+            raise BrokerUnavailable("this worker is shutting down: no member can join") from None
 
     def leave(self, group: str, id: str) -> None:
-        """Let a member go. Never waits for the broker."""
+        """Remove a member. Never waits for the broker."""
         if self._store.waits:
-            self._chores.do(partial(self._leave, group, id))
+            self._jobs.submit(partial(self._leave, group, id))
         else:
             self._leave(group, id)
 
     def close(self, timeout: float) -> None:
-        """Renew nothing any more.
+        """Stop renewing leases.
 
-        :param timeout: seconds to wait until the broker has been told of those who have left.
+        :param timeout: seconds to wait until the broker knows which members have left.
         """
-        self._chores.close(timeout)
+        self._jobs.close(timeout)
 
     def _enter(self, group: str, member: GroupMember) -> None:
-        is_new, gone = self._store.enter(group, member, self._lease)
+        is_new, expired = self._store.enter(group, member, self._lease)
         with self._lock:
             self._present.setdefault(group, {})[member.id] = member
-        self._tell_gone(group, gone)
+        self._notify_expired(group, expired)
         if is_new:
-            self._tell(JOINED, group, member)
+            self._notify(JOINED, group, member)
 
     def _leave(self, group: str, id: str) -> None:
         with self._lock:
@@ -90,35 +89,35 @@ class Attendance:
         try:
             was_in = self._store.leave(group, id)
         except BrokerUnavailable:
-            # Its lease will run out.
+            # Its lease will expire.
             return
         if was_in and member is not None:
-            self._tell(LEFT, group, member)
+            self._notify(LEFT, group, member)
 
     def _renew(self) -> float:
-        """Renew all leases; returns the seconds until the next time."""
+        """Renew all leases; return the seconds until the next renewal."""
         interval = self._lease / RENEWALS
         with self._lock:
             present = {group: list(members) for group, members in self._present.items()}
         try:
             for group, ids in present.items():
-                missing, gone = self._store.renew(group, ids, self._lease)
-                self._tell_gone(group, gone)
+                missing, expired = self._store.renew(group, ids, self._lease)
+                self._notify_expired(group, expired)
                 for each in missing:
                     self._enter_again(group, each)
         except BrokerUnavailable:
             return min(interval, RETRY)
         except Exception:
-            logger.exception("the members of groups could not be kept present")
+            logger.exception("the leases of group members could not be renewed")
         return interval
 
     def _enter_again(self, group: str, id: str) -> None:
-        """Let a member in whose lease ran out, or that the broker has forgotten."""
+        """Add a member again whose lease has expired or whose entry is gone."""
         with self._lock:
             member = self._present.get(group, {}).get(id)
         if member is not None:
             self._enter(group, member)
 
-    def _tell_gone(self, group: str, gone: list[GroupMember]) -> None:
-        for member in gone:
-            self._tell(LEFT, group, member)
+    def _notify_expired(self, group: str, expired: list[GroupMember]) -> None:
+        for member in expired:
+            self._notify(LEFT, group, member)

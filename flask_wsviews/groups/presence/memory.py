@@ -1,4 +1,4 @@
-"""The members of groups in the memory of one process, which ends together with them."""
+"""Presence in the memory of one process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .store import GroupMember, PresenceStore
 
 
 class MemoryPresence(PresenceStore):
-    """Nobody's lease runs out: whoever could renew it is here as well."""
+    """Keeps members without leases: they end together with the process that would renew them."""
 
     waits: ClassVar[bool] = False
 
@@ -21,7 +21,7 @@ class MemoryPresence(PresenceStore):
     def enter(
         self, group: str, member: GroupMember, lease: float
     ) -> tuple[bool, list[GroupMember]]:
-        """See :meth:`PresenceStore.enter`."""
+        """Add a member, and return whether it is new."""
         with self._lock:
             members = self._groups.setdefault(group, {})
             is_new = member.id not in members
@@ -31,13 +31,13 @@ class MemoryPresence(PresenceStore):
     def renew(
         self, group: str, ids: Sequence[str], lease: float
     ) -> tuple[list[str], list[GroupMember]]:
-        """See :meth:`PresenceStore.renew`."""
+        """Return the ids that are missing."""
         with self._lock:
             members = self._groups.get(group, {})
             return [each for each in ids if each not in members], []
 
     def leave(self, group: str, id: str) -> bool:
-        """See :meth:`PresenceStore.leave`."""
+        """Remove a member, and return whether it was there."""
         with self._lock:
             members = self._groups.get(group, {})
             was_in = members.pop(id, None) is not None
@@ -46,12 +46,12 @@ class MemoryPresence(PresenceStore):
         return was_in
 
     def members(self, group: str) -> list[GroupMember]:
-        """See :meth:`PresenceStore.members`."""
+        """Return the members, in the order in which they joined."""
         with self._lock:
             members = list(self._groups.get(group, {}).values())
         return sorted(members, key=lambda member: member.joined_at)
 
     def count(self, group: str) -> int:
-        """See :meth:`PresenceStore.count`."""
+        """Return the number of members."""
         with self._lock:
             return len(self._groups.get(group, {}))

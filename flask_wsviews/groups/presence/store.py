@@ -1,4 +1,4 @@
-"""Who is in a group: what a broker keeps of its members, and for how long."""
+"""The interface for storing which members a group has."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 class GroupMember:
     """A connection that is in a group with presence.
 
-    :param id: the connection's, as ``ws.id``.
-    :param meta: what was said of it when it joined.
-    :param joined_at: when that was, in seconds since 1970.
+    :param id: the connection's id, as ``ws.id``.
+    :param meta: the data that was passed to ``ws.join()``.
+    :param joined_at: when it joined, in seconds since 1970.
     """
 
     id: str
@@ -24,55 +24,55 @@ class GroupMember:
 
 
 class PresenceStore(ABC):
-    """Keeps the members of groups, each for the time of its lease unless that is renewed.
+    """Stores the members of groups. A member stays until its lease expires, unless it is renewed.
 
-    The methods that change something also tell who is *gone*: members whose lease has run out,
-    each told once, to whoever looks first. All of them raise
+    :meth:`enter` and :meth:`renew` also remove and return the members whose leases have expired, so
+    each expired member is returned once. All methods raise
     :class:`~flask_wsviews.BrokerUnavailable` if the broker can't be reached.
     """
 
-    #: Whether calls wait for a network.
+    #: Whether calls may wait for the network.
     waits: ClassVar[bool] = True
 
     @abstractmethod
     def enter(
         self, group: str, member: GroupMember, lease: float
     ) -> tuple[bool, list[GroupMember]]:
-        """Let a member in.
+        """Add a member.
 
-        :param lease: seconds for which it stays.
-        :returns: whether it wasn't in yet, and who is gone.
+        :param lease: seconds until the member expires.
+        :returns: whether the member is new, and the expired members.
         """
 
     @abstractmethod
     def renew(
         self, group: str, ids: Sequence[str], lease: float
     ) -> tuple[list[str], list[GroupMember]]:
-        """Let members stay.
+        """Renew the leases of members.
 
-        :returns: the ids of those that aren't in any more, and who is gone.
+        :returns: the ids that the group no longer has, and the expired members.
         """
 
     @abstractmethod
     def leave(self, group: str, id: str) -> bool:
-        """Let a member go.
+        """Remove a member.
 
-        :returns: whether it was in.
+        :returns: whether the group had it.
         """
 
     @abstractmethod
     def members(self, group: str) -> list[GroupMember]:
-        """Who is in, in the order in which they joined."""
+        """Return the members of a group, in the order in which they joined."""
 
     @abstractmethod
     def count(self, group: str) -> int:
-        """How many are in."""
+        """Return the number of members."""
 
 
 def checked_meta(meta: Any) -> dict[str, Any]:
-    """What is said of a member, as everybody will see it.
+    """Return a member's data as it looks after JSON.
 
-    :raises TypeError: if it is no mapping, or JSON can't express it.
+    :raises TypeError: if it isn't a mapping, or JSON can't represent it.
     """
     if meta is None:
         return {}

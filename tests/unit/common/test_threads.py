@@ -24,7 +24,7 @@ from flask_wsviews.common.threads import Threads
 from flask_wsviews.groups import History
 from flask_wsviews.groups.brokers.memory import MemoryBroker
 from flask_wsviews.groups.disconnections import Disconnections
-from flask_wsviews.groups.presence.chores import Chores
+from flask_wsviews.groups.job_thread import JobThread
 from flask_wsviews.servers import gunicorn
 
 
@@ -153,20 +153,20 @@ def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     threads.close()
 
 
-def test_chores_whose_thread_could_not_be_started_are_done_later(
+def test_jobs_whose_thread_could_not_be_started_are_done_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("no thread")
 
     done: list[int] = []
-    chores = Chores("late")
+    jobs = JobThread("late")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError, match="no thread"):
-            chores.do(lambda: done.append(1))
-    chores.do(lambda: done.append(2)).result(10)
-    chores.close(10)
+            jobs.submit(lambda: done.append(1))
+    jobs.submit(lambda: done.append(2)).result(10)
+    jobs.close(10)
     assert done == [1, 2]
 
 

@@ -23,9 +23,9 @@ from flask_wsviews.config import Settings
 from flask_wsviews.groups import GroupMember, Groups, PresenceStore
 from flask_wsviews.groups.brokers.memory import MemoryBroker
 from flask_wsviews.groups.declared import GroupOptions
+from flask_wsviews.groups.job_thread import JobThread
 from flask_wsviews.groups.presence import attendance
 from flask_wsviews.groups.presence.attendance import JOINED, LEFT, Attendance
-from flask_wsviews.groups.presence.chores import Chores
 from flask_wsviews.groups.presence.memory import MemoryPresence
 from flask_wsviews.groups.presence.store import checked_meta
 
@@ -48,32 +48,32 @@ def test_meta_that_json_cannot_express(meta: Any) -> None:
         checked_meta(meta)
 
 
-# -- chores --------------------------------------------------------------------------------------
+# -- jobs --------------------------------------------------------------------------------------
 
 
-def test_chores_are_done_in_their_order() -> None:
-    chores = Chores("chores")
+def test_jobs_are_done_in_their_order() -> None:
+    jobs = JobThread("jobs")
     done: list[int] = []
-    futures = [chores.do(lambda number=number: done.append(number)) for number in range(50)]
-    failed = chores.do(lambda: 1 / 0)
+    futures = [jobs.submit(lambda number=number: done.append(number)) for number in range(50)]
+    failed = jobs.submit(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failed.result(TIMEOUT)
-    assert chores.do(threading.get_ident).result(TIMEOUT) != threading.get_ident()
+    assert jobs.submit(threading.get_ident).result(TIMEOUT) != threading.get_ident()
     assert all(future.done() for future in futures)
     assert done == list(range(50))
-    chores.close(TIMEOUT)
+    jobs.close(TIMEOUT)
     with pytest.raises(CancelledError):
-        chores.do(lambda: 5).result(TIMEOUT)
+        jobs.submit(lambda: 5).result(TIMEOUT)
 
 
-def test_chores_that_were_never_begun_end_at_once() -> None:
-    Chores("chores").close(TIMEOUT)
+def test_jobs_that_were_never_begun_end_at_once() -> None:
+    JobThread("jobs").close(TIMEOUT)
 
 
-def test_chores_may_end_themselves() -> None:
-    chores = Chores("chores")
-    chores.do(lambda: chores.close(TIMEOUT)).result(TIMEOUT)
-    chores.close(TIMEOUT)
+def test_jobs_may_end_themselves() -> None:
+    jobs = JobThread("jobs")
+    jobs.submit(lambda: jobs.close(TIMEOUT)).result(TIMEOUT)
+    jobs.close(TIMEOUT)
 
 
 def test_something_is_done_at_intervals_beside_all_else() -> None:
@@ -86,14 +86,14 @@ def test_something_is_done_at_intervals_beside_all_else() -> None:
             enough.set()
         return 0.001
 
-    chores = Chores("chores", at_intervals, 0.001)
+    jobs = JobThread("jobs", at_intervals, 0.001)
     # However much there is to do.
     while not enough.is_set():
-        chores.do(lambda: None).result(TIMEOUT)
+        jobs.submit(lambda: None).result(TIMEOUT)
     enough.clear()
     times.clear()
     assert enough.wait(TIMEOUT)
-    chores.close(TIMEOUT)
+    jobs.close(TIMEOUT)
 
 
 # -- leases --------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_fault_does_not_end_the_renewals(
     store.error = ValueError("broken")
     renewed(store)
     store.error = None
-    assert "the members of groups could not be kept present" in caplog.text
+    assert "the leases of group members could not be renewed" in caplog.text
     renewed(store)
 
 
@@ -253,7 +253,7 @@ def test_nobody_joins_a_worker_that_ends(store: Store) -> None:
     told.attendance.close(TIMEOUT)
     # Whoever has left has been taken out before.
     assert told.events == [(JOINED, "team", ONE), (LEFT, "team", ONE)]
-    with pytest.raises(BrokerUnavailable, match="about to end"):
+    with pytest.raises(BrokerUnavailable, match="shutting down"):
         told.attendance.enter("team", TWO)
     told.attendance.leave("team", "two")
 
@@ -374,7 +374,7 @@ def test_handlers_are_told_in_the_application_context(
         (app.name, "room:b", "two"),
         ("left", "room:b", "two"),
     ]
-    assert "a handler of what happens in the group 'room:b' failed" in caplog.text
+    assert "a presence handler for the group 'room:b' failed" in caplog.text
     websocket.groups.close()
 
 

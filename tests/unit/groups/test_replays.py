@@ -13,7 +13,7 @@ from flask_wsviews.config import Settings
 from flask_wsviews.groups import Delivery, History, Replay
 from flask_wsviews.groups import replays as module
 from flask_wsviews.groups.member import Member
-from flask_wsviews.groups.replays import Pages, Patience, Replays
+from flask_wsviews.groups.replays import Pages, ReplayDeadlines, Replays
 
 KEPT = History(100)
 BRIEF = Settings(max_replays=1, broker_timeout=0.05)
@@ -84,22 +84,22 @@ class Driver:
 
 def test_who_takes_too_long_is_closed() -> None:
     closed = threading.Event()
-    patience = Patience(0.04, closed.set)
+    deadlines = ReplayDeadlines(0.04, closed.set)
     slow, quick = (Member(name, Driver(), "close") for name in ("slow", "quick"))  # type: ignore[arg-type]
-    patience.begin(quick)
-    patience.end(quick)
-    patience.begin(slow)
+    deadlines.begin(quick)
+    deadlines.end(quick)
+    deadlines.begin(slow)
     assert closed.wait(20)
     assert slow.driver.closed == [(1008, "the client doesn't read what it missed")]  # type: ignore[attr-defined]
     assert quick.driver.closed == []  # type: ignore[attr-defined]
-    patience.end(slow)
+    deadlines.end(slow)
     # The thread ends where nothing is sent again, and there is another one then.
     for thread in threading.enumerate():
         if thread.name == "wsviews-replays":
             thread.join(20)
-    assert not patience._is_running
+    assert not deadlines._is_running
     closed.clear()
-    patience.begin(quick)
+    deadlines.begin(quick)
     assert closed.wait(20)
 
 
@@ -120,14 +120,14 @@ def test_a_deadline_whose_thread_could_not_be_started(monkeypatch: pytest.Monkey
         raise RuntimeError("no thread")
 
     closed = threading.Event()
-    patience = Patience(0.01, closed.set)
+    deadlines = ReplayDeadlines(0.01, closed.set)
     member = Member("slow", Driver(), "close")  # type: ignore[arg-type]
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError, match="no thread"):
-            patience.begin(member)
-    patience.end(member)
-    patience.begin(member)
+            deadlines.begin(member)
+    deadlines.end(member)
+    deadlines.begin(member)
     assert closed.wait(10)
 
 

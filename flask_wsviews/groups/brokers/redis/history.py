@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ....exceptions import BrokerUnavailable
-from ...presence.chores import Chores
+from ...job_thread import JobThread
 from ..base import PAGE, PAGE_SIZE, History, Replay, new_epoch, parse_id
 from ..wire import decode
 from .calls import Calls
@@ -44,7 +44,7 @@ class Histories:
         self._calls = calls
         self._servers = servers
         self._keys = keys
-        self._chores = Chores("wsviews-redis-groups", self._renew, RENEWAL)
+        self._jobs = JobThread("wsviews-redis-groups", self._renew, RENEWAL)
         #: Returns the subscribed groups that have a history.
         self.subscribed: Callable[[], Iterable[tuple[str, History]]] = tuple
 
@@ -79,15 +79,15 @@ class Histories:
 
     def start_renewing(self) -> None:
         """Start to renew options, if that hasn't started yet."""
-        self._chores.do(_start)
+        self._jobs.submit(_start)
 
     def release(self, group: str) -> None:
         """Remove the options of a group without members here, if no other worker needs them."""
-        self._chores.do(partial(self._release, group))
+        self._jobs.submit(partial(self._release, group))
 
     def close(self) -> None:
         """Stop renewing options."""
-        self._chores.close(0)
+        self._jobs.close(0)
 
     def _renew(self) -> float:
         """Renew the options; return the seconds until the next renewal."""

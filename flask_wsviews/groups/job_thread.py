@@ -1,4 +1,4 @@
-"""A thread of a worker that does one thing after the other, and something at intervals."""
+"""A thread that runs one job after the other, and one function at intervals."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from queue import Empty, Queue
 from time import monotonic
 from typing import Any, TypeVar
 
-from ...common.threads import start_thread
+from ..common.threads import start_thread
 
 T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
 
 
-class Chores:
-    """Begins with the first thing to do. Where gevent has patched threads it is a greenlet.
+class JobThread:
+    """Runs jobs in order. The thread starts with the first job; under gevent it is a greenlet.
 
-    :param name: the thread's.
-    :param at_intervals: called every now and then; returns the seconds until the next time.
-    :param interval: the seconds until the first time.
+    :param name: the thread's name.
+    :param at_intervals: called at intervals; returns the seconds until its next call.
+    :param interval: the seconds until its first call.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class Chores:
         self._at_intervals = at_intervals
         self._interval = interval
         self._lock = threading.Lock()
-        # Not the SimpleQueue, which gevent can't patch once it has been imported.
+        # Not a SimpleQueue, which gevent can't patch once it has been imported.
         self._queue: Queue[tuple[Callable[[], Any], Future[Any]] | None] = Queue()
         self._thread: threading.Thread | None = None
-        self._is_over = False
+        self._is_closed = False
 
-    def do(self, function: Callable[[], T]) -> Future[T]:
-        """Call *function* when what came before it is done.
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Run *function* after the jobs before it.
 
-        :returns: for its result; it is cancelled if the thread has been told to end.
+        :returns: a future for its result; it is cancelled if the thread is closed.
         """
         future: Future[T] = Future()
         with self._lock:
-            if self._is_over:
+            if self._is_closed:
                 future.cancel()
                 return future
             self._queue.put((function, future))
@@ -56,12 +56,12 @@ class Chores:
         return future
 
     def close(self, timeout: float) -> None:
-        """End the thread, once it has done what there is.
+        """End the thread after the jobs that are queued.
 
         :param timeout: seconds to wait for that.
         """
         with self._lock:
-            self._is_over = True
+            self._is_closed = True
             thread = self._thread
         if thread is not None:
             self._queue.put(None)
@@ -73,19 +73,20 @@ class Chores:
         while True:
             left = None if self._at_intervals is None else max(0.0, due - monotonic())
             try:
-                chore = self._queue.get(timeout=left)
+                job = self._queue.get(timeout=left)
             except Empty:
                 pass
             else:
-                if chore is None:
+                if job is None:
                     return
-                _do(*chore)
-                del chore
+                _run_job(*job)
+                # Don't keep it alive while waiting for the next one.
+                del job
             if self._at_intervals is not None and monotonic() >= due:
                 due = monotonic() + self._at_intervals()
 
 
-def _do(function: Callable[[], T], future: Future[T]) -> None:
+def _run_job(function: Callable[[], T], future: Future[T]) -> None:
     try:
         future.set_result(function())
     except Exception as error:
