@@ -37,7 +37,8 @@ __all__ = [
 # mypyc compiles Final numbers into the code. It looks an enumeration's members up at each use.
 FIN: Final = 0x80
 RSV1: Final = 0x40
-RESERVED: Final = 0x70
+RSV2: Final = 0x20
+RSV3: Final = 0x10
 CONTROL: Final = 0x08
 OPCODE: Final = 0x0F
 MASK: Final = 0x80
@@ -69,8 +70,8 @@ class FrameHeader:
     """The header of a client's frame.
 
     :param first: FIN, the reserved bits, and the opcode.
-    :param length: the bytes of the payload that haven't been taken.
-    :param mask: the masking key for the first of them.
+    :param length: the bytes of the payload that are still masked.
+    :param mask: the masking key, rotated to fit the first of them.
     """
 
     __slots__ = ("first", "length", "mask", "opcode")
@@ -84,7 +85,7 @@ class FrameHeader:
     @property
     def has_reserved_bits(self) -> bool:
         """Whether the frame uses an extension."""
-        return bool(self.first & RESERVED)
+        return bool(self.first & (RSV1 | RSV2 | RSV3))
 
     @property
     def may_be_compressed(self) -> bool:
@@ -99,8 +100,8 @@ class FrameHeader:
             payload,
             fin=bool(first & FIN),
             rsv1=bool(first & RSV1),
-            rsv2=bool(first & 0x20),
-            rsv3=bool(first & 0x10),
+            rsv2=bool(first & RSV2),
+            rsv3=bool(first & RSV3),
         )
 
     def unmask(self, masked: bytes | bytearray) -> bytes:
