@@ -1,4 +1,4 @@
-"""Type aliases, and protocols between the layers: what each may call of its neighbour."""
+"""Type aliases, and the protocols by which one layer calls another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sendable: TypeAlias = str | bytes | bytearray | memoryview
 #: A WSGI environment.
 Environ: TypeAlias = dict[str, Any]
 
-#: Runs a hook in its context. Returns (or, awaited, results in) whether the conversation goes on.
+#: Runs a hook in its context. Returns whether the conversation continues; on asyncio, an awaitable.
 RunHook: TypeAlias = Callable[..., Any]
 
 

@@ -32,7 +32,7 @@ _id_lock = threading.Lock()
 # Shared by all clients: a schema copies its fields when it is made.
 _ERROR_SCHEMA: Schema = ErrorMessage()
 
-#: What sending returns.
+#: The result of sending.
 Sent = TypeVar("Sent")
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 
 class BaseClient(ReceivingClient, Generic[Sent]):
-    """One WebSocket connection: what the clients of all engines have in common.
+    """One WebSocket connection: the base class of the clients of all engines.
 
-    ``Sent`` is what sending returns: ``None``, or an awaitable.
+    ``Sent`` is the result of sending: ``None``, or an awaitable.
 
     The package makes the client and hands it to hooks and function routes; applications don't make
     it.
@@ -108,7 +108,7 @@ class BaseClient(ReceivingClient, Generic[Sent]):
             self._watchers = watchers
 
     def _choose_subprotocol(self, offered: tuple[str, ...], chosen: str | None) -> None:
-        """Note the subprotocols that the client offers, and the one that is used by default."""
+        """Set the subprotocols that the client offers, and the default choice."""
         self._offered = offered
         self._subprotocol = chosen
 
@@ -178,7 +178,7 @@ class BaseClient(ReceivingClient, Generic[Sent]):
     def send_error(self, error: InvalidMessage) -> Sent:
         """Answer an invalid message with the application's error frame.
 
-        :param error: what is wrong with the message.
+        :param error: why the message is invalid.
         """
         return self.send_json(self._protocol.dump_error(self._error_schema, error))
 
@@ -209,7 +209,7 @@ class BaseClient(ReceivingClient, Generic[Sent]):
     def join(
         self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
     ) -> Any:
-        """Join a group: the connection gets what is broadcast to the group from now on."""
+        """Join a group: messages that are broadcast to it are sent to this connection."""
 
     @abstractmethod
     def leave(self, group: str) -> Any:

@@ -88,7 +88,7 @@ class WebSocketClient(BaseClient[None]):
     def join(
         self, group: str, since: str | None = None, meta: Mapping[str, Any] | None = None
     ) -> Joined:
-        """Join a group: the connection gets what is broadcast to the group from now on.
+        """Join a group: messages that are broadcast to it are sent to this connection.
 
         The connection leaves the group when it ends.
 

@@ -84,7 +84,7 @@ class Membership:
         steps = self._join(group, since, meta)
         never_waits = not self._groups.broker.waits and since is None and in_event_loop()
         if never_waits and not is_coroutine_function(hook_of(self._view, "authorize_group")):
-            # Joins before this returns, so before anything that the coroutine does next.
+            # Joined before this returns, even if the coroutine doesn't await the result.
             return Outcome(result=run_steps(steps))
         return Outcome(run_steps_async(steps), on_error=self._joining_failed)
 
@@ -95,7 +95,7 @@ class Membership:
             self._groups.leave(self._member, group)
 
     def end(self) -> None:
-        """Leave all groups and join none any more."""
+        """Leave all groups; joins that finish later are undone."""
         self._is_over = True
         for group in list(self._names):
             self.leave(group)

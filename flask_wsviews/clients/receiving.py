@@ -1,4 +1,4 @@
-"""Receiving: what happens to a message between the driver and the handler that gets it."""
+"""Receiving: count, observe, load and convert each message before its handler gets it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MessageWatcher(Protocol):
 
 
 class ReceivingClient(ABC):
-    """Receives messages. Each is counted, observed, loaded and converted, in this order."""
+    """Receives messages: each is counted, observed, loaded and converted, in this order."""
 
     #: The application that the connection belongs to.
     app: Flask
@@ -94,9 +94,9 @@ class ReceivingClient(ABC):
         *,
         pongs: bool = False,
     ) -> Generator[Step, Any, Any]:
-        """Receive until there is something for the handler.
+        """Receive until there is a valid message for the handler.
 
-        :param receive: the driver's, which waits in its own way.
+        :param receive: the driver's method, which waits or returns an awaitable.
         :param pongs: whether the caller handles :class:`Pong` as well.
         """
         deadline = None if timeout is None else monotonic() + timeout
@@ -149,7 +149,7 @@ class ReceivingClient(ABC):
         )
 
     def _given(self, message: Message) -> Any:
-        """Return what the handler gets for a message.
+        """Return the object that the handler gets for a message.
 
         :raises InvalidMessage: if the message doesn't match its schema.
         """
@@ -185,5 +185,5 @@ class ReceivingClient(ABC):
 
     def _opened(self) -> Driver:
         if self._driver is None:
-            raise RuntimeError("the WebSocket isn't open yet: talk to the client from on_connect()")
+            raise RuntimeError("the WebSocket isn't open yet: use it in on_connect() or later")
         return self._driver

@@ -1,4 +1,4 @@
-"""How much a connection has received and sent."""
+"""The traffic of a connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Traffic:
     """The messages and bytes that a connection has received and sent so far.
 
-    The bytes include those of frame headers and control frames, not those of the handshake.
+    Bytes include frame headers and control frames, but not the handshake.
     """
 
     messages_received: int = 0

@@ -1,4 +1,4 @@
-"""What messages need of marshmallow: to load, to dump, and to check what was dumped."""
+"""marshmallow schemas: how they are declared, and how they load, dump and check messages."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def dump(schema: Schema, obj: Any) -> dict[str, Any]:
 
 
 def errors_of_dumped(schema: Schema, dumped: dict[str, Any]) -> dict[Any, Any]:
-    """Return the error messages of what was dumped, by field; empty if it matches its schema."""
+    """Return the error messages of a dumped object by field; empty if it matches its schema."""
     return {} if is_surely_valid(schema, dumped) else dump_errors(schema, dumped)

@@ -117,8 +117,8 @@ class AppViews:
     def check_groups(self, endpoint: str, variables: Container[str] = frozenset()) -> None:
         """Check the groups that a view declares.
 
-        :param variables: those of the newest rule, if they are known. They save asking the URL
-            map, which sorts all of its rules first: that takes quadratic time for many rules.
+        :param variables: the variables of the newest rule, if known. Otherwise they are looked up
+            in the URL map, which sorts all rules first: quadratic time for many rules.
         :raises RegistrationError: if a rule lacks a variable that a group's name needs.
         """
         declaration = declaration_of(self._app.view_functions[endpoint])

@@ -62,9 +62,9 @@ def check_variables(view: Callable[..., object], rule: str, variables: Collectio
 
     Does nothing for a decorated view, since a decorator may change the variables.
 
-    :param view: the view function; those of pages aren't checked.
-    :param rule: its text, for the error.
-    :param variables: their names.
+    :param view: the view function. A page's view function isn't checked.
+    :param rule: the rule's text, for the error.
+    :param variables: the names of the variables.
     :raises RegistrationError: naming the signature to write.
     """
     declaration = declaration_of(view)

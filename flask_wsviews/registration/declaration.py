@@ -1,4 +1,4 @@
-"""A declaration: what a WebSocket view function serves, and its options, in one object."""
+"""A declaration: the class or function that a view function serves, and its options."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ DECLARATION = "websocket_declaration"
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a view function serves, and with which options.
+    """The class or function that a view function serves, and its options.
 
     :param target: the function or the :class:`WebSocketView` class that was registered.
-    :param options: those of a function; a class has them as attributes.
+    :param options: the options of a function. A class has its options as attributes.
     """
 
     target: Callable[..., Any]

@@ -30,7 +30,7 @@ _CONVERTER = re.compile(r"<(?:([^<>]*):)?[^<>:]*>")
 # RFC 9110 5.6.2
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# What Flask's rules take; a subclass of Rule may take more.
+# The options of Flask's rules. A subclass of Rule may have more.
 _FLASK_OPTIONS = inspect.signature(Rule).parameters.keys()
 
 
@@ -44,7 +44,7 @@ def rule_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rule_variables(rule: str, defaults: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """Return the variables that a rule surely has: those in its text, and those with a default."""
+    """Return the variables of a rule: those in its text, and those with a default."""
     return frozenset((*_VARIABLE.findall(rule), *(defaults or ())))
 
 
@@ -72,7 +72,7 @@ def registering(
 def check_options(where: str, options: dict[str, Any], known: Collection[str]) -> None:
     """Check the options of a rule: their names, and which requests they match.
 
-    :param known: options besides those of rules.
+    :param known: the options that Flask's rules don't have.
     :raises RegistrationError: for a misspelt one, and if no handshake is among these requests.
     """
     check_methods(where, options.get("methods"))
@@ -85,7 +85,7 @@ def check_options(where: str, options: dict[str, Any], known: Collection[str]) -
 
 
 def check_methods(where: str, methods: Any) -> None:
-    """Check that a rule's methods are that of a handshake (RFC 6455 4.1).
+    """Check that a rule matches GET, the method of a handshake (RFC 6455 4.1), and no others.
 
     :raises RegistrationError: if there are others.
     """
@@ -114,16 +114,16 @@ def check_subprotocols(where: str, value: Any) -> None:
 
 
 class Paths:
-    """The paths of an application's WebSocket rules, and whose they are."""
+    """The paths of an application's WebSocket rules, each with its endpoint."""
 
     def __init__(self) -> None:
         self._endpoints: dict[tuple[str | None, str | None, str], str] = {}
 
     def add(self, rule: Rule) -> None:
-        """Note a rule.
+        """Add a rule.
 
         :param rule: bound to the map of its application.
-        :raises RegistrationError: if another view is reached by the same path.
+        :raises RegistrationError: if another endpoint has the same path.
         """
         if rule.build_only or rule.redirect_to or not rule.websocket:
             return
