@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from marshmallow import Schema
-from werkzeug.datastructures import Headers
 
 from ..close_codes import NORMAL_CLOSURE
 from ..common.json_text import dump_text
 from ..common.notify import notify
-from ..common.process import find_uwsgi
 from ..exceptions import GroupError, InvalidMessage
 from ..messages.errors import ErrorMessage
 from ..messages.handlers import Handler
@@ -22,7 +20,9 @@ from ..messages.protocol import MessageProtocol
 from ..protocol.state import State
 from ..typing import Environ, Sendable
 from .membership import Membership, messages_lost
-from .receiving import MessageWatcher, ReceivingClient
+from .negotiation import NegotiatingClient
+from .receiving import MessageWatcher
+from .sending import converted, read_sharedarea
 from .traffic import Traffic
 
 # Guards the making of ids, which happens on first use: few connections need one, and a random
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..views import WebSocketView
 
 
-class BaseClient(ReceivingClient, Generic[Sent]):
+class BaseClient(NegotiatingClient, Generic[Sent]):
     """One WebSocket connection: the base class of the clients of all engines.
 
     ``Sent`` is the result of sending: ``None``, or an awaitable.
@@ -60,14 +60,7 @@ class BaseClient(ReceivingClient, Generic[Sent]):
 
     # Class attributes: a connection that doesn't change them spends no memory on them.
 
-    #: The URL's query as the view's ``query_schema`` has loaded it.
-    query: Any = None
-    #: The handshake's header fields as the view's ``headers_schema`` has loaded them.
-    headers: Any = None
     _error_schema: Schema = _ERROR_SCHEMA
-    _offered: tuple[str, ...] = ()
-    _subprotocol: str | None = None
-    _response_headers: Headers | None = None
     _membership: Membership | None = None
     _id: str | None = None
     _group: str | None = None  # the only group that the view declares
@@ -107,21 +100,9 @@ class BaseClient(ReceivingClient, Generic[Sent]):
         if watchers:
             self._watchers = watchers
 
-    def _choose_subprotocol(self, offered: tuple[str, ...], chosen: str | None) -> None:
-        """Set the subprotocols that the client offers, and the default choice."""
-        self._offered = offered
-        self._subprotocol = chosen
-
     def _count_with(self, meter: Meter) -> None:
         """Count the client's messages together with those of other connections."""
         self._meter = meter
-
-    def _take_response_headers(self) -> Headers | None:
-        """Return the headers to add to the 101, which the client then forgets."""
-        headers = self._response_headers
-        if headers is not None:
-            self._response_headers = None
-        return headers
 
     @property
     def id(self) -> str:
@@ -134,13 +115,6 @@ class BaseClient(ReceivingClient, Generic[Sent]):
                     self._groups.note_id(self, made)
                 self._id = made
         return self._id
-
-    @property
-    def response_headers(self) -> Headers:
-        """Headers to add to the 101; set them in ``on_handshake``."""
-        if self._response_headers is None:
-            self._response_headers = Headers()
-        return self._response_headers
 
     def __repr__(self) -> str:
         state = "open" if self.connected else "not open"
@@ -191,11 +165,11 @@ class BaseClient(ReceivingClient, Generic[Sent]):
         :raises UnicodeDecodeError: if the bytes aren't UTF-8.
         :raises RuntimeError: if the application doesn't run under uWSGI.
         """
-        return self.send(_read_sharedarea(id, pos, len), binary=False)
+        return self.send(read_sharedarea(id, pos, len), binary=False)
 
     def send_binary_from_sharedarea(self, id: int, pos: int, len: int = 0) -> Sent:
         """Send a binary message from a uWSGI sharedarea, as :meth:`send_from_sharedarea` does."""
-        return self.send(_read_sharedarea(id, pos, len), binary=True)
+        return self.send(read_sharedarea(id, pos, len), binary=True)
 
     # -- heartbeats -----------------------------------------------------------------------------
 
@@ -323,33 +297,6 @@ class BaseClient(ReceivingClient, Generic[Sent]):
         """The socket's file descriptor, -1 if there is none."""
         return self._fd if self._driver is None else self._driver.fd
 
-    @property
-    def subprotocol(self) -> str | None:
-        """The subprotocol in use; ``on_handshake`` may set one that the client offers.
-
-        :raises ValueError: if you set one that the client doesn't offer (RFC 6455 4.2.2).
-        :raises RuntimeError: if you set it after the handshake.
-        """
-        return self._subprotocol
-
-    @subprotocol.setter
-    def subprotocol(self, name: str | None) -> None:
-        if self._driver is not None:
-            raise RuntimeError(
-                "set ws.subprotocol in on_handshake(): the 101 has already been sent"
-            )
-        if name is not None and name not in self._offered:
-            offers = ", ".join(self._offered) or "none"
-            raise ValueError(
-                f"the client doesn't offer the subprotocol {name!r}; it offers {offers}"
-            )
-        self._subprotocol = name
-
-    @property
-    def offered_subprotocols(self) -> tuple[str, ...]:
-        """The subprotocols that the client offers, in its order of preference."""
-        return self._offered
-
     def _send_reply(self, handler: Handler, answer: Any, ref: Any) -> Any:
         """Send a handler's return value as the reply to the message with this *ref*."""
         payload = self._protocol.dump_reply(handler, answer, ref, validate=self._validates())
@@ -363,37 +310,9 @@ class BaseClient(ReceivingClient, Generic[Sent]):
 
     def _converted(self, message: Sendable, binary: bool | None) -> Sendable:
         # send() then raises ConnectionClosed, whatever the message is.
-        if not self.connected:
-            return message
-        if binary is None:
-            return _as_text_if_possible(message)
-        return _as_bytes(message) if binary else _as_text(message)
+        return converted(message, binary) if self.connected else message
 
     def _has_ended(self) -> bool:
         """Return whether the connection was open and is closing or closed."""
         driver = self._driver
         return driver is not None and driver.connection.state is not State.OPEN
-
-
-def _as_bytes(message: Sendable) -> Sendable:
-    return message.encode() if isinstance(message, str) else message
-
-
-def _as_text_if_possible(message: Sendable) -> Sendable:
-    try:
-        return _as_text(message)
-    except UnicodeDecodeError:
-        return message
-
-
-def _as_text(message: Sendable) -> str:
-    return message if isinstance(message, str) else str(bytes(message), "utf-8")
-
-
-def _read_sharedarea(area: int, position: int, length: int) -> bytes:
-    uwsgi = find_uwsgi()
-    if uwsgi is None:
-        raise RuntimeError("sharedareas need uWSGI, started with --sharedarea")
-    # Without a length, uWSGI reads to the end of the area.
-    data: bytes = uwsgi.sharedarea_read(area, position, *([length] if length else []))
-    return data
