@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from ..views import OVERRIDABLE, WebSocketView
 from . import mistakes
 from .declaration import declaration_of
+from .hook_names import check_names, overridden
 from .rules import check_methods, check_subprotocols
 
 _SIGNATURES = {name: inspect.signature(getattr(WebSocketView, name)) for name in OVERRIDABLE}
@@ -47,8 +48,8 @@ def check_class(view_class: type[WebSocketView]) -> None:
     check_methods(f"{owner}.methods", view_class.methods)
     check_subprotocols(f"{owner}.subprotocols", view_class.subprotocols)
     handlers = [handler.name for handler in view_class.protocol.handlers.values()]
-    hooks = mistakes.overridden(view_class, WebSocketView, OVERRIDABLE)
-    mistakes.check_names(view_class, WebSocketView, OVERRIDABLE, hooks)
+    hooks = overridden(view_class, WebSocketView, OVERRIDABLE)
+    check_names(view_class, WebSocketView, OVERRIDABLE, hooks)
     for name, method in mistakes.bound_methods(view_class, (*hooks, *handlers)):
         mistakes.check_callable(f"{owner}.{name}", method)
         if name in handlers:
@@ -75,7 +76,7 @@ def check_variables(view: Callable[..., object], rule: str, variables: Collectio
         label = f"{view.__name__}()"
         mistakes.check_variables(label, rule, declaration.target, variables, has_self=False)
         return
-    hooks = mistakes.overridden(view_class, WebSocketView, _URL_HOOKS)
+    hooks = overridden(view_class, WebSocketView, _URL_HOOKS)
     for name, method in mistakes.bound_methods(view_class, hooks):
         label = f"{view_class.__name__}.{name}"
         mistakes.check_variables(label, rule, method, variables, has_self=True)
