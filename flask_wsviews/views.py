@@ -257,7 +257,7 @@ class WebSocketView(View):
 
         A message is invalid if it doesn't match its schema, or if a handler raises
         :class:`InvalidMessage`. You may raise :class:`CloseConnection` here, for example with 1007
-        Invalid Payload Data or 1008 Policy Violation, or do nothing.
+        Invalid Frame Payload Data or 1008 Policy Violation, or do nothing.
 
         :param error: why the message is invalid.
         """
