@@ -14,7 +14,7 @@ The way of a broadcast, from ``websocket.broadcast()`` to the sockets:
 5. At home, ``Delivery.prepared`` makes the message's frame once, and the driver of each connection
    queues that frame for its socket. A slow client is closed, or misses messages (``slow_clients``).
 
-A disconnection takes the same way; that of a single connection ends in ``disconnections``.
+A disconnection takes the same way. For a single connection, it ends in ``disconnections``.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class DeliveryQueue:
         return recipients, deliveries
 
     def _report_missed(self, missed: dict[str, Missed]) -> None:
-        """Close the members that missed messages, or tell them, depending on their policy."""
+        """Close the members that missed messages, or report the gap, depending on their policy."""
         for group, one in missed.items():
             staying = []
             for recipient, count in one.counts().items():

@@ -1,4 +1,4 @@
-"""Closes single connections by their id, also when another worker asks for it."""
+"""Closes single connections by their id, also for other workers."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ class Groups:
 
     @property
     def counters(self) -> Counters:
-        """What this process has delivered."""
+        """The numbers of messages that this process has delivered and dropped."""
         return self._fanout.get().counters
 
     def local_count(self, group: str) -> int:

@@ -15,7 +15,7 @@ REPORT_INTERVAL = 10.0
 
 @dataclass
 class Counters:
-    """What this process has delivered since it started."""
+    """Numbers of messages and connections since this process started."""
 
     #: Messages that were handed to a connection.
     delivered: int = 0

@@ -126,14 +126,14 @@ def test_the_cause_is_named(redis: RedisServer, scheme: str, host: str, cause: s
 def test_a_user_without_scripts_is_told_so(redis: RedisServer) -> None:
     url = url_for(redis, "noscripts")
     for text in (*failure(url), findings(url)):
-        assert "the permission of the user" in text
+        assert "the user's permission" in text
         assert "'evalsha'" in text
         assert "what is kept" not in text
 
 
 def test_a_user_who_lacks_a_command_of_a_script_is_told_so(redis: RedisServer) -> None:
     text = findings(url_for(redis, "nostreams"))
-    assert "the permission of the user" in text
+    assert "the user's permission" in text
     assert "what is kept" not in text
 
 
@@ -141,7 +141,7 @@ def test_a_user_without_channels_is_told_so(redis: RedisServer) -> None:
     published, joined = failure(url_for(redis, "nochannels"))
     assert "permissions to access one of the channels" in joined
     assert "channels" in findings(url_for(redis, "nochannels"))
-    assert "the permission of the user" in published
+    assert "the user's permission" in published
     assert "what is kept" not in published
 
 

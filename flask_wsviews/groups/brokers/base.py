@@ -118,7 +118,7 @@ class Delivery:
 
     @property
     def content(self) -> str | bytes:
-        """What clients receive: a typed message carries its id."""
+        """The message as clients receive it: a typed message carries its id."""
         body = self.body
         assert body is not None
         if self.typed and self.id is not None and isinstance(body, str):
@@ -226,7 +226,7 @@ class Broker(ABC):
 
     @property
     def is_reachable(self) -> bool:
-        """Whether messages can probably be published now."""
+        """Whether the broker could be reached the last time."""
         return True
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Whether a broker can be reached: changes are logged once, and retries are limited."""
+"""Tracks whether a broker can be reached: logs changes once, and limits retries."""
 
 from __future__ import annotations
 

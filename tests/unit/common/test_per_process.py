@@ -11,9 +11,11 @@ from flask_wsviews.common.per_process import PerProcess
 
 def test_made_once_until_it_is_taken() -> None:
     one = PerProcess(object)
+    assert one.peek() is None
     made = one.get()
-    assert one.get() is made
+    assert one.get() is one.peek() is made
     assert one.take() is made
+    assert one.peek() is None
     assert one.take() is None
     assert one.get() is not made
 
@@ -31,6 +33,7 @@ def test_what_a_fork_has_copied_is_not_taken(monkeypatch: pytest.MonkeyPatch) ->
     one = PerProcess(object)
     one.get()
     monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert one.peek() is None
     assert one.take() is None
 
 

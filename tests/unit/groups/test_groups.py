@@ -901,6 +901,20 @@ def test_what_memory_counts_is_what_it_keeps() -> None:
     assert not log._entries
 
 
+def test_memory_keeps_no_frames_of_what_it_has_delivered() -> None:
+    """They would take more than the history's limit allows."""
+    broker = MemoryBroker()
+    kept = History(3)
+    delivered: list[Delivery] = []
+    broker.start(delivered.append)
+    start = broker.replay("team", None, kept).position
+    broker.publish(Publication("team", "x", history=kept))
+    assert delivered[0].prepared.payload == b"x"
+    [again] = broker.replay("team", start, kept).deliveries
+    assert again == delivered[0]
+    assert again is not delivered[0]
+
+
 def test_memory_forgets_a_group_at_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(memory_history, "monotonic", lambda: now)

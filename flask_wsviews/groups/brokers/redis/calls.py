@@ -47,8 +47,8 @@ class Calls:
         #: Whether the server can be reached.
         self.health = Health(f"the broker {shown_url(url)}", clean)
         # A server that is out of memory still publishes, but keeps nothing.
-        self._keeping = Health(f"what is kept in {shown_url(url)}", clean)
-        self._permissions = Health(f"the permission of the user of {shown_url(url)}", clean)
+        self._keeping = Health(f"keeping messages in {shown_url(url)}", clean)
+        self._permissions = Health(f"the user's permission in {shown_url(url)}", clean)
 
     def call(self, function: Callable[[], T], *, keeps: bool = False) -> T:
         """Return what *function* returns, after waiting for a turn.

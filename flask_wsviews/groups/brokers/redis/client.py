@@ -16,7 +16,7 @@ class SharedClient:
     A thread can still be in a call, or about to begin one, when the broker is closed. The last
     such call closes the client, so that no connection stays open.
 
-    :param make: makes the client; that of a cluster connects.
+    :param make: makes the client; a client of a cluster connects when it is made.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:

@@ -15,7 +15,7 @@ CONNECT_SHARE = 0.8
 
 
 class Servers:
-    """What differs between one server and a cluster, and the connections that subscribe.
+    """Opens connections to the servers, and names the commands that a cluster has instead.
 
     :param client: the client that calls the servers.
     :param is_cluster: whether they are a cluster.

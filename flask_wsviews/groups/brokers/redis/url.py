@@ -178,7 +178,7 @@ def close_client(client: Any) -> None:
 
 
 def why_no_master(client: Any, error: MasterNotFoundError) -> str:
-    """Return why no sentinel knows the master. It asks them again: *error* only names types."""
+    """Return why no master was found, from each sentinel: *error* only contains error types."""
     reasons = []
     for sentinel in client.connection_pool.sentinel_manager.sentinels:
         at = sentinel.connection_pool.connection_kwargs
