@@ -1,4 +1,4 @@
-"""The application that the contract tests talk to; what it saw is read back over HTTP.
+"""The application of the contract tests. They read its journal over HTTP.
 
 ``ENGINE`` chooses the extension, ``SETTINGS`` is JSON that goes into the configuration.
 """
@@ -28,7 +28,7 @@ from flask_wsviews import Blueprint, CloseConnection, ConnectionClosed, WebSocke
 
 app = Flask(__name__)
 app.secret_key = "for tests"
-# A second is long enough on one machine, and nobody waits five for a client that is gone.
+# A second is long enough on one machine; the default would delay tests with vanished clients.
 app.config["WSVIEWS_CLOSE_TIMEOUT"] = 1
 app.config.update(json.loads(os.environ.get("SETTINGS", "{}")))
 app.config["WSVIEWS_ALLOWED_ORIGINS"] = ["https://partner.example"]
@@ -44,13 +44,13 @@ released: dict[str, threading.Event] = defaultdict(threading.Event)
 
 
 def note(*entry: object) -> None:
-    """Write into the journal of the connection that the current request belongs to."""
+    """Add an entry to the journal of the current request's connection."""
     journal[request.args.get("key", "")].append(list(entry))
 
 
 @app.get("/loop")
 def loop_module():
-    """The library whose event loop runs, once there has been a connection."""
+    """Return the module of the running event loop, after the first connection."""
     return type(websocket.engine._loop_thread.get().loop).__module__
 
 
@@ -61,13 +61,13 @@ def index():
 
 @app.get("/options")
 def options():
-    """What Python was started with."""
+    """Return the options that Python was started with."""
     return [sys.flags.optimize, sys.warnoptions[-1], sys.flags.dev_mode]
 
 
 @app.get("/connections")
 def connections():
-    """How many connections the engine has, and how many places are taken."""
+    """Return the engine's number of connections, and how many places are taken."""
     return [websocket.engine.connections, websocket.admission._count]
 
 
@@ -85,7 +85,7 @@ def process():
     except ImportError:
         pass
     else:
-        # Of live ones only: the collector also tracks those that are waiting to be freed.
+        # Only live ones: the collector also tracks objects that wait to be freed.
         greenlets = sum(isinstance(o, greenlet.greenlet) and bool(o) for o in gc.get_objects())
     return {
         "pid": os.getpid(),
@@ -102,7 +102,7 @@ word: ContextVar[str] = ContextVar("word", default="")
 
 @websocket.route("/variable")
 class Variable(WebSocketView):
-    """Answers with what the hook before has set."""
+    """Sends the variable that the previous hook has set."""
 
     def on_connect(self, ws):
         word.set("connected")
@@ -120,7 +120,7 @@ def find_tenant():
 
 @websocket.route("/tenant")
 class Tenant(WebSocketView):
-    """Answers with what the handshake has found out."""
+    """Sends the attribute of g that the handshake has set."""
 
     keep_g = ("tenant",)
 
@@ -130,7 +130,7 @@ class Tenant(WebSocketView):
 
 @app.get("/push/<key>")
 def push(key):
-    """Send to a connection from an ordinary request; says how long that took, in seconds."""
+    """Send to a connection from an HTTP request, and return how many seconds that took."""
     size, count = int(request.args.get("size", 1)), int(request.args.get("count", 1))
     began = time.monotonic()
     try:
@@ -160,7 +160,7 @@ def close(key):
 
 @app.get("/release/<key>")
 def release(key):
-    """End the wait of a hook that holds its connection."""
+    """Release a hook that waits after "hold"."""
     released[key].set()
     return {}
 
@@ -206,7 +206,7 @@ def app_error(error):
 
 @app.get("/login")
 def login():
-    """A session that lasts a second."""
+    """A session with a lifetime of one second."""
     app.permanent_session_lifetime = timedelta(seconds=1)
     session.permanent = True
     session["user"] = "bob"
@@ -234,7 +234,7 @@ def echo(ws):
 
 @websocket.route("/messages-only")
 class MessagesOnly(WebSocketView):
-    """Nothing of it is called when a connection begins, or ends."""
+    """Has no hook for the beginning or the end of a connection."""
 
     def on_message(self, ws, message):
         ws.send(message)
@@ -242,7 +242,7 @@ class MessagesOnly(WebSocketView):
 
 @websocket.route("/pings")
 class Pings(WebSocketView):
-    """Pings its client, and says what the Pongs are."""
+    """Pings its client, and sends the payload of each Pong."""
 
     def on_connect(self, ws):
         ws.ping("hello")
@@ -287,7 +287,7 @@ def returns(ws):
 
 @websocket.route("/asks")
 def asks(ws):
-    """Does what it is asked to."""
+    """Runs the commands that it receives."""
     ws.send_json({"id": ws.id, "fd": ws.fd, "timeout": ws.timeout, "path": ws.environ["PATH_INFO"]})
     for command in ws:
         if command == "nb":
@@ -329,7 +329,7 @@ def ends(ws):
 
 @websocket.route("/produces")
 def produces(ws):
-    """Only sends, as a ticker does."""
+    """Sends and never receives, as a ticker does."""
     try:
         while True:
             ws.send("tick")
@@ -391,7 +391,7 @@ def blueprint_error(error):
 
 @bp.websocket("/all/<name>")
 class All(WebSocketView):
-    """Every hook, and most of what can happen in one."""
+    """Has every hook, with commands for most outcomes of one."""
 
     def on_handshake(self, ws, name):
         if name == "refused":

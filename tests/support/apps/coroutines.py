@@ -1,4 +1,4 @@
-"""Handlers that are coroutines; what they saw is read back over HTTP."""
+"""Handlers that are coroutines. Tests read their journal over HTTP."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_journal(key):
 
 @app.get("/tasks")
 def tasks():
-    """How many tasks the engine has under way."""
+    """Return how many tasks of the engine are running."""
     return str(len(websocket.engine._loop_thread.get().tasks))
 
 
@@ -56,7 +56,7 @@ word: ContextVar[str] = ContextVar("word", default="")
 
 @websocket.route("/variable")
 class Variable(WebSocketView):
-    """Answers with what the hook before has set."""
+    """Sends the variable that the previous hook has set."""
 
     async def on_connect(self, ws):
         word.set("connected")
@@ -69,7 +69,7 @@ class Variable(WebSocketView):
 
 @websocket.route("/loops")
 async def loops(ws):
-    """Begins anew after each "next"."""
+    """Starts again after each "next"."""
     for number in range(3):
         async for message in ws:
             await ws.send(f"{number} {message}")
@@ -80,7 +80,7 @@ async def loops(ws):
 
 @websocket.route("/task")
 class LikeATask(WebSocketView):
-    """Does what a coroutine can do in a task."""
+    """Uses asyncio's functions that need a task."""
 
     async def on_message(self, ws, message):
         task = asyncio.current_task()
@@ -129,7 +129,7 @@ async def echo(ws):
 
 @websocket.route("/asks")
 async def asks(ws):
-    """Does what it is asked to."""
+    """Runs the commands that it receives."""
     while (command := await ws.receive()) is not None:
         if command == "names":
             await ws.send_json(sorted({type(ws).__name__, str(ws.connected)}))
@@ -172,7 +172,7 @@ async def asks(ws):
 
 
 async def send_much(ws):
-    """More than the kernel's buffers hold on any machine."""
+    """Sends more than the kernel's buffers hold on any machine."""
     for _ in range(64):
         await ws.send(b"x" * 1024 * 1024)
 
@@ -189,7 +189,7 @@ class Say(Schema):
 
 @websocket.route("/typed")
 class Typed(WebSocketView):
-    """Coroutines and plain functions as handlers."""
+    """Has coroutines and plain functions as handlers."""
 
     emits = {"more": Say}
 
@@ -215,7 +215,7 @@ async def typed_function(ws):
 
 @websocket.route("/all/<name>")
 class All(WebSocketView):
-    """Coroutines and plain functions side by side."""
+    """Has coroutines and plain functions as hooks."""
 
     async def on_handshake(self, ws, name):
         await asyncio.sleep(0)
@@ -255,7 +255,7 @@ class All(WebSocketView):
         note("close", code, reason, request.endpoint)
 
 
-# -- as the old package's users wrote it, before async def ---------------------------------------
+# -- as users of the old package wrote it, before async def ---------------------------------------
 
 users: dict[str, object] = {}
 backlog: deque = deque(maxlen=10)

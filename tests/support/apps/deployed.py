@@ -1,4 +1,4 @@
-"""Views with limits, and one that tells what it knows of its client: behind a proxy."""
+"""Views with limits, and one that sends what it knows of its client, for use behind a proxy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def page():
 
 @websocket.route("/known")
 class Known(WebSocketView):
-    """Tells, and echoes then."""
+    """Sends what it knows of its client, then echoes."""
 
     def on_connect(self, ws):
         ws.send_json(known())

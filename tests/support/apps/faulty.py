@@ -1,4 +1,4 @@
-"""Views in which things go wrong, on the engine that the environment names."""
+"""Views that fail in many ways, on the engine from the environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def descriptors():
 
 @app.get("/connections")
 def connections():
-    """How many connections the engine has, and how many places are taken."""
+    """Return the engine's number of connections, and how many places are taken."""
     return [websocket.engine.connections, websocket.admission._count]
 
 
@@ -38,7 +38,7 @@ taken: list[int] = []
 
 @app.get("/leave/<int:count>")
 def leave(count):
-    """Take all descriptors that this process may have, but so many."""
+    """Open descriptors until only so many are left for this process."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with contextlib.suppress(OSError):
         while True:

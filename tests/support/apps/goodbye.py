@@ -29,7 +29,7 @@ if os.environ.get("SIGNAL_AT_OPENING"):
 
 def tell(*words: object) -> None:
     line = " ".join(str(word) for word in words)
-    # One write() of a short line isn't torn apart by those of other workers.
+    # A single write() of a short line isn't interleaved with those of other workers.
     with open(os.environ["EVENTS"], "a") as events:
         events.write(f"{line}\n")
 
@@ -41,7 +41,7 @@ def pid():
 
 @websocket.route("/parts")
 class Parts(WebSocketView):
-    """Tells who it is, echoes, and is busy when it is asked to."""
+    """Sends its pid, echoes, and sleeps on command."""
 
     def on_connect(self, ws):
         ws.send(str(os.getpid()))
@@ -58,7 +58,7 @@ class Parts(WebSocketView):
 
 @websocket.route("/counts")
 class Counts(WebSocketView):
-    """Writes each number down before it acknowledges it."""
+    """Stores each number before acknowledging it."""
 
     def on_connect(self, ws):
         ws.send(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""Groups on the engine and the broker that the environment names."""
+"""Groups on the engine and the broker from the environment."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def broadcast(group):
         outcome = websocket.broadcast(group, message, exclude=request.args.getlist("exclude"))
     except BrokerUnavailable as error:
         return str(error), 503
-    # With uWSGI's own asyncio loop nothing can be waited for in a page.
+    # A page can't wait with uWSGI's own asyncio loop.
     return str(getattr(outcome, "_result", outcome))
 
 
 @app.post("/disconnect")
 def disconnect():
-    """Disconnect what the arguments say, from a page."""
+    """Disconnect the clients in the query, from a page."""
     arguments = request.args.to_dict()
     code = int(arguments.pop("code", 1008))
     websocket.disconnect(code=code, **arguments)
@@ -85,13 +85,13 @@ def counters():
 
 
 class Commands:
-    """What a client can have done: a JSON list of a command and its arguments."""
+    """Runs a client's commands: JSON lists of a name and its arguments."""
 
     def authorize_group(self, ws, group):
         return not group.startswith("secret")
 
     def start(self, ws, message):
-        """Start a command; what it returns may have to be awaited."""
+        """Start a command. The result may be awaitable."""
         name, *arguments = json.loads(message)
         if name == "join":
             return ws.join(*arguments)
@@ -190,7 +190,7 @@ else:
     "/function/<room>", groups=["function:{room}"], history=10, presence=True, slow_clients="close"
 )
 def function(ws, room):
-    """Tells who is there already when it is called."""
+    """Sends the members that are present."""
     ws.send(json.dumps([sorted(ws.groups), websocket.count(f"function:{room}")]))
     while ws.receive() is not None:
         pass
@@ -198,7 +198,7 @@ def function(ws, room):
 
 @websocket.route("/unawaited/<group>")
 def unawaited(ws, group):
-    """Joins and tells the group so, waiting for nothing."""
+    """Joins and broadcasts that, without waiting."""
     ws.join(group)
     websocket.broadcast(group, "here I am")
     while ws.receive() is not None:
@@ -217,7 +217,7 @@ if os.environ.get("HOOKS") == "async":
 
 @websocket.route("/fanout/<group>")
 class Fanout(WebSocketView):
-    """Joins at connect and says so; what it is sent it publishes."""
+    """Joins in on_connect and confirms it. Publishes each message."""
 
     def on_connect(self, ws, group):
         ws.join(group)

@@ -1,4 +1,4 @@
-"""Views with limits, on the engine that the environment names."""
+"""Views with limits, on the engine from the environment."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ else:
 
 @app.get("/connections")
 def connections():
-    """How many connections the engine has, and how many places are taken."""
+    """Return the engine's number of connections, and how many places are taken."""
     return [websocket.engine.connections, websocket.admission._count]
 
 

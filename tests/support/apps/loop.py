@@ -1,4 +1,4 @@
-"""Importing it hides uvloop unless ``LOOP`` asks for it, so that both event loops are tested."""
+"""Hide uvloop on import unless ``LOOP`` is "uvloop", so that both event loops are tested."""
 
 from __future__ import annotations
 

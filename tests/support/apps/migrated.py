@@ -1,4 +1,4 @@
-"""Written against the API that Flask-uWSGI-WebSocket documented; only its import is another."""
+"""An application for the documented API of Flask-uWSGI-WebSocket; only the import has changed."""
 
 import os
 from collections import deque
@@ -63,7 +63,7 @@ def chat(ws):
         if message is None:
             break
         backlog.append(message)
-        # Where each connection has a thread, one may leave in the meantime.
+        # On engines with threads a client may leave in the meantime.
         for user in list(users.values()):
             if user is not ws:
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Middlewares that do what PEP 3333 allows with a response, and some that do what it doesn't.
+"""Middlewares that treat responses as PEP 3333 allows, and some that violate it.
 
 A request chooses those around the extension by ``?around=``, those within it by ``?within=``.
 """
@@ -11,7 +11,7 @@ from werkzeug.middleware.profiler import ProfilerMiddleware
 
 
 class BrokenMiddleware(Exception):
-    """What one of them raises."""
+    """The error that a middleware raises."""
 
 
 def late(app):
@@ -76,7 +76,7 @@ def lazy(app):
 
 
 def adds(app):
-    """Adds to the body of every response."""
+    """Appends to the body of every response."""
 
     def wrapped(environ, start_response):
         yield from app(environ, start_response)

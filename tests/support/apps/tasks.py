@@ -1,4 +1,4 @@
-"""Tasks of Celery that broadcast, with the application of its pages."""
+"""Celery tasks that broadcast, and the application whose pages start them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ celery.conf.task_ignore_result = True
 
 @worker_init.connect
 def announce(**extra):
-    """Broadcast before the pool's processes are forked, so that these find a connection in use."""
+    """Broadcast before the pool forks, so that its processes inherit an open connection."""
     with app.app_context():
         websocket.broadcast("workers", "a worker starts")
 
@@ -27,6 +27,6 @@ def say(group, text):
 
 @app.post("/later/<group>/<text>")
 def later(group, text):
-    """Have a task say something."""
+    """Start a task that broadcasts."""
     say.delay(group, text)
     return "soon"

@@ -1,4 +1,4 @@
-"""The application of the contract on the engine, broker and server of support.toys: PORT."""
+"""Serve the contract's application on the engine, broker and server of support.toys."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Headers(Schema):
 
 @bp.websocket("/room/<room>")
 class Room(WebSocketView):
-    """Typed both ways."""
+    """Has schemas for both directions."""
 
     emits = {"joined": Said, "values": Values}
 
@@ -89,7 +89,7 @@ class Room(WebSocketView):
 
 @bp.websocket("/strict")
 class Strict(WebSocketView):
-    """Says what it thinks of invalid messages in its own way."""
+    """Answers invalid messages with its own on_invalid."""
 
     message_schema = Say(unknown=EXCLUDE)
     binary = False
@@ -107,7 +107,7 @@ class Strict(WebSocketView):
 
 @bp.websocket("/both")
 class Both(WebSocketView):
-    """Routes text by type, takes binary messages as they are."""
+    """Routes text by type, and accepts binary messages without a schema."""
 
     discriminator = "kind"
     binary = True
@@ -130,7 +130,7 @@ def function(ws):
 
 @bp.websocket("/declares")
 class Declares(WebSocketView):
-    """Loads what the handshake brings."""
+    """Loads the query and the headers of the handshake."""
 
     query_schema = Query
     headers_schema = Headers

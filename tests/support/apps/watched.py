@@ -1,4 +1,4 @@
-"""An application whose connections are watched in every way, on the engine of the environment."""
+"""An application with every kind of observer, on the engine from the environment."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ bp = Blueprint("chat", __name__)
 
 
 class Hooks:
-    # Those in memory are for a single worker.
+    # Metrics in memory cover a single worker.
     groups = () if "PROMETHEUS_MULTIPROC_DIR" in os.environ else ("room",)
 
     def answer(self, message):
