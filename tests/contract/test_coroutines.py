@@ -248,8 +248,8 @@ def test_plain_functions_share_a_bounded_number_of_threads(tmp_path):
 
         def has_room() -> bool:
             with connect(running.ws("/echo")) as ws:
-                ws.send("room?")
                 try:
+                    ws.send("room?")
                     return ws.recv(timeout=10) == "room?"
                 except ConnectionClosedError:
                     return False

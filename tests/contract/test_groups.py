@@ -109,7 +109,7 @@ def test_what_cannot_be_joined(server, group):
         for name in ("", "a{b}", " a", 5):
             assert ask(ws, "join", name)["error"] == "GroupError"
         assert ask(ws, "broadcast", "", "x")["error"] == "GroupError"
-        assert "nothing is kept" in ask(ws, "join", group, "1-0")["text"]
+        assert "has no history" in ask(ws, "join", group, "1-0")["text"]
         assert ask(ws, "groups") == []
 
 
