@@ -14,7 +14,7 @@ from ..typing import Sendable
 from .base import BaseClient
 
 if TYPE_CHECKING:
-    from ..engines.asyncio import AsyncioDriver, Drained
+    from ..engines.asyncio_driver import AsyncioDriver, Drained
     from ..groups import Joined
 
 

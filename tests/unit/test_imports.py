@@ -268,7 +268,12 @@ def test_who_may_import_websockets(module: str) -> None:
 @every_module
 def test_who_may_import_gevent(module: str) -> None:
     # The last for uWSGI's gevent loop, and only there.
-    allowed = module in ("engines.gevent", "common.process", "servers.uwsgi.transport")
+    allowed = module in (
+        "engines.gevent",
+        "engines.gevent_driver",
+        "common.process",
+        "servers.uwsgi.transport",
+    )
     assert allowed or "gevent" not in libraries(module)
     for found in imports_of(module):
         # Requests are greenlets under uWSGI's asyncio loop, and only there is it needed.

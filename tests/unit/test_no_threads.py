@@ -45,11 +45,11 @@ def app() -> Iterator[Flask]:
     @websocket.route("/gives-up")
     async def gives_up(ws: Any) -> None:
         driver = ws._driver
-        before = driver._runner.free_functions
+        before = driver._loop_thread.free_functions
         for _ in range(THREADS + 1):
             # As when the task is cancelled before its thread begins.
             driver.call_in_thread(threading.Event().wait, keep=True).is_given_up = True
-            while driver._runner.free_functions < before:
+            while driver._loop_thread.free_functions < before:
                 await asyncio.sleep(0.001)
         await ws.send("all given back")
 

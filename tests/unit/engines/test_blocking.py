@@ -17,7 +17,7 @@ from support.servers import poll
 from flask_wsviews import WebSocket
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
-from flask_wsviews.engines.blocking import BlockingDriver
+from flask_wsviews.engines.blocking_driver import BlockingDriver
 from flask_wsviews.engines.keeper import KEEPER_INTERVAL, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
 from flask_wsviews.protocol.connection import Connection

@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars, get_contextvars, reset_conte
 
 import flask_wsviews
 from flask_wsviews import WebSocket, WebSocketView
-from flask_wsviews.engines import asyncio as engine
+from flask_wsviews.engines import asyncio_driver
 from flask_wsviews.testing import websocket_connect
 
 word: ContextVar[str] = ContextVar("word", default="nothing")
@@ -160,7 +160,7 @@ def test_on_a_python_whose_tasks_take_no_context(
     websocket: WebSocket, seen: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is Final, so part of the code once that is compiled.
-    monkeypatch.setattr(engine, "TASKS_TAKE_CONTEXTS", False)
+    monkeypatch.setattr(asyncio_driver, "TASKS_TAKE_CONTEXTS", False)
     copy_context().run(converse, websocket, seen)
 
 
