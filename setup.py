@@ -21,6 +21,7 @@ COMPILED = [
     "flask_wsviews/engines/base.py",
     "flask_wsviews/engines/blocking.py",
     "flask_wsviews/engines/blocking_driver.py",
+    "flask_wsviews/engines/blocking_read.py",
     "flask_wsviews/engines/deadlines.py",
     "flask_wsviews/engines/driver.py",
     "flask_wsviews/engines/gevent.py",

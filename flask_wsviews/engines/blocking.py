@@ -26,6 +26,7 @@ from ..protocol.connection import Connection
 from ..typing import Conversation, Transport
 from .base import Engine
 from .blocking_driver import BlockingDriver
+from .blocking_read import ReadingDriver, can_wait_in_read
 from .driver import take_turn
 from .keeper import Keeper
 from .places import NO_HUB, Place
@@ -88,7 +89,11 @@ class BlockingEngine(Engine):
         self, transport: Transport, connection: Connection, conversation: Conversation
     ) -> None:
         try:
-            driver = BlockingDriver(transport, connection, self._keeper.get())
+            keeper = self._keeper.get()
+            if can_wait_in_read(transport):
+                driver: BlockingDriver = ReadingDriver(transport, connection, keeper)
+            else:
+                driver = BlockingDriver(transport, connection, keeper)
             self._register(driver, conversation)
         except BaseException:
             self.give_up(transport, conversation)

@@ -7,8 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from time import monotonic
-from types import BuiltinFunctionType
-from typing import Final
 
 from ..close_codes import NORMAL_CLOSURE
 from ..protocol.connection import Connection
@@ -17,20 +15,16 @@ from ..protocol.state import CLOSED, OPEN
 from ..typing import Message, Sendable, Transport
 from .driver import LINGER, deadline_after, timed_out
 from .keeper import POLLIN, POLLOUT, Keeper, KeptDriver
-from .sockets import WAIT_SIZE, wait_and_receive
 
 # The keeper reads and writes for a connection whose hook has been busy for so many seconds.
 KEEP_AFTER = 0.25
-
-# The owner itself keeps a deadline that is nearer, because the keeper is a little late. In seconds.
-KEPT_FROM: Final = 1.0
 
 # poll() takes an int of milliseconds, which is less than some settings allow; callers poll again.
 LONGEST_POLL = 3600.0
 
 
 class BlockingDriver(KeptDriver):
-    """A connection whose owner is a thread."""
+    """A connection whose owner is a thread. While it waits for a message it polls the socket."""
 
     def __init__(self, transport: Transport, connection: Connection, keeper: Keeper) -> None:
         super().__init__(transport, connection)
@@ -41,31 +35,22 @@ class BlockingDriver(KeptDriver):
         self._busy_since: float | None = monotonic()
         self._waiting = False
         self._own_poller = _Poller(self._fd)
-        # gevent can't let others have their turn in a read, but replaces poll() by one that does.
-        self._blocks = self._plain_fd >= 0 and isinstance(select.poll, BuiltinFunctionType)
-        if self._blocks:
-            self._sock.setblocking(True)
         self._written_by: float | None = None  # set once there is nothing left to send
         with self.lock:
             self._write()
         keeper.add(self)
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """See :meth:`Driver.receive`."""
+        """Wait for the next message; see :meth:`Driver.receive`."""
         deadline = deadline_after(timeout)
-        has_begun = False
-        data: bytes | None = None
-        # There is more to read only where somebody has found out. TLS may have decrypted it.
-        is_read = not self._is_tls
+        with self.lock:
+            self._begin_waiting()
+        # The first look needs no system call, unless TLS has decrypted more than it returned.
+        has_looked = self._is_tls
         try:
             while True:
                 with self.lock:
-                    if not has_begun:
-                        self._begin_waiting()
-                        has_begun = True
-                    if data is not None:
-                        self._take_in_first(data)
-                    message = self._take_known() if is_read else self._take()
+                    message = self._take() if has_looked else self._take_known()
                     if message is not None:
                         return message
                     if self.connection.state is CLOSED:
@@ -73,22 +58,13 @@ class BlockingDriver(KeptDriver):
                         return None
                     events = self._events()
                     wake_at = self.connection.next_deadline
-                if deadline is not None and monotonic() >= deadline:
-                    if not is_read:
-                        raise timed_out(timeout)
-                    # Nobody has looked at the socket yet.
-                    is_read, data = False, None
-                    continue
-                is_read = deadline is None and self._can_wait_in_read(events, wake_at)
-                if is_read:
-                    data = self._wait_in_read()
-                else:
-                    data = None
+                if deadline is None or monotonic() < deadline:
                     self._poll(events, wake_at, deadline, poller=self._own_poller)
+                elif has_looked:
+                    raise timed_out(timeout)
+                has_looked = True
         finally:
-            if has_begun:
-                self._waiting = False
-                self._busy_since = monotonic()
+            self._end_waiting()
 
     def receive_nowait(self) -> Message | None:
         """See :meth:`Driver.receive_nowait`."""
@@ -283,6 +259,10 @@ class BlockingDriver(KeptDriver):
         self._check_alone()
         self._waiting = True
 
+    def _end_waiting(self) -> None:
+        self._waiting = False
+        self._busy_since = monotonic()
+
     def _take(self) -> Message | None:
         connection = self.connection
         message = connection.next_message()
@@ -299,33 +279,6 @@ class BlockingDriver(KeptDriver):
         if message is None and self.connection.state is not OPEN:
             self._write()
         return message
-
-    def _can_wait_in_read(self, events: int, wake_at: float | None) -> bool:
-        """Whether reading is all there is to do, so that the keeper can run the timers."""
-        return (
-            self._blocks
-            and events == POLLIN
-            and (wake_at is None or wake_at - monotonic() > KEPT_FROM)
-        )
-
-    def _wait_in_read(self) -> bytes | None:
-        """Wait for bytes by reading them: one system call instead of two."""
-        try:
-            data = wait_and_receive(self._sock, self._plain_fd)
-        except OSError:
-            with self.lock:
-                self._lose_reading()
-            return None
-        if data is None:
-            # A signal came, or somebody who shares the socket has made it one that doesn't block.
-            self._blocks = False
-        return data
-
-    def _take_in_first(self, data: bytes) -> None:
-        """Take in what a read has waited for, and what has come with it."""
-        self._take_in(data)
-        if len(data) == WAIT_SIZE:
-            self._read()
 
     def _events(self) -> int:
         events = 0

@@ -7,17 +7,22 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
 import pytest
 from flask import Flask
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.peers import binary, bounded, close, text
 from support.servers import poll
 
 from flask_wsviews import WebSocket
 from flask_wsviews.client import WebSocketClient
 from flask_wsviews.config import Settings
 from flask_wsviews.engines.blocking_driver import BlockingDriver
+from flask_wsviews.engines.blocking_read import ReadingDriver
 from flask_wsviews.engines.keeper import KEEPER_INTERVAL, Keeper
 from flask_wsviews.engines.sockets import WAIT_SIZE
 from flask_wsviews.protocol.connection import Connection
@@ -94,6 +99,35 @@ def test_what_is_read_after_the_end_is_not_another_connection_s(
             assert ws.receive() == "three"
 
 
+def frame_of(message: str | bytes) -> bytes:
+    return text(message) if isinstance(message, str) else binary(message)
+
+
+@pytest.mark.parametrize("make", [BlockingDriver, ReadingDriver], ids=["poll", "read"])
+@given(
+    messages=st.lists(st.text(max_size=40) | st.binary(max_size=2 * WAIT_SIZE), max_size=6),
+    cuts=st.lists(st.integers(1, 3 * WAIT_SIZE), max_size=8),
+    timeout=st.sampled_from([None, 5.0]),
+)
+@settings(bounded, max_examples=25)
+def test_waiting_in_poll_and_in_a_read_agree(
+    make: type[BlockingDriver],
+    messages: list[str | bytes],
+    cuts: list[int],
+    timeout: float | None,
+) -> None:
+    stream = b"".join(map(frame_of, messages)) + close(4000, "bye")
+    parts = [stream[start:end] for start, end in pairwise([0, *sorted(set(cuts)), len(stream)])]
+    keeper = Keeper()
+    with kept_by(keeper, make) as (driver, peer):
+        sender = threading.Thread(target=lambda: [peer.sendall(part) for part in parts])
+        sender.start()
+        received = list(iter(lambda: driver.receive(timeout), None))
+        sender.join()
+    keeper.stop()
+    assert received == messages
+
+
 class LateSocket(socket.socket):
     """Sends when a thread may have ended meanwhile."""
 
@@ -105,11 +139,13 @@ class LateSocket(socket.socket):
 
 
 @contextmanager
-def kept_by(keeper: Keeper) -> Iterator[BlockingDriver]:
-    """A connection that a keeper looks after."""
-    ours, peers = socket.socketpair()
-    with ours, peers:
-        yield BlockingDriver(PairTransport(ours), Connection(Settings(), monotonic()), keeper)
+def kept_by(
+    keeper: Keeper, make: type[BlockingDriver] = BlockingDriver
+) -> Iterator[tuple[BlockingDriver, socket.socket]]:
+    """A connection that a keeper looks after, and its peer."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        yield make(PairTransport(ours), Connection(Settings(), monotonic()), keeper), peer
 
 
 def test_a_keeper_that_ends_before_it_is_woken() -> None:
@@ -125,7 +161,7 @@ def test_a_keeper_that_ends_before_it_is_woken() -> None:
 def test_a_keeper_that_has_ended_keeps_nobody() -> None:
     keeper = Keeper()
     keeper.stop()
-    with kept_by(keeper) as driver:
+    with kept_by(keeper) as (driver, _):
         keeper.watch(driver)
         keeper.remove(driver)
 
