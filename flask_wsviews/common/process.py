@@ -39,25 +39,25 @@ WORKER_KINDS = {
 
 
 def find_uwsgi() -> Any:
-    """UWSGI's module, which exists in its own processes only, or ``None``."""
-    # A failing import would look through all of sys.path, on each handshake.
+    """Return uWSGI's module, or ``None``: it exists in uWSGI's processes only."""
+    # A failing import would search all of sys.path at each handshake.
     return sys.modules.get("uwsgi")
 
 
 def in_uwsgi_loop(name: bytes) -> bool:
-    """Whether this is a process of uWSGI's that runs the loop called *name*."""
+    """Return whether this is a uWSGI process that runs the loop called *name*."""
     uwsgi = find_uwsgi()
     return uwsgi is not None and bool(uwsgi.loop == name)
 
 
 def find_gunicorn_worker() -> Any:
-    """Gunicorn's object for this process, whose method handles SIGTERM, or ``None``."""
+    """Return gunicorn's worker object of this process, whose method handles SIGTERM."""
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return worker if hasattr(worker, "alive") and hasattr(worker, "cfg") else None
 
 
 def find_gunicorn() -> Gunicorn | None:
-    """What gunicorn runs here; with ``--preload`` its master knows that as well."""
+    """Return what gunicorn runs in this process, in its master with ``--preload`` as well."""
     worker = find_gunicorn_worker()
     if worker is not None:
         return Gunicorn(worker.cfg, type(worker))
@@ -66,7 +66,7 @@ def find_gunicorn() -> Gunicorn | None:
 
 
 def _find_arbiter() -> Any:
-    """Gunicorn's master, if it is loading the application: it hasn't set its signals up then."""
+    """Return gunicorn's master while it loads the application, before it handles signals."""
     module = sys.modules.get("gunicorn.arbiter")
     if module is None:
         return None
@@ -80,9 +80,9 @@ def _find_arbiter() -> Any:
 
 
 def other_workers() -> str:
-    """What has members of groups besides this process, as a clause; empty if nothing has.
+    """Return a clause that names the server's other processes, or an empty string.
 
-    Groups in the memory of one worker don't reach those.
+    Groups in the memory of one worker don't reach members in those processes.
     """
     uwsgi = find_uwsgi()
     if uwsgi is not None:
@@ -102,12 +102,11 @@ def note_fork_per_request() -> None:
 
 
 def choose_engine() -> str:
-    """Name the engine for where this is called, while the application is being set up.
+    """Return the name of the engine that fits this process, while the application is set up.
 
-    Under uWSGI its loop decides; without one, ``--threads`` means a thread per connection, and
-    else an event loop beside the only thread there is. Elsewhere it is gevent where the standard
-    library has been patched by it, or will be, as gunicorn's gevent workers do, and threads where
-    not.
+    Under uWSGI its loop decides. Without a loop it is blocking with ``--threads``, else asyncio.
+    On other servers it is gevent if gevent has patched the standard library, or gunicorn's gevent
+    workers will, else blocking.
     """
     uwsgi = find_uwsgi()
     if uwsgi is None:
@@ -120,8 +119,8 @@ def choose_engine() -> str:
 
 
 def patched_by() -> str:
-    """The library that has replaced the standard library's threads; empty if none has."""
-    # Who has patched has imported it.
+    """Return the library that has replaced the standard library's threads; empty for none."""
+    # A library that has patched is imported.
     if sys.modules.get("gevent.monkey") is not None:
         from gevent.monkey import is_module_patched
 
@@ -134,5 +133,5 @@ def patched_by() -> str:
 
 
 def is_patched() -> bool:
-    """Whether threads are greenlets, because a library has replaced the standard library's."""
+    """Return whether a library has replaced threads by greenlets."""
     return bool(patched_by())

@@ -1,4 +1,4 @@
-"""Threads that are used again, for connections and for plain handlers on asyncio."""
+"""A pool of daemon threads, for connections and for plain handlers on asyncio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("flask_wsviews")
 
-# Those that end a worker of uWSGI's.
+# The signals that end a uWSGI worker.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -40,8 +40,8 @@ def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
 
 @contextlib.contextmanager
 def _ending_signals_blocked() -> Iterator[None]:
-    """Block them under uWSGI; a thread keeps blocked what is blocked where it is started."""
-    # Patched threads are greenlets of this thread, which has to get its signals.
+    """Block the ending signals under uWSGI: a new thread inherits what is blocked."""
+    # Patched threads are greenlets of this thread, which must get its signals.
     if find_uwsgi() is None or is_patched():
         yield
         return
@@ -53,15 +53,15 @@ def _ending_signals_blocked() -> Iterator[None]:
 
 
 class Threads:
-    """Daemon threads, made when needed and used again.
+    """A pool of daemon threads, which start when they are needed.
 
     An executor of the standard library joins its threads when the process ends, and a handler that
-    waits for its client would hold that up for ever.
+    waits for its client would block that for ever.
 
-    :param limit: how many there may be.
-    :param name: what they are called.
-    :param prepare: each of them calls it once, first.
-    :param spare: how many may wait for work; others end when they have none.
+    :param limit: the largest number of threads.
+    :param name: the prefix of the threads' names.
+    :param prepare: each thread calls it once, first.
+    :param spare: how many idle threads are kept; others end when they have no work.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Threads:
         self._spare = spare
         self._numbers = itertools.count(1)
         self._count = 0
-        self._idle = 0  # threads that wait for work, or less than none: work that waits for them
+        self._idle = 0  # threads that wait for work; if negative, work that waits for threads
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
@@ -95,9 +95,9 @@ class Threads:
         return future
 
     def call(self, function: Callable[[], object]) -> None:
-        """As :meth:`submit`, where nobody waits for the end.
+        """Call *function* in a thread, without a result.
 
-        :raises RuntimeError: if it takes another thread, and none can be started.
+        :raises RuntimeError: if it needs another thread, and none can be started.
         """
         with self._lock:
             must_start = self._idle <= 0 and self._count < self._limit
@@ -107,7 +107,7 @@ class Threads:
                 self._idle -= 1
         if must_start:
             self._start()
-        # Not as the argument of a thread, which would keep it.
+        # Not an argument of the thread, which would keep a reference to it.
         self._work.put(function)
 
     def _start(self) -> None:
@@ -120,7 +120,7 @@ class Threads:
             raise
 
     def close(self) -> None:
-        """End the threads, once they have done what there is."""
+        """End the threads after the work that is queued."""
         with self._lock:
             for _ in range(self._count):
                 self._work.put(None)
@@ -132,8 +132,8 @@ class Threads:
             try:
                 function()
             except BaseException:
-                logger.exception("the work of a thread failed")
-            # Nothing of this call is kept until the next one.
+                logger.exception("a function in a thread failed")
+            # Keep no reference while the thread waits.
             del function
             with self._lock:
                 if self._idle >= self._spare:

@@ -1,4 +1,4 @@
-"""The engines: what drives a connection's I/O. A new one is a module and a line here."""
+"""The engines, which drive the connections' I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_engine(name: str) -> Engine:
         name = choose_engine()
         logger.info("the %s engine fits this server", name)
     if name not in REGISTRY:
-        raise EngineError(f"there is no engine {name!r}; known are auto, {', '.join(REGISTRY)}")
+        raise EngineError(f"unknown engine {name!r}: use auto, {', '.join(REGISTRY)}")
     try:
         made: Engine = REGISTRY.load(name)()
     except ModuleNotFoundError as error:

@@ -1,8 +1,8 @@
-"""The asyncio engine: an event loop in a thread of the worker, and tasks for what there is to do.
+"""The asyncio engine: an event loop in a thread of the worker, and a task per busy connection.
 
-It runs on any uWSGI, because the loop isn't uWSGI's: the server gives the connection up, and the
-loop goes on with it. Servers that hold a request wait in its thread. With ``--asyncio`` the loop
-is uWSGI's own: it handles requests in greenlets of the thread that the tasks run in.
+It runs on any uWSGI: the connection leaves the server and lives on in the loop. With servers that
+hold the request, the request's thread waits. With ``--asyncio`` the engine uses uWSGI's own loop,
+which handles requests in greenlets of its thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BLOCKS_HUB: Final = (
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class AsyncioEngine(Engine):
-    """One event loop per worker, with a task for each connection that is at work."""
+    """One event loop per worker, and a task for each busy connection."""
 
     name = "asyncio"
     runs_coroutines = True
@@ -61,7 +61,7 @@ class AsyncioEngine(Engine):
         self._threads = Settings().threads
 
     def prepare(self, settings: Settings) -> None:
-        """Note how many threads plain hooks may have, and see that uWSGI gets its loop."""
+        """Store the number of threads for plain hooks; let uWSGI make its loop."""
         self._threads = settings.threads
         if in_uwsgi_loop(b"asyncio") and sys.version_info >= (3, 12):
             make_loop_on_demand()

@@ -44,7 +44,7 @@ _NOTHING: Final = cast("Generator[Any, None, None]", iter(()))
 class AsyncioDriver(TaskDriver):
     """A connection whose owner is a task, or the thread that runs a plain hook of its view.
 
-    What ends in ``_async`` belongs to the loop; the rest is for threads, and waits there.
+    Methods that end in ``_async`` are for the loop. The others are for threads, and block there.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class AsyncioDriver(TaskDriver):
             logger.exception("a conversation failed")
             self.close(INTERNAL_ERROR, "")
         except GeneratorExit:
-            # Outside of the task it comes from who closes the coroutine, not from a hook.
+            # Outside of the task it means that the coroutine is closed, not that a hook failed.
             if current_task(self.loop) is not task:
                 raise
             logger.exception("a conversation failed")
@@ -105,7 +105,7 @@ class AsyncioDriver(TaskDriver):
             self._end_turn(is_over)
 
     async def wait_for_news_async(self) -> bool:
-        """See :meth:`AsyncDriver.wait_for_news`."""
+        """Wait for a message or the end of the connection, unless parking is cheaper."""
         if self._parking == ACTIVE:
             self._parking = WAITING
             receiver = self.receiver = self.loop.create_future()
@@ -119,16 +119,16 @@ class AsyncioDriver(TaskDriver):
     # -- for coroutines ---------------------------------------------------------------------------
 
     def take(self) -> Message | None:
-        """See :meth:`AsyncDriver.take`."""
+        """Return the next message, or None at the end."""
         return self._take()
 
     async def receive_async(self, timeout: float | None = None) -> Message | None:
-        """As :meth:`Driver.receive`."""
+        """Wait for the next message; the result is None at the end."""
         self._check_alone()
         deadline = deadline_after(timeout)
         left: float | None = None
         while True:
-            # At the end of the time the loop may still have to look at the socket.
+            # At the deadline the loop may not have read the socket yet.
             message = self._take() if left is None or left > 0 else self._take_now()
             if message is not None or self._told:
                 return message
@@ -136,7 +136,7 @@ class AsyncioDriver(TaskDriver):
                 if left is not None and left <= 0:
                     raise timed_out(timeout)
                 left = deadline - monotonic()
-            # With no time left, too: a task that polls lets the others have their turn.
+            # Even with no time left, so that a task that polls lets other tasks run.
             receiver = self.receiver = self.loop.create_future()
             timer = None if left is None else self.loop.call_later(left, self._wake_receiver)
             try:
@@ -155,7 +155,7 @@ class AsyncioDriver(TaskDriver):
         return self._drained or self._make_drained()
 
     def _queue_unawaited(self, message: Sendable) -> None:
-        """Queue for the owner, which may await it, or send on and on to a client that is slow."""
+        """Queue the owner's message; close a slow client if the owner never awaits the sends."""
         connection = self.connection
         waiting, backlog = self._unawaited, connection.send_backlog
         connection.send(message)
@@ -183,13 +183,13 @@ class AsyncioDriver(TaskDriver):
         return self._drained or self._make_drained()
 
     def call_in_thread(self, function: Callable[[], T], *, keep: bool = False) -> Awaitable[T]:
-        """Call *function* in a thread, in the connection's own context, which the task has left.
+        """Call *function* in a thread, in the connection's context, which the task has left.
 
-        So what a hook sets is there for the next one, wherever that runs. Only the owner may call
-        this, and has to wait for the end.
+        The next hook sees the context variables that *function* sets, wherever it runs. Only the
+        owner may call this, and must await the end.
 
-        :param keep: whether it will keep the thread for as long as the connection lasts.
-        :raises CloseConnection: if no thread is left to keep.
+        :param keep: whether *function* keeps the thread as long as the connection lasts.
+        :raises CloseConnection: if no thread is free.
         """
         future = ThreadFuture(loop=self.loop)
         threads = self._loop_thread.functions if keep else self._loop_thread.hooks
@@ -206,7 +206,7 @@ class AsyncioDriver(TaskDriver):
     ) -> None:
         turn = self._turn
         if turn is not None and turn.is_ahead:
-            # The task has to enter the context once more, to learn what it waits for.
+            # The task must enter the context once more to receive the future that it waits for.
             self.loop.call_soon(self._start_work, threads, function, future)
         elif future.is_given_up:
             future.set_result(None)
@@ -224,14 +224,14 @@ class AsyncioDriver(TaskDriver):
             outcome: object = self._context.run(function)
             settle = future.set_result
         except BaseException as error:
-            # No future takes the first of these, and the second would close the coroutine.
+            # A future refuses the first of these, and the second would close the coroutine.
             outcome = throwable(error, (StopIteration, GeneratorExit))
             settle = future.set_exception
         self._hook_thread = None
         self.loop.call_soon_threadsafe(settle, outcome)
 
     def call_aside(self, function: Callable[[], T]) -> Awaitable[T]:
-        """See :meth:`AsyncDriver.call_aside`."""
+        """Call *function*, which isn't a hook, in a thread that may block."""
         return asyncio.wrap_future(self._loop_thread.hooks.submit(function), loop=self.loop)
 
     async def wait_drained(self) -> None:
@@ -253,11 +253,11 @@ class AsyncioDriver(TaskDriver):
     # -- for threads ------------------------------------------------------------------------------
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """See :meth:`Driver.receive`."""
+        """Wait for the next message in a thread."""
         return self._wait_for(self.receive_async(timeout))
 
     def receive_nowait(self) -> Message | None:
-        """See :meth:`Driver.receive_nowait`."""
+        """Return the next message, or None if there is none yet."""
         if self._in_loop():
             self._check_alone()
             return self._take_now()
@@ -269,7 +269,7 @@ class AsyncioDriver(TaskDriver):
         return self._wait_for(take())
 
     def send(self, message: Sendable) -> None:
-        """See :meth:`Driver.send`."""
+        """Send a message. Only the thread of a plain hook waits for a slow client."""
         if get_ident() != self._hook_thread:
             self._send_from_outside(message)
             return
@@ -282,8 +282,7 @@ class AsyncioDriver(TaskDriver):
         self._wait_for(send())
 
     def _drop_quietly(self) -> bool:
-        # A plain hook of a view with coroutines sends from its thread: it has to learn that its own
-        # connection has ended.
+        # A plain hook sends from its thread, and must get the error once its connection has ended.
         return get_ident() != self._hook_thread and super()._drop_quietly()
 
     def _check_alone(self) -> None:
@@ -296,11 +295,11 @@ class AsyncioDriver(TaskDriver):
             raise RuntimeError("this would block the event loop: make the handler async def")
         return self._loop_thread.start(coroutine).result()
 
-    # -- for the loop's part ----------------------------------------------------------------------
+    # -- for LoopDriver ----------------------------------------------------------------------
 
     @property
     def home(self) -> object:
-        """See :meth:`Driver.home`."""
+        """The event loop that serves the connection."""
         return self.loop
 
     def _watch_reads(self, wanted: bool) -> None:
@@ -327,12 +326,12 @@ class AsyncioDriver(TaskDriver):
 
     def _resume_receiver(self) -> None:
         turn, receiver = self._turn, self.receiver
-        # While the task is asleep the receiver waits, too: what wakes one wakes both.
+        # While the task is asleep the receiver is pending: whatever wakes one wakes both.
         if turn is None or receiver is None or not turn.is_asleep:
             self._wake_receiver()
         else:
             receiver.set_result(None)
-            turn.go_on()
+            turn.resume()
 
     def _wake_sender(self) -> None:
         for sender in self._senders:
@@ -345,7 +344,7 @@ class AsyncioDriver(TaskDriver):
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self.loop.call_soon_threadsafe(function, *arguments)
 
-    def _give_way(self) -> None:
+    def _yield_to_loop(self) -> None:
         time.sleep(PAUSE)
 
     def _call_next(self, function: Callable[[], object]) -> None:
@@ -366,7 +365,7 @@ class AsyncioDriver(TaskDriver):
 class Drained:
     """What ``send()`` and ``close()`` return on asyncio; await it to wait for a slow client.
 
-    It need not be awaited; the message goes out all the same.
+    You need not await it: the message is sent anyway.
     """
 
     __slots__ = ("_driver",)
@@ -376,7 +375,7 @@ class Drained:
 
     def __await__(self) -> Generator[Any, None, None]:
         driver = self._driver
-        # In a thread there is nothing to wait for: what was sent has been handed to the loop.
+        # In a thread there is nothing to wait for: the loop already has the message.
         if driver._writing and driver._in_loop():
             return driver.wait_drained().__await__()
         return _NOTHING

@@ -25,7 +25,7 @@ class LoopThread:
     """The event loop of a process, its timers, and the threads that run plain hooks.
 
     :param threads: how many plain hooks, and how many plain function routes, run at a time.
-    :param loop: the server's, which runs already; without one, a loop is run in a thread.
+    :param loop: the server's running loop, or ``None`` to run a new loop in a thread.
     """
 
     def __init__(self, threads: int, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -36,10 +36,10 @@ class LoopThread:
         self.sweeper = Sweeper(self._start_timer)
         prepare = None if loop is None else keep_thread_state
         self.hooks = Threads(threads, "wsviews-hook", prepare)
-        # Of their own, since they keep a thread for as long as their connection lasts.
+        # Separate, because they keep a thread as long as their connection lasts.
         self.functions = Threads(threads, "wsviews-function", prepare)
         self.free_functions = threads
-        #: Tasks that are under way, since the loop itself keeps only weak references to them.
+        #: Running tasks. The loop itself keeps only weak references to them.
         self.tasks: set[asyncio.Task[Any]] = set()
         self._runner: threading.Thread | None = None
         if loop is None:

@@ -22,7 +22,7 @@ from .thread_future import ThreadFuture
 enter_task: Final = asyncio.tasks._enter_task
 leave_task: Final = asyncio.tasks._leave_task
 
-#: The owner of a connection whose conversation no task runs. ``None`` would be no task's too.
+#: The owner while no task runs the conversation. Outside of tasks current_task() is ``None``.
 NOBODY: Final = object()
 
 
@@ -60,19 +60,19 @@ class InContext:
         self._run = context.run
 
     def send(self, value: Any) -> Any:
-        """Resume the coroutine; return what the task has to wait for."""
+        """Resume the coroutine; return what the task must wait for."""
         return self._run(self._coroutine.send, value)
 
     def throw(self, error: BaseException, *unused: Any) -> Any:
-        """As :meth:`send`, with an error such as the task's cancellation."""
+        """Resume the coroutine with an error such as the task's cancellation."""
         return self._run(self._coroutine.throw, error)
 
     def close(self) -> None:
-        """End it."""
+        """Close the coroutine."""
         self._coroutine.close()
 
     def __await__(self) -> Any:
-        """For the type's sake: what can be awaited."""
+        """Return an iterator, as every awaitable does; a task doesn't call this."""
         return self._coroutine.__await__()
 
 
@@ -82,7 +82,7 @@ class Turn:
     The loop resumes a task one iteration after the task is woken. Most of our tasks wait for the
     next message, and the callback that reads it can resume the coroutine at once. Meanwhile the
     task waits for a future that only this class knows. The task is woken when the coroutine ends
-    or waits for something else than a message.
+    or waits for anything other than a message.
 
     :param driver: the connection's.
     :param coroutine: what to run.
@@ -98,8 +98,8 @@ class Turn:
         self._run = context.run
         self._sleep: Any = None  # what the task waits for while we wait for a message
         self._has_awaited = False
-        self._awaited: Any = None  # what the task has to wait for, and doesn't know yet
-        self._end: BaseException | None = None  # what it doesn't know yet, either
+        self._awaited: Any = None  # what the task must wait for at its next step
+        self._end: BaseException | None = None  # what the task must raise at its next step
 
     @property
     def is_asleep(self) -> bool:
@@ -111,7 +111,7 @@ class Turn:
         """Whether the coroutine waits for something the task doesn't wait for yet."""
         return self._has_awaited
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Resume the coroutine in a callback of the loop."""
         driver = self._driver
         task: Any = driver.owner
@@ -138,14 +138,14 @@ class Turn:
         receiver: Any = self._driver.receiver
         if awaited is None or awaited is not receiver:
             return False
-        # As a task does, to see whether it was awaited.
+        # As a task does, to check that the future was awaited.
         receiver._asyncio_future_blocking = False
         return True
 
     # -- what a task needs of its coroutine -------------------------------------------------------
 
     def send(self, value: Any) -> Any:
-        """Resume in the task; return what the task has to wait for."""
+        """Resume the coroutine in the task; return what the task must wait for."""
         self._sleep = None
         if self._end is not None:
             raise self._end
@@ -155,7 +155,7 @@ class Turn:
         return self._for_task(self._send(value))
 
     def throw(self, error: BaseException, *unused: Any) -> Any:
-        """As :meth:`send`, with an error such as the task's cancellation."""
+        """Resume the coroutine with an error such as the task's cancellation."""
         self._sleep = None
         if self._end is not None:
             raise self._end
@@ -165,11 +165,11 @@ class Turn:
         return self._for_task(self._coroutine.throw(error))
 
     def close(self) -> None:
-        """End it."""
+        """Close the coroutine."""
         self._coroutine.close()
 
     def __await__(self) -> Any:
-        """For the type's sake: what can be awaited."""
+        """Return an iterator, as every awaitable does; a task doesn't call this."""
         return self._coroutine.__await__()
 
     def _for_task(self, awaited: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What every engine is: it starts conversations, counts them and ends them with the worker."""
+"""The base of all engines: start conversations, count them, and end them with the worker."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Engine(ABC):
     def _register(self, driver: Driver, conversation: Conversation) -> None:
         """Remember *driver*, until its socket is closed, for :meth:`shutdown`.
 
-        :param conversation: what it runs, and what is told of the end, too.
+        :param conversation: what the driver runs.
         """
         driver.attach(conversation, self._forget)
         with self._drivers_lock:

@@ -82,7 +82,7 @@ class BlockingEngine(Engine):
                 lambda: context.run(self._run, transport, connection, conversation)
             )
         except RuntimeError:
-            logger.warning("no thread can be started: a WebSocket keeps that of its request")
+            logger.warning("no thread can be started: a WebSocket occupies its request's thread")
             self._run(transport, connection, conversation)
 
     def _run(
@@ -115,5 +115,5 @@ class BlockingEngine(Engine):
 
 
 def _connection_threads() -> Threads:
-    # Daemons, since uWSGI gives a worker that ends no other way to leave a busy hook behind.
+    # Daemon threads, because a worker of uWSGI's can't end in another way while a hook is busy.
     return Threads(inf, "wsviews-connection", spare=SPARE_THREADS)

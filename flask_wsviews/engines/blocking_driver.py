@@ -29,7 +29,7 @@ class BlockingDriver(KeptDriver):
     def __init__(self, transport: Transport, connection: Connection, keeper: Keeper) -> None:
         super().__init__(transport, connection)
         self._keeper = keeper
-        # Guards the connection and the socket. Held for work that doesn't wait, only.
+        # Guards the connection and the socket. Never held while waiting.
         self.lock = threading.Lock()
         self._owner = threading.get_ident()
         self._busy_since: float | None = monotonic()
@@ -67,7 +67,7 @@ class BlockingDriver(KeptDriver):
             self._end_waiting()
 
     def receive_nowait(self) -> Message | None:
-        """See :meth:`Driver.receive_nowait`."""
+        """Return the next message, or None if there is none yet."""
         with self.lock:
             self._check_alone()
             message = self._take()
@@ -76,7 +76,7 @@ class BlockingDriver(KeptDriver):
             return message
 
     def send(self, message: Sendable) -> None:
-        """See :meth:`Driver.send`."""
+        """Send a message. Only the owner waits for a slow client."""
         is_owner = threading.get_ident() == self._owner
         with self.lock:
             if is_owner:
@@ -93,7 +93,7 @@ class BlockingDriver(KeptDriver):
 
     @property
     def home(self) -> object:
-        """See :meth:`Driver.home`."""
+        """The keeper, which all connections of this worker share."""
         return self._keeper
 
     def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
@@ -101,11 +101,11 @@ class BlockingDriver(KeptDriver):
         function(*arguments)
 
     def call_soon_at_home(self, function: Callable[..., object]) -> None:
-        """See :meth:`Driver.call_soon_at_home`."""
+        """Call *function* at once: no thread is shared."""
         function()
 
     def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
-        """See :meth:`Driver.deliver`."""
+        """Queue a broadcast's messages; return how many were dropped."""
         with self.lock:
             if self._released:
                 return 0
@@ -116,7 +116,7 @@ class BlockingDriver(KeptDriver):
         return dropped
 
     def close(self, code: int, reason: str) -> None:
-        """See :meth:`Driver.close`."""
+        """Start the closing handshake without waiting for its end."""
         with self.lock:
             self.connection.close(code, reason, monotonic())
             has_rest = self._write()
@@ -124,7 +124,7 @@ class BlockingDriver(KeptDriver):
             self._keeper.watch(self)
 
     def ping(self, payload: bytes) -> None:
-        """See :meth:`Driver.ping`."""
+        """Send a Ping without waiting."""
         with self.lock:
             self._queue_ping(payload)
             has_rest = self._write()
@@ -132,14 +132,14 @@ class BlockingDriver(KeptDriver):
             self._keeper.watch(self)
 
     def abandon(self) -> None:
-        """See :meth:`Driver.abandon`."""
+        """Drop the connection, which wakes its owner."""
         with self.lock:
             if not self._released:
                 self.connection.abort()
                 self._cut()
 
     def finish(self) -> None:
-        """See :meth:`Driver.finish`."""
+        """Wait for the end of the closing handshake, then close the socket."""
         self._keeper.remove(self)
         try:
             self._close_in_order()
@@ -154,7 +154,7 @@ class BlockingDriver(KeptDriver):
         with self.lock:
             self._told = True
             self.connection.close(NORMAL_CLOSURE, "", monotonic())
-        # Not the one of receive(): another thread may be there, and poll() is for one at a time.
+        # Not receive()'s poller: another thread may be using it.
         poller = _Poller(self._fd)
         while not self._is_written():
             deadlines = self.connection.next_deadline, self._written_by
@@ -204,9 +204,9 @@ class BlockingDriver(KeptDriver):
             self._keeper.watch(self)
 
     def _tick_beside_receiver(self, now: float) -> None:
-        """As :meth:`_tick`, where another thread may be in receive().
+        """Run the timers while another thread may be in receive().
 
-        What that has read may still have to be taken in, so what comes after it can't be read here.
+        That thread may have bytes that it hasn't passed on yet, so this one must not read.
         """
         if self._waiting:
             self._keep_waiting(now)
@@ -217,7 +217,7 @@ class BlockingDriver(KeptDriver):
         """Run the overdue timers of an owner that waits in a read or hasn't woken up yet."""
         connection = self.connection
         due = connection.next_deadline
-        # What has arrived is the owner's to read, and may be what the peer was to answer.
+        # Only the owner may read what has arrived, and that may be the awaited Pong.
         if due is None or now < due + KEEP_AFTER or self._has_unread():
             return
         connection.tick(now)
@@ -232,7 +232,7 @@ class BlockingDriver(KeptDriver):
     def attend(self) -> int:
         """Read and write for a busy owner.
 
-        :returns: the events to go on watching for, 0 for none.
+        :returns: the events that the keeper should still watch, 0 for none.
         """
         with self.lock:
             if self._released:
@@ -251,7 +251,7 @@ class BlockingDriver(KeptDriver):
         return self.connection.send_backlog > 0 and not self._shut
 
     def _check_alone(self) -> None:
-        # Who waits in a read may have bytes that come before those that we would read.
+        # A thread that waits in a read may have bytes that precede those that we would read.
         if self._waiting:
             raise RuntimeError("another thread is already in receive() of this connection")
 
@@ -274,7 +274,7 @@ class BlockingDriver(KeptDriver):
         return message
 
     def _take_known(self) -> Message | None:
-        """As :meth:`_take`, of what has been read already."""
+        """Return the next message among the bytes read so far."""
         message = self.connection.next_message()
         if message is None and self.connection.state is not OPEN:
             self._write()
@@ -295,7 +295,7 @@ class BlockingDriver(KeptDriver):
             poll.poll()
             return
         seconds = min(max(0.0, min(due) - monotonic()), LONGEST_POLL)
-        # Up to the next millisecond, so as not to come back just before the deadline.
+        # Rounded up, so that poll() doesn't return just before the deadline.
         poll.poll(seconds * 1000 + 1)
 
     def _drain(self) -> None:
@@ -312,7 +312,7 @@ class BlockingDriver(KeptDriver):
 
 
 class _Poller:
-    """Polls one descriptor, mostly for the same events as before."""
+    """Polls one descriptor. It registers again only when the events change."""
 
     __slots__ = ("_events", "_fd", "_poll")
 

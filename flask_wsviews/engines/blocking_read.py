@@ -1,6 +1,7 @@
 """A shortcut: wait for bytes in the read itself, instead of in poll() before the read.
 
-It saves one of an echo's three system calls. :class:`BlockingDriver` works the same without it.
+It saves one of an echo's three system calls, and about a quarter of its CPU
+(``benchmarks/echo.py blocking-function``). :class:`BlockingDriver` works the same without it.
 """
 
 from __future__ import annotations

@@ -11,32 +11,32 @@ from typing import Final, Protocol
 
 logger = logging.getLogger("flask_wsviews")
 
-#: Calls a function after so many seconds; what it returns takes that back.
+#: Calls a function after so many seconds; returns a function that cancels the call.
 StartTimer = Callable[[float, Callable[[], None]], Callable[[], None]]
 
-# How often in a second somebody may be swept. All that are due in between share an entry of the
-# heap, so that it stays small however many connections come and go.
+# How many times per second connections are swept. All that are due in between share one entry of
+# the heap, so that it stays small with any number of connections.
 RATE: Final = 32
 
 
 class Swept(Protocol):
-    """Who has a deadline."""
+    """An object with a deadline, such as a connection."""
 
     @property
     def deadline(self) -> float | None:
-        """When :meth:`sweep` has something to do, on the monotonic clock; it may have moved."""
+        """The time of the next :meth:`sweep` on the monotonic clock. It may change."""
 
     def schedule(self, deadline: float | None) -> None:
-        """Add itself with this deadline, if any, and with no other one."""
+        """Replace the scheduled deadline by this one, or by none."""
 
     def sweep(self, now: float) -> None:
-        """Do what is due."""
+        """Run the timers that are due."""
 
 
 class Deadlines:
-    """Sweeps who is due.
+    """Calls ``sweep()`` of each object whose deadline has passed.
 
-    :param start_timer: starts a timer, with the loop's own means.
+    :param start_timer: starts one of the loop's timers.
     """
 
     def __init__(self, start_timer: StartTimer) -> None:
@@ -49,7 +49,7 @@ class Deadlines:
     def add(self, one: Swept, deadline: float) -> int:
         """Sweep *one* at its deadline, or a little later.
 
-        :returns: when, for :meth:`remove`.
+        :returns: the moment to pass to :meth:`remove`.
         """
         moment = ceil(deadline * RATE)
         waiting = self._waiting.get(moment)
@@ -62,7 +62,7 @@ class Deadlines:
         return moment
 
     def remove(self, one: Swept, moment: int) -> None:
-        """Take :meth:`add` back."""
+        """Cancel :meth:`add`."""
         waiting = self._waiting.get(moment)
         if waiting is not None:
             waiting.discard(one)
@@ -82,16 +82,16 @@ class Deadlines:
         if self._moments:
             self._arm(self._moments[0])
         for one in due:
-            self._look_after(one, now)
+            self._sweep(one, now)
 
-    def _look_after(self, one: Swept, now: float) -> None:
+    def _sweep(self, one: Swept, now: float) -> None:
         due = one.deadline
         if due is not None and due > now:
-            # The peer has been heard in the meantime.
+            # The peer has sent something in the meantime.
             one.schedule(due)
             return
         one.schedule(None)
         try:
             one.sweep(now)
         except Exception:
-            logger.exception("a connection could not be looked after")
+            logger.exception("the timers of a connection failed")

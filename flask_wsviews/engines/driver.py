@@ -27,8 +27,9 @@ logger = logging.getLogger("flask_wsviews")
 # A driver stops reading after so many bytes, so that other connections are served too.
 READ_BUDGET: Final = 256 * 1024
 
-# Until a handler has been told that its connection ended, what others send to it is dropped, as
-# it is when it is in flight at that moment. A handler that never asks is presumed to know then.
+# Messages that others send are silently dropped until the handler knows that its connection has
+# ended, as messages in flight are. A handler that never receives is assumed to know it after this
+# time, in seconds.
 TOLD_AFTER = 1.0
 
 # How long to read on after our last byte, so that what the peer still sends doesn't make the
@@ -39,7 +40,7 @@ LINGER = 2.0
 TOO_SLOW = "the client is too slow"
 
 #: Logged when a hook raises SystemExit, which would end a hub or an event loop.
-WOULD_END = "a hook wanted to end the process, but only its own connection ends"
+WOULD_END = "a hook tried to end the process: only its connection is closed"
 
 
 def deadline_after(timeout: float | None) -> float | None:
@@ -65,7 +66,7 @@ class Driver(ABC):
 
     def __init__(self, transport: Transport, connection: Connection) -> None:
         self.connection = connection
-        # From the registration until the socket is closed.
+        # Set from attach() until the socket is closed.
         self._conversation: Conversation | None = None
         self._forget: Callable[[Driver], None] | None = None
         self._transport = transport
@@ -76,12 +77,12 @@ class Driver(ABC):
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._shut = False  # nothing more can be written
-        self._released = False  # the socket isn't ours any more
+        self._released = False  # the socket is closed
         self._at_eof = False  # nothing more can be read
         self._is_full = False  # the kernel had no room when it was last asked
         self._is_tls = isinstance(transport.sock, ssl.SSLSocket)
-        # Where the bytes go over it as they are, so not with TLS; -1 otherwise, also once it is
-        # closed, for then the number may soon be another connection's.
+        # The descriptor for plain reads and writes. -1 with TLS, and after the close, when another
+        # connection may get the same number.
         self._plain_fd = -1 if self._is_tls else self._fd
         self._told = False  # the handler knows that the connection ended
         self._ended_at: float | None = None
@@ -123,8 +124,8 @@ class Driver(ABC):
     def send(self, message: Sendable) -> None:
         """Send a message.
 
-        The connection's own handler waits until a slow client has made room. For anybody else
-        it never waits: beyond ``max_send_buffer`` the slow client is closed with 1008.
+        The connection's own handler waits until a slow client has made room. Other callers
+        never wait: beyond ``max_send_buffer`` the slow client is closed with 1008 Policy Violation.
 
         :raises ConnectionClosed: if the connection has ended.
         """
@@ -170,7 +171,7 @@ class Driver(ABC):
 
     @abstractmethod
     def call_soon_at_home(self, function: Callable[..., object]) -> None:
-        """As :meth:`call_at_home`, but a shared thread first serves its other connections."""
+        """Call *function* like :meth:`call_at_home`, after the thread's other connections."""
 
     @abstractmethod
     def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
@@ -244,7 +245,7 @@ class Driver(ABC):
                 connection.output_written(0, monotonic())
                 self._is_full = True
                 return True
-            # The time counts only where the kernel had no room before.
+            # The time matters only if the kernel had no room before.
             connection.output_written(count, monotonic() if connection.is_stalled else 0.0)
             if not connection.send_backlog and connection.state is OPEN:
                 break
@@ -268,7 +269,7 @@ class Driver(ABC):
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF):
                 raise
-            # The peer is gone, and there is no end of its stream to wait for.
+            # The peer is gone, so the end of its stream never arrives.
             self._at_eof = True
 
     def _tick(self, now: float) -> None:
@@ -327,7 +328,10 @@ class Driver(ABC):
             connection.close(POLICY_VIOLATION, TOO_SLOW, monotonic())
 
     def _queue_from_outside(self, message: Sendable) -> None:
-        """Queue a message from outside without waiting; close a slow client with 1008."""
+        """Queue a message from outside without waiting.
+
+        A client that is too slow is closed with 1008 Policy Violation.
+        """
         connection = self.connection
         if connection.state is not OPEN and self._drop_quietly():
             return

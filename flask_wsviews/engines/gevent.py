@@ -1,8 +1,8 @@
-"""The gevent engine: the server gives the connection up, and a greenlet runs its handler.
+"""The gevent engine: the connection leaves the server, and a greenlet runs its handler.
 
 Bytes are read and parsed by callbacks of the hub, so a connection is served, pinged and closed on
 time whatever its handler does, as long as that yields to other greenlets. The view of a connection
-that is idle for a while has no greenlet: a new one goes on with it when something arrives.
+that is idle for a while has no greenlet: the next message resumes it in a new one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from .places import Place
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class GeventEngine(Engine):
-    """One greenlet for each connection that is at work, not bounded by ``--gevent N``.
+    """One greenlet for each busy connection, not bounded by ``--gevent N``.
 
-    On a server that runs threads and no hub (Werkzeug's, gunicorn's gthread) the blocking
-    engine serves.
+    On a server with threads and no hub (Werkzeug, gunicorn's gthread) the blocking engine
+    serves the connections.
     """
 
     name = "gevent"
@@ -58,7 +58,7 @@ class GeventEngine(Engine):
         self._signal: int | None = None
 
     def prepare(self, settings: Settings) -> None:
-        """Patch the standard library if this is uWSGI's gevent loop and nobody has done it."""
+        """Patch the standard library if this is uWSGI's gevent loop and it isn't patched yet."""
         if (
             settings.monkey_patch
             and in_uwsgi_loop(b"gevent")
@@ -88,46 +88,46 @@ class GeventEngine(Engine):
 
     @property
     def connections(self) -> int:
-        """See :attr:`Engine.connections`."""
+        """The number of connections of this worker, in greenlets and in threads."""
         return super().connections + self._threaded.connections
 
     def make_ready(self) -> None:
-        """See :meth:`Engine.make_ready`."""
+        """Create what connections in threads share, if the server runs threads."""
         if not _in_hub_greenlet():
             self._threaded.make_ready()
 
     def announce(self, conversation: Conversation) -> bool:
-        """See :meth:`Engine.announce`."""
+        """Reserve a connection that is about to open."""
         if not _in_hub_greenlet():
             return self._threaded.announce(conversation)
         return super().announce(conversation)
 
     def withdraw(self, conversation: Conversation) -> bool:
-        """See :meth:`Engine.withdraw`."""
+        """Cancel :meth:`announce`: the connection wasn't opened."""
         if not _in_hub_greenlet():
             return self._threaded.withdraw(conversation)
         return super().withdraw(conversation)
 
     def shutdown(self, code: int, reason: str, timeout: float) -> None:
-        """See :meth:`Engine.shutdown`."""
+        """Close all connections of this worker, in threads and in greenlets."""
         self._threaded.shutdown(code, reason, timeout)
         super().shutdown(code, reason, timeout)
 
     def stop(self) -> None:
-        """See :meth:`Engine.stop`."""
+        """Stop the threads of the blocking engine."""
         self._threaded.stop()
 
     def is_last_call(self) -> bool:
-        """See :meth:`Engine.is_last_call`.
+        """Return whether uWSGI calls its exit hook at the end of this process.
 
-        In a worker that takes no more requests uWSGI calls the hook after each request that still
-        came, too, in its greenlet. A worker that got SIGWINCH, for ``--cheaper`` or
-        ``--max-worker-lifetime``, lives on with its gevent loop, for good.
+        In a worker that accepts no more requests, uWSGI also calls the hook in the greenlet of each
+        late request. After SIGWINCH (``--cheaper``, ``--max-worker-lifetime``) the worker and its
+        gevent loop never end.
         """
         return find_uwsgi() is None or not _in_hub_greenlet()
 
     def ending_signal(self) -> int | None:
-        """See :meth:`Engine.ending_signal`; here handlers are called by the loop, later."""
+        """Return the signal that the loop has reported; no signal is blocked here."""
         return self._signal
 
     def _pause(self, seconds: float) -> None:

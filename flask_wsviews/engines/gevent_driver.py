@@ -57,7 +57,7 @@ class GeventDriver(LoopDriver):
             self._end_turn(is_over)
 
     def wait_for_news(self) -> bool:
-        """See :meth:`Driver.wait_for_news`."""
+        """Wait for a message or the end of the connection, unless parking is cheaper."""
         if self._parking == ACTIVE and not self.connection.has_news:
             self._parking = WAITING
             try:
@@ -67,13 +67,13 @@ class GeventDriver(LoopDriver):
         return self.connection.has_news or not self.parks
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """See :meth:`Driver.receive`."""
+        """Wait for the next message while the hub runs."""
         self._check_thread()
         self._check_alone()
         deadline = deadline_after(timeout)
         left: float | None = None
         while True:
-            # At the end of the time the hub may still have to look at the socket.
+            # At the deadline the hub may not have read the socket yet.
             message = self._take() if left is None or left > 0 else self._take_now()
             if message is not None or self._told:
                 return message
@@ -81,11 +81,11 @@ class GeventDriver(LoopDriver):
                 if left is not None and left <= 0:
                     raise timed_out(timeout)
                 left = deadline - monotonic()
-            # With no time left, too: a loop around this lets the hub do its work.
+            # Even with no time left, so that a loop around this lets the hub run.
             self._wait_as_receiver(left)
 
     def receive_nowait(self) -> Message | None:
-        """See :meth:`Driver.receive_nowait`; a loop around it lets the hub do its work."""
+        """Return the next message, or None if there is none yet. The hub runs in between."""
         self._check_thread()
         self._check_alone()
         message = self._take()
@@ -95,7 +95,7 @@ class GeventDriver(LoopDriver):
         return message
 
     def send(self, message: Sendable) -> None:
-        """See :meth:`Driver.send`."""
+        """Send a message. Only the owner waits for a slow client."""
         if getcurrent() is not self._owner:
             self._send_from_outside(message)
             return
@@ -111,11 +111,11 @@ class GeventDriver(LoopDriver):
         while not self._released:
             self._wait_for_sending()
 
-    # -- for the loop's part ----------------------------------------------------------------------
+    # -- for LoopDriver ----------------------------------------------------------------------
 
     @property
     def home(self) -> object:
-        """See :meth:`Driver.home`."""
+        """The hub that serves the connection."""
         return self._hub
 
     def _watch_reads(self, wanted: bool) -> None:
@@ -145,11 +145,11 @@ class GeventDriver(LoopDriver):
             gevent.spawn(self.run)
 
     def _resume_receiver(self) -> None:
-        # In the hub, whose callbacks may switch to a greenlet and get their turn back later.
+        # This runs in the hub, whose callbacks may switch to a greenlet at once.
         receiver = self._receiver
         if self._parking == PARKED:
             self._unpark()
-            # Not by gevent.spawn(): what the hub calls later has to wait behind all that is read.
+            # Not by gevent.spawn(): the hub would run the greenlet after all other reads.
             gevent.Greenlet(self.run).switch()
         elif receiver is not None:
             receiver.end()
@@ -163,7 +163,7 @@ class GeventDriver(LoopDriver):
     def _call_in_loop(self, function: Callable[..., object], *arguments: object) -> None:
         self._hub.loop.run_callback_threadsafe(function, *arguments)
 
-    def _give_way(self) -> None:
+    def _yield_to_loop(self) -> None:
         sleep_thread(PAUSE)
 
     def _call_next(self, function: Callable[[], object]) -> None:
@@ -212,25 +212,25 @@ class GeventDriver(LoopDriver):
 
 
 class Wait:
-    """A wait of the current greenlet, during which the hub runs.
+    """A shortcut: suspends the current greenlet until :meth:`end`, as gevent's ``Waiter`` does.
 
-    gevent's own ``Waiter`` does the same, and costs each message more.
+    ``Waiter`` costs more per message, because it passes a value and exceptions on.
     """
 
     def __init__(self) -> None:
         self._greenlet = getcurrent()
-        #: Whether the greenlet has gone on, or is about to.
+        #: Whether the greenlet has been resumed, or is about to be.
         self.is_over = False
 
     def end(self) -> None:
-        """Go on with the greenlet, unless it has; only the hub may call it."""
+        """Resume the greenlet once. Only the hub may call this."""
         if not self.is_over:
             self.is_over = True
             self._greenlet.switch()
 
 
 def start_timer(hub: Hub, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
-    """Call *function* in *seconds*, by one of the hub's timers."""
+    """Call *function* in *seconds*; return a function that cancels the call."""
     timer = hub.loop.timer(seconds)
 
     def cancel() -> None:

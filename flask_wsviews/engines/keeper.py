@@ -1,7 +1,7 @@
-"""The keeper: one thread per worker that looks after connections whose own thread is busy.
+"""The keeper: one thread per worker that reads and writes for connections whose thread is busy.
 
-While a hook of the blocking engine runs, nobody reads the connection's socket. The keeper then
-answers and sends Pings, and writes what other threads have queued.
+While a hook of the blocking engine runs, its thread can't read the socket. The keeper then answers
+and sends Pings, and writes what other threads have queued.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEEPER_INTERVAL = 0.25
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class KeptDriver(Driver):
-    """A connection that a keeper looks after."""
+    """A connection that a keeper serves while its own thread is busy."""
 
     @abstractmethod
     def keep(self, now: float) -> None:
@@ -43,7 +43,7 @@ class KeptDriver(Driver):
     def attend(self) -> int:
         """Read and write for a busy owner.
 
-        :returns: the events of poll() to go on watching for, 0 for none.
+        :returns: the events of poll() that the keeper should still watch, 0 for none.
         """
 
 
@@ -55,7 +55,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._watched: dict[int, KeptDriver] = {}
         self._is_over = False
-        self._is_asleep = False  # until it is woken, as there are no connections
+        self._is_asleep = False  # whether it waits for the first connection
         with contextlib.ExitStack() as stack:
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._waker = stack.enter_context(contextlib.closing(Waker()))
@@ -70,13 +70,13 @@ class Keeper:
             self._drivers.clear()
             self._waker.wake()
         self._runner.join()
-        # Not by the thread: whoever wakes it would have to know that it hasn't ended yet.
+        # Not closed by the thread itself: another thread may be waking it.
         with self._lock:
             self._watched.clear()
             self._descriptors.close()
 
     def add(self, driver: KeptDriver) -> None:
-        """Start looking after *driver*."""
+        """Start serving *driver*."""
         with self._lock:
             if self._is_over:
                 return
@@ -86,7 +86,7 @@ class Keeper:
                 self._waker.wake()
 
     def remove(self, driver: KeptDriver) -> None:
-        """Stop looking after *driver*."""
+        """Stop serving *driver*."""
         with self._lock:
             self._drivers.discard(driver)
             self._unwatch(driver)
@@ -105,7 +105,7 @@ class Keeper:
         while not self._is_over:
             with self._lock:
                 drivers = list(self._drivers)
-                # Not at once: connections that come one after the other would each wake it.
+                # Not at once: connections that open one after the other would each wake it.
                 self._is_asleep = not drivers and not had_drivers
                 had_drivers = bool(drivers)
                 timeout = None if self._is_asleep else KEEPER_INTERVAL
@@ -118,11 +118,11 @@ class Keeper:
                 self._guarded(driver.keep, monotonic())
 
     def _guarded(self, work: Callable[..., object], *arguments: object) -> None:
-        # This thread serves every connection: what one of them does wrong must not end it.
+        # This thread serves every connection, so an error in one must not end it.
         try:
             work(*arguments)
         except Exception:
-            logger.exception("a connection could not be looked after")
+            logger.exception("the keeper could not serve a connection")
 
     def _attend(self, driver: KeptDriver) -> None:
         events = driver.attend()

@@ -46,14 +46,14 @@ class LoopDriver(ParkingDriver):
         self._reading = False
         self._writing = False
         self._is_unsettled = False
-        # Bytes of messages that other threads have handed to the loop, which has yet to take them.
+        # Bytes of messages that other threads have passed to the loop and it hasn't queued yet.
         self._handed_over = 0
         self._sweeper = sweeper
         self._swept_at: int | None = None
-        self._finish_by: float | None = None  # set once the owner is through with it
+        self._finish_by: float | None = None  # set once the conversation is over
 
     def ping(self, payload: bytes) -> None:
-        """See :meth:`Driver.ping`."""
+        """Send a Ping from any thread, without waiting."""
         connection = self.connection
         if self._in_loop():
             self._queue_ping(payload)
@@ -69,7 +69,7 @@ class LoopDriver(ParkingDriver):
             self._settle()
 
     def abandon(self) -> None:
-        """See :meth:`Driver.abandon`."""
+        """Drop the connection without waiting for the peer."""
         if self._in_loop():
             self.connection.abort()
             self._settle()
@@ -77,7 +77,7 @@ class LoopDriver(ParkingDriver):
             self._call_in_loop(self.abandon)
 
     def finish(self) -> None:
-        """See :meth:`Driver.finish`. The rest of the end is left to the loop."""
+        """Close the connection if it is open. The loop closes the socket later."""
         self._told = True
         self.connection.close(NORMAL_CLOSURE, "", monotonic())
         self._settle()
@@ -99,7 +99,7 @@ class LoopDriver(ParkingDriver):
         """Free the socket's watchers before the socket is closed."""
 
     def _resume_receiver(self) -> None:
-        """As :meth:`_wake_receiver`, but at once; only for the loop's own callbacks."""
+        """Resume a pending ``receive()`` at once; only for the loop's own callbacks."""
         self._wake_receiver()
 
     @abstractmethod
@@ -116,7 +116,7 @@ class LoopDriver(ParkingDriver):
 
     @abstractmethod
     def _call_next(self, function: Callable[[], object]) -> None:
-        """As :meth:`_call_in_loop`, from within the loop."""
+        """Call *function* in the loop's next iteration; only for the loop's thread."""
 
     # -- in the loop -------------------------------------------------------------------------------
 
@@ -155,25 +155,26 @@ class LoopDriver(ParkingDriver):
     def _on_readable(self) -> None:
         connection = self.connection
         if connection.reading_paused:
-            # Not when the pause begins: most are over before anything comes.
+            # Not when the pause begins: most pauses end before more bytes arrive.
             self._stop_reading()
             return
         sent = connection.bytes_sent
         try:
-            self._read_and_go_on()
-            # The kernel takes nothing once there is an error, so a reply saves the second look.
+            self._read_and_resume()
+            # After an error the kernel accepts no bytes, so a reply that was sent proves that there
+            # was no error.
             if self.loses_errors and connection.bytes_sent == sent:
                 self._look_again()
         except Exception:
-            # The loop would go on calling; a fault here costs this connection and no other.
+            # The loop would call this again and again. An error here ends this connection only.
             logger.exception("a connection could not be read")
             self._lost()
             self._settle()
 
-    def _read_and_go_on(self) -> None:
+    def _read_and_resume(self) -> None:
         """Read what has arrived, and resume the receiver."""
         connection = self.connection
-        # The timer is set for the Pong then, and the next Ping may be due before.
+        # The timer is set for the Pong, and the next Ping may be due earlier.
         awaited_pong = connection.awaits_pong
         self._read()
         if connection.has_only_messages and not self._at_eof and not awaited_pong:
@@ -192,7 +193,7 @@ class LoopDriver(ParkingDriver):
                 self._stop_reading()
             return
         received = connection.bytes_received
-        self._read_and_go_on()
+        self._read_and_resume()
         if connection.bytes_received != received:
             self._call_next(self._read_on)
 
@@ -244,7 +245,7 @@ class LoopDriver(ParkingDriver):
         return message
 
     def _take_now(self) -> Message | None:
-        """As :meth:`_take`, but read the socket first if no message is queued."""
+        """Return the next message; read the socket first if none is queued."""
         message = self._take()
         if message is None and not self._told:
             self._read()
@@ -288,7 +289,10 @@ class LoopDriver(ParkingDriver):
         self._hand_over(message)
 
     def _hand_over(self, message: str | bytes) -> None:
-        """Pass a message to the loop, or close a client that is too slow with 1008."""
+        """Pass a message to the loop.
+
+        A client that is too slow is closed with 1008 Policy Violation.
+        """
         limit = self.connection.settings.max_send_buffer
         size = message.__sizeof__()
         with self._sweeper.lock:
@@ -301,11 +305,11 @@ class LoopDriver(ParkingDriver):
             return
         self._call_in_loop(self._send_if_open, message, size)
         if waiting > limit // 2:
-            # A busy thread may keep the loop from its turn: that isn't the client's fault.
-            self._give_way()
+            # A busy thread may keep the loop from running, which isn't the client's fault.
+            self._yield_to_loop()
 
     @abstractmethod
-    def _give_way(self) -> None:
+    def _yield_to_loop(self) -> None:
         """Let the loop's thread run for a moment, called in another one."""
 
     def _send_if_open(self, message: Sendable, size: int) -> None:
@@ -316,20 +320,20 @@ class LoopDriver(ParkingDriver):
             self._settle()
 
     def call_at_home(self, function: Callable[..., object], *arguments: object) -> None:
-        """See :meth:`Driver.call_at_home`."""
+        """Call *function* in the loop's thread: now, or soon and in order."""
         if self._in_loop():
             function(*arguments)
         else:
             self._call_in_loop(function, *arguments)
 
     def call_soon_at_home(self, function: Callable[..., object]) -> None:
-        """See :meth:`Driver.call_soon_at_home`."""
+        """Call *function* in the loop's next iteration."""
         self._call_in_loop(function)
 
     def deliver(self, messages: Sequence[PreparedMessage], policy: str) -> int:
-        """See :meth:`Driver.deliver`."""
+        """Queue a broadcast's messages; return how many were dropped."""
         dropped = self._queue_for_many(messages, policy)
-        # While the kernel has no room it would be asked for nothing.
+        # While the kernel has no room, trying to write is useless.
         if not self._writing or self.connection.state is not OPEN:
             self._settle_soon()
         return dropped
@@ -348,7 +352,7 @@ class LoopDriver(ParkingDriver):
         unsettled.append(self)
 
     def close(self, code: int, reason: str) -> None:
-        """See :meth:`Driver.close`."""
+        """Start the closing handshake from any thread, without waiting."""
         if self._in_loop():
             self.connection.close(code, reason, monotonic())
             self._settle()

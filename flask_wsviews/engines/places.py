@@ -1,7 +1,7 @@
 """Where an application runs, and whether an engine can run there.
 
-Each engine says in its own module which of these places it refuses. It is checked at the start, and
-once more at a process's first handshake: only then is it known what the process has patched.
+Each engine lists the places that it refuses. They are checked at the start, and again at the first
+handshake of a process: only then is it known what the process has patched.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Place(NamedTuple):
     patched: str = ""
 
 
-#: The places that the engines know. One that isn't here is like the one without its worker, then
-#: like the one without its server. ``tests/deployment/test_pairs.py`` runs each engine in each, or
-#: sees it refused.
+#: The known places. A place that isn't listed counts as the one without its worker, or else as the
+#: one without its server. ``tests/deployment/test_pairs.py`` runs each engine in each place, or
+#: checks that it is refused.
 PLACES: Final = (
     Place(),
     Place(patched="gevent"),
@@ -75,7 +75,7 @@ NO_HUB: Final = (
     "would be served: add --gevent 100 and use GeventWebSocket, or leave monkey.patch_all() out"
 )
 
-#: What gunicorn's sync worker does; it runs, badly, so this is only logged.
+#: Only logged, because gunicorn's sync worker does serve WebSockets, one at a time.
 SYNC_WORKER: Final = (
     "gunicorn's sync worker serves one WebSocket and no page meanwhile%s: use "
     "-k gthread --threads 100, or -k gevent"
@@ -84,7 +84,7 @@ SYNC_WORKER: Final = (
 # The engines that this process has checked at a handshake.
 _checked: PerProcess[set[str]] = PerProcess(set)
 
-# What has been warned of its sync worker: the process, and those that it forks.
+# Set once the sync worker has been logged, for this process and those that it forks.
 _warned: list[str] = []
 
 
@@ -99,11 +99,11 @@ def problem(refused: Mapping[Place, str], place: Place) -> str:
 
 
 def here() -> Place:
-    """Where this process runs its application, as far as that is known."""
+    """Return where this process runs its application; unknown parts are empty."""
     uwsgi, patched = find_uwsgi(), patched_by()
     if uwsgi is not None:
         if uwsgi.loop == b"gevent":
-            # That it is patched is right there, by gevent.
+            # There, patching by gevent is expected.
             return Place("uwsgi", "gevent", "" if patched == "gevent" else patched)
         if not getattr(uwsgi, "has_threads", 1):
             return Place("uwsgi", "no threads")
@@ -121,7 +121,7 @@ def here() -> Place:
 def check_start(refused: Mapping[Place, str]) -> None:
     """Check that an engine can run in this process, while the application is being set up.
 
-    Where no server is known yet, only the first handshake can tell: a program may set the
+    If no server is known yet, the first handshake decides: a program may set the
     application up without serving it.
 
     :raises EngineError: naming what to change.

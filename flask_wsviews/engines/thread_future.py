@@ -1,6 +1,6 @@
-"""What a task of the asyncio engine waits for while a plain hook runs in a thread.
+"""The future that a task awaits while a plain hook runs in a thread.
 
-It isn't beside its only user, because mypyc can't compile a subclass of a future.
+It has a module that isn't compiled, because mypyc can't compile a subclass of a future.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 class ThreadFuture(asyncio.Future[Any]):
     """The end of a hook in a thread. Its task can't be cancelled before: hooks never overlap."""
 
-    #: Whether nobody waits for it any more, and it needn't begin.
+    #: Whether the task has stopped waiting, so that the hook need not start.
     is_given_up = False
 
     def cancel(self, msg: Any | None = None) -> bool:

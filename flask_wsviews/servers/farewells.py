@@ -1,4 +1,4 @@
-"""What to call when the server ends this process, so that clients get a close frame."""
+"""The functions that close all connections when the server ends this process."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from .base import Adapter
 from .farewells import Farewells
 from .sockets import HeldTransport
 
-# How often to look whether the worker is stopping, in seconds.
+# How often to check whether the worker is stopping, in seconds.
 INTERVAL = 0.1
 
-# How long a worker that is stopping may go on listening, in seconds. gunicorn's do for one.
+# How long to wait until a stopping worker no longer listens, in seconds. Most take one second.
 LISTENING = 2.0
 
 

@@ -220,7 +220,7 @@ def test_pages_may_be_coroutines() -> None:
 
 
 def test_an_engine_that_does_not_exist() -> None:
-    with pytest.raises(EngineError, match=r"'steam'; known are .*blocking.*gevent"):
+    with pytest.raises(EngineError, match=r"'steam': use .*blocking.*gevent"):
         make_engine("steam")
 
 
@@ -500,7 +500,7 @@ def test_the_configuration_overrides_the_engine() -> None:
     assert WebSocket(app, engine="blocking").engine.name == "asyncio"
     app = Flask(__name__)
     app.config["WSVIEWS_ENGINE"] = "steam"
-    with pytest.raises(EngineError, match="known are auto, asyncio, blocking, gevent"):
+    with pytest.raises(EngineError, match="use auto, asyncio, blocking, gevent"):
         WebSocket(app)
 
 

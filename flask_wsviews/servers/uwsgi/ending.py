@@ -1,4 +1,4 @@
-"""The end of a uWSGI worker: what to call before it, and the close code for its clients."""
+"""The end of a uWSGI worker: its exit hook, its signals, and the close code for its clients."""
 
 from __future__ import annotations
 

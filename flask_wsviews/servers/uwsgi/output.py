@@ -103,7 +103,7 @@ def copy(source: int, sink: int) -> None:
 
 
 def _write(sink: int, data: bytes) -> None:
-    # Ignore a closed terminal: uWSGI must be able to go on writing.
+    # Ignore a closed terminal: uWSGI must be able to keep writing.
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(sink, data) :]

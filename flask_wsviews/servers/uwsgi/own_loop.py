@@ -16,8 +16,8 @@ from ...common.process import find_uwsgi, in_uwsgi_loop
 def make_loop_on_demand() -> None:
     """Have ``asyncio.get_event_loop()`` make a loop for uWSGI, which calls it in each worker.
 
-    From Python 3.12 on it warns before it makes one, and fails if there is no frame to point at,
-    as when uWSGI calls. It can't be made here already: workers that are forked would share it.
+    From Python 3.12 on, that call warns before it makes a loop, and the warning fails because uWSGI
+    calls without a Python frame. A loop made here would be shared by all forked workers.
     """
 
     class Policy(asyncio.DefaultEventLoopPolicy):
@@ -26,7 +26,7 @@ def make_loop_on_demand() -> None:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return super().get_event_loop()
 
-    # Another policy, as uvloop has one, is the application's choice.
+    # Another policy, such as uvloop's, is the application's choice.
     if type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy:
         asyncio.set_event_loop_policy(Policy())
 

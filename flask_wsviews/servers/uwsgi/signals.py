@@ -1,4 +1,4 @@
-"""Time to close connections before a signal ends a process whose main thread runs asyncio."""
+"""Close connections before a signal ends a process whose main thread runs asyncio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LoopSignals:
     uWSGI has installed its handlers in C, where Python can't restore them, so this saves and
     restores them with ``sigaction()``.
 
-    :param signals: those that end the process.
+    :param signals: the signals that end the process.
     :param farewell: called with the signal, in a thread, while the loop keeps running.
     """
 

@@ -1,4 +1,4 @@
-"""What to call in each worker after uWSGI has forked it."""
+"""uWSGI's fork hook: call functions in each worker after the fork."""
 
 from __future__ import annotations
 

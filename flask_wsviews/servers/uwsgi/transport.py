@@ -1,9 +1,9 @@
 """The client's socket, taken away from uWSGI.
 
 The descriptor is duplicated for the engine. uWSGI's own number then leads to ``/dev/null``, so that
-the request ends like any other: with a response, for the log and the statistics. Whatever a
-middleware around the application does with that response can't reach the client, or a connection
-that gets the same number later.
+the request ends like any other: with a response, for the log and the statistics. A
+middleware around the application can't send that response to the client, or to a connection that
+gets the same number later.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DetachedTransport:
     can_detach = True
 
     def __init__(self) -> None:
-        # Opened first: detach() must not fail for want of a descriptor.
+        # Opened first, so that detach() can't run out of descriptors.
         _null_device()
         self.sock: socket.socket = duplicate(find_uwsgi().connection_fd())
 

@@ -85,7 +85,7 @@ def what_fails_unseen_is_logged_and_costs_no_thread() -> None:
     threads = Threads(1, "test")
     threads.call(lambda: {}["gone"])
     assert threads.submit(lambda: 1).result(10) == 1
-    assert messages == ["the work of a thread failed"], messages
+    assert messages == ["a function in a thread failed"], messages
 
 
 def a_waiting_handler_does_not_hold_up_the_end_of_the_process() -> None:

@@ -152,7 +152,7 @@ def test_a_sweep_that_fails_costs_nobody_else_theirs(
     with caplog.at_level(logging.ERROR):
         loop.pass_time(3)
     assert [len(one.swept) for one in ones] == [1, 0, 1, 1]
-    assert "could not be looked after" in caplog.text
+    assert "the timers of a connection failed" in caplog.text
 
 
 def test_who_ends_while_another_one_is_swept(loop: Loop, kept: Deadlines) -> None:
