@@ -13,7 +13,7 @@ import pytest
 from flask import Flask, abort, appcontext_pushed, g, got_request_exception, request, session
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.peers import UPGRADE_HEADERS, open_client
+from support.peers import UPGRADE_HEADERS, bounded, open_client
 from werkzeug.exceptions import Forbidden
 
 from flask_wsviews.blueprints import Blueprint
@@ -139,6 +139,7 @@ class InLoop:
         return function()
 
 
+@bounded
 @given(st.booleans(), acts, acts, acts, acts)
 @example(True, "return a generator", "return", "return", "return")
 def test_the_bracket(
@@ -197,6 +198,7 @@ def what_is_seen() -> Any:
     return request.args["name"], session["user"], marks, flask.url_for("page")
 
 
+@bounded
 @given(
     st.lists(st.sampled_from(["ann", "ben", "copy", "leave", "mark"]), max_size=8),
     st.sampled_from([None, {"who": "x"}]),
