@@ -169,7 +169,7 @@ def _problem(function: Any, positional: tuple[str, ...], named: Iterable[str]) -
 def _takes_exactly(function: Any, positional: tuple[str, ...], named: Iterable[str]) -> bool:
     """Return whether a method takes exactly these arguments: a shortcut past its signature.
 
-    Saves 16 us for each method, of 20: a signature is slow to read.
+    Takes 0.6 us for a method; reading its signature takes 33.
     """
     code = getattr(getattr(function, "__func__", None), "__code__", None)
     if code is None or code.co_posonlyargcount or code.co_kwonlyargcount or code.co_flags & _STARS:

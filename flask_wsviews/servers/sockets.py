@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def duplicate(fd: int) -> socket.socket:
-    """Return a new socket object for the stream of *fd*. The engine makes it non-blocking.
+    """Return a new socket object for the stream of *fd*.
 
     :raises OSError: if no descriptor is left.
     """
