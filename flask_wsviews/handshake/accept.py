@@ -26,7 +26,7 @@ from ..engines.places import check_handshake
 from ..protocol.opening import Offer, check_request
 from ..protocol.origin import check_origin
 from ..protocol.response import choose_subprotocol, negotiate_extensions
-from ..servers import check_server
+from ..servers import Adapter, adapter_of
 from ..views import TIME_LIMITS, WebSocketView
 from .declared_fields import load_headers, load_query
 from .upgrade import Upgrade
@@ -49,6 +49,8 @@ class Accepted(NamedTuple):
 
     #: The state of the application.
     state: AppState
+    #: Takes the socket from the server.
+    adapter: Adapter
     #: The application's settings, with the view's own time limits.
     settings: Settings
     #: The client's offer.
@@ -104,7 +106,8 @@ class Upgrader:
         offer = check_request(request.environ)
         if "HTTP_ORIGIN" in request.environ:
             _check_origin(app, request, declared, settings)
-        check_server(request.environ)
+        adapter = adapter_of(request.environ)
+        adapter.check(request.environ)
         check_handshake(engine.name, engine.refused)
         _make_ready(app, engine)
         extensions, extensions_header = negotiate_extensions(offer, settings, declared.compression)
@@ -126,6 +129,7 @@ class Upgrader:
         )
         self.accepted = Accepted(
             state,
+            adapter,
             _with_time_limits(settings, declared),
             offer,
             extensions,

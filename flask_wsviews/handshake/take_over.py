@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..protocol.connection import Connection
 from ..protocol.response import response_fields
-from ..servers import before_exit, detach_environ, take_socket
+from ..servers import detach_environ
 from ..typing import Environ
 from ..views import UPGRADER
 from .accept import ENDING, NO_ROOM, NOT_READY, Accepted
@@ -42,8 +42,8 @@ def take_over(
         return _refuse(start_response, "500 Internal Server Error", SERVER_FAULT)
     try:
         # Before the 101: a client that gets it also gets a close frame when the worker ends.
-        before_exit(environ, engine.ending_signal, state.close_connections)
-        transport = take_socket(environ)
+        accepted.adapter.before_exit(engine.ending_signal, state.close_connections)
+        transport = accepted.adapter.take_socket(environ)
     except (OSError, RuntimeError) as error:
         logger.error(NOT_READY, error)
         return _refuse(start_response, _UNAVAILABLE, NO_ROOM)

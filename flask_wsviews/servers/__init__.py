@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 
 from ..common.registry import Registry
 from ..exceptions import ServerError
-from ..typing import Environ, Transport
+from ..typing import Environ
 from . import environ as environs
 from .base import Adapter
 
 __all__ = [
     "REGISTRY",
     "Adapter",
-    "before_exit",
-    "check_server",
+    "adapter_of",
     "check_start",
     "detach_environ",
-    "take_socket",
     "when_worker_starts",
 ]
 
@@ -32,14 +30,17 @@ REGISTRY = Registry(
 )
 
 _made: dict[str, Adapter] = {}
+# The keys of all adapters' own objects in an environ.
+_environ_keys: tuple[str, ...] = ()
 
 
-def adapters() -> Iterator[Adapter]:
-    """Yield this process's adapters, in the registry's order."""
-    for name in REGISTRY:
-        if name not in _made:
-            _made[name] = REGISTRY.load(name)()
-        yield _made[name]
+def adapters() -> Collection[Adapter]:
+    """Return this process's adapters, in the registry's order. Each is made once."""
+    global _made, _environ_keys
+    if len(_made) != len(REGISTRY):
+        _made = {name: _made.get(name) or REGISTRY.load(name)() for name in REGISTRY}
+        _environ_keys = tuple(key for adapter in _made.values() for key in adapter.environ_keys)
+    return _made.values()
 
 
 def adapter_of(environ: Environ) -> Adapter:
@@ -61,7 +62,7 @@ def adapter_of(environ: Environ) -> Adapter:
 def check_start() -> None:
     """Check, while an application is set up, that its server can serve WebSockets.
 
-    Most servers show themselves with the first request only: see :func:`check_server`.
+    Most servers show themselves with the first request only: see :meth:`Adapter.check`.
 
     :raises ServerError: if the server can't. The message names the option to change.
     """
@@ -78,33 +79,7 @@ def when_worker_starts(function: Callable[[], object]) -> None:
         adapter.when_worker_starts(function)
 
 
-def check_server(environ: Environ) -> None:
-    """Check that the socket behind a request can be taken.
-
-    :raises ServerError: if it can't. The message names the server, or the option to change.
-    """
-    adapter_of(environ).check(environ)
-
-
-def before_exit(
-    environ: Environ, ending_signal: Callable[[], int | None], farewell: Callable[[int], None]
-) -> None:
-    """Call *farewell* once when the server behind a request ends this process.
-
-    See :meth:`Adapter.before_exit`.
-    """
-    adapter_of(environ).before_exit(ending_signal, farewell)
-
-
-def take_socket(environ: Environ) -> Transport:
-    """Return the client's socket. Call :func:`check_server` first.
-
-    :raises OSError: if no descriptor is left.
-    """
-    return adapter_of(environ).take_socket(environ)
-
-
 def detach_environ(environ: Environ) -> None:
     """Detach *environ*, in place, from the server, so that it can be kept after the request."""
-    keys = [key for adapter in adapters() for key in adapter.environ_keys]
-    environs.detach(environ, keys)
+    adapters()
+    environs.detach(environ, _environ_keys)

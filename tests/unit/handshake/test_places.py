@@ -25,7 +25,8 @@ from flask_wsviews.engines.blocking import BlockingEngine
 from flask_wsviews.engines.gevent import GeventEngine
 from flask_wsviews.engines.keeper import Keeper
 from flask_wsviews.handshake import take_over
-from flask_wsviews.servers.testing import PairTransport
+from flask_wsviews.servers import Adapter
+from flask_wsviews.servers.testing import PairTransport, TestingAdapter
 from flask_wsviews.testing import HandshakeRejected, websocket_connect
 
 # libuv opens a pipe for signals with its first loop, and keeps it.
@@ -181,6 +182,8 @@ def faulty(websocket: WebSocket, what: str, error: BaseException) -> Iterator[No
         if hasattr(engine, what):
             failing = FaultyEngine(engine, what, error)
             patch.setattr(AppState, "engine", failing)
+        elif hasattr(Adapter, what):
+            patch.setattr(TestingAdapter, what, raising(error))
         else:
             patch.setattr(take_over, what, raising(error))
         yield
