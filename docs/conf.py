@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r"(Drained|Driver|MiddlewareOwner|Handshake|PairTransport)"),
     (r"py:.*", r"(BaseClient|contextlib\.AbstractContextManager)"),
-    (r"py:.*", r"flask_wsviews\.engines\.(places\.Place|asyncio\.AsyncioDriver)"),
+    (r"py:.*", r"flask_wsviews\.engines\.(places\.Place|asyncio_driver\.AsyncioDriver)"),
     (r"py:.*", r"flask_wsviews\.clients\.base\.(BaseClient|Sent)"),
 ]
 
