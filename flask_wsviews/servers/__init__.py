@@ -37,9 +37,11 @@ _environ_keys: tuple[str, ...] = ()
 def adapters() -> Collection[Adapter]:
     """Return this process's adapters, in the registry's order. Each is made once."""
     global _made, _environ_keys
-    if len(_made) != len(REGISTRY):
-        _made = {name: _made.get(name) or REGISTRY.load(name)() for name in REGISTRY}
-        _environ_keys = tuple(key for adapter in _made.values() for key in adapter.environ_keys)
+    if _made.keys() != REGISTRY.keys():
+        made = {name: _made.get(name) or REGISTRY.load(name)() for name in REGISTRY}
+        _environ_keys = tuple(key for adapter in made.values() for key in adapter.environ_keys)
+        # Last, because another thread may look meanwhile.
+        _made = made
     return _made.values()
 
 
